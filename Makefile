@@ -1,0 +1,50 @@
+# Two commands: `make demo` and `make test`. Everything they need is set up on the way.
+PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(CURDIR)/.venv/bin
+PINS := --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+export PATH := $(BIN):$(PATH)
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+export MLFLOW_EXPERIMENT_NAME ?= doctogres
+PORT ?= 5001
+
+.PHONY: demo test lint ui serve bench setup pins reference request
+setup: .venv/.done ## the environment in .venv
+
+.venv/.done: requirements.txt requirements-dev.txt
+	@$(PYTHON3) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed, this is " + sys.version + ": set PYTHON3=/path/to/python3.11")'
+	$(PYTHON3) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[^ ]*' requirements.txt)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+demo: setup ## the demo cohort, `mlflow run .` on it, and what to type next
+	$(BIN)/python -m entrypoints.demo_data
+	$(BIN)/mlflow run . --env-manager local
+	@cat .doctogres/summary.txt
+
+test: setup lint ## every test, the fast ones first
+	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: setup ## the tracking UI on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
+
+serve: setup ## the champion on http://127.0.0.1:$(PORT)/invocations
+	$(BIN)/mlflow models serve --model-uri models:/doctogres@champion --env-manager local --port $(PORT)
+
+request: setup ## one test slide of the demo, posted to `make serve`
+	$(BIN)/python -m entrypoints.request data/demo/test_data/img_0000.png data/demo/test_data/mask_0000.png | \
+	curl --silent --show-error --fail-with-body http://127.0.0.1:$(PORT)/invocations -H 'Content-Type: application/json' --data-binary @-
+
+pins: ## the exact versions, from pyproject.toml's names
+	uv pip compile --quiet --upgrade pyproject.toml $(PINS) -o requirements.txt
+	uv pip compile --quiet pyproject.toml --extra dev -c requirements.txt $(PINS) -o requirements-all.tmp
+	grep -vxFf requirements.txt requirements-all.tmp | sed -n '/^[a-z]/p' > requirements-dev.txt; rm requirements-all.tmp
+
+reference: setup ## MLproject and docs/parameters.md from the commands' options
+	$(BIN)/python -m entrypoints.reference

@@ -1,0 +1,20 @@
+"""`mlflow run . -e ablate`: the results ladder, a child run per row."""
+
+from typing import TYPE_CHECKING, Any
+
+from entrypoints.command import DATA, FORCE, PRESET, SEED, stage_command
+
+if TYPE_CHECKING:
+    from doctogres.tracking import StageResult
+
+
+@stage_command("ablate", parameters=(DATA, PRESET, SEED, FORCE), sections=("clean", "patch", "train"))
+def command(**parameters: Any) -> "StageResult":
+    """Trains and evaluates every row of the results ladder on the same slides."""
+    from doctogres.stages.ablate import ablate
+
+    return ablate(**parameters)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,20 @@
+"""`mlflow run . -e patch`: the cohort table and its slides become patches."""
+
+from typing import TYPE_CHECKING, Any
+
+from entrypoints.command import FORCE, PRESET, SLIDES, stage_command, upstream
+
+if TYPE_CHECKING:
+    from doctogres.tracking import StageResult
+
+
+@stage_command("patch", parameters=(upstream("cohort", "clean"), SLIDES, PRESET, FORCE), sections=("patch",))
+def command(**parameters: Any) -> "StageResult":
+    """Cuts a patch around every lesion region of the usable slides."""
+    from doctogres.stages.patch import patch
+
+    return patch(**parameters)
+
+
+if __name__ == "__main__":
+    command()

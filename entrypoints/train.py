@@ -1,0 +1,24 @@
+"""`mlflow run . -e train`: a classifier from the patches."""
+
+from typing import TYPE_CHECKING, Any
+
+from entrypoints.command import FORCE, PRESET, SEED, SLIDES, stage_command, upstream
+
+if TYPE_CHECKING:
+    from doctogres.tracking import StageResult
+
+
+@stage_command(
+    "train",
+    parameters=(upstream("patches", "patch"), upstream("params", "tune", default="none"), SLIDES, PRESET, SEED, FORCE),
+    sections=("train", "evaluate"),
+)
+def command(**parameters: Any) -> "StageResult":
+    """Trains the patch classifier and logs it as a model that answers for whole slides."""
+    from doctogres.stages.train import train
+
+    return train(**parameters)
+
+
+if __name__ == "__main__":
+    command()

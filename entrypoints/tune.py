@@ -1,0 +1,26 @@
+"""`mlflow run . -e tune`: an Optuna study on the patches."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from entrypoints.command import FORCE, PRESET, SEED, SLIDES, Parameter, stage_command, upstream
+
+if TYPE_CHECKING:
+    from doctogres.tracking import StageResult
+
+STORAGE = Parameter("storage", "", "Optuna storage URL; empty: SQLite in the workspace", click.STRING)
+
+
+@stage_command(
+    "tune", parameters=(upstream("patches", "patch"), STORAGE, SLIDES, PRESET, SEED, FORCE), sections=("tune", "train")
+)
+def command(**parameters: Any) -> "StageResult":
+    """Searches the recipe of the training, on folds of the training part."""
+    from doctogres.stages.tune import tune
+
+    return tune(**parameters)
+
+
+if __name__ == "__main__":
+    command()

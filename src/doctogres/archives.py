@@ -1,0 +1,70 @@
+"""Unpacks a zip that somebody else made: no member outside the target, no links, limits on size and growth."""
+
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from doctogres.errors import CohortError
+
+MAX_ZIP_BYTES: Final = 64 * 2**30
+MAX_ZIP_RATIO: Final = 200  # of unpacked to packed bytes; pictures are compressed already, a zip bomb is not
+RATIO_FREE_BYTES: Final = 64 * 2**20  # below this size unpacked, no ratio is suspicious
+
+
+def unpack_zip(path: Path, target: Path) -> None:
+    """Unpacks a zip beside the target and renames, so that a killed process leaves nothing that looks finished.
+
+    Raises:
+        CohortError: damaged; members outside the target; links; too large, or growing as a zip bomb does.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _safe_members(archive, path)
+            for member in members:
+                _unpack_member(archive, member, temporary)
+        if not target.is_dir():
+            temporary.rename(target)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        raise CohortError(f"{path} cannot be unpacked ({error}); zip the cohort's folder again") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _safe_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """The files of the archive, once every member has been found harmless."""
+    members = [member for member in archive.infolist() if not member.filename.startswith("__MACOSX")]
+    files = [member for member in members if not member.is_dir()]
+    unpacked = sum(member.file_size for member in files)
+    packed = max(1, sum(member.compress_size for member in files))
+    if unpacked > MAX_ZIP_BYTES:
+        raise CohortError(f"{path} would unpack to {unpacked} bytes, more than {MAX_ZIP_BYTES}; unpack it yourself")
+    if unpacked > RATIO_FREE_BYTES and unpacked > MAX_ZIP_RATIO * packed:
+        raise CohortError(
+            f"{path} would grow {unpacked // packed} times when unpacked (limit {MAX_ZIP_RATIO}), as a zip bomb does; "
+            "unpack it yourself if you trust it"
+        )
+    names: set[str] = set()
+    for member in members:
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0] or "\0" in member.filename:
+            raise CohortError(f"{path} holds the member {member.filename!r}, which lies outside the archive; remove it")
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise CohortError(f"{path} holds {member.filename!r}, a link or special file; zip the files themselves")
+        if str(name) in names:
+            raise CohortError(f"{path} holds the member {member.filename!r} twice; zip the cohort's folder again")
+        names.add(str(name))
+    return files
+
+
+def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
+    target = folder / PurePosixPath(member.filename.replace("\\", "/"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # zipfile stops at the announced size and checks the CRC, so a header that lies cannot unpack more than was counted.
+    with archive.open(member) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, 2**20)

@@ -1,0 +1,158 @@
+"""Cleaning: an outcome and a reason for every slide of a cohort, split groups, and the split itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from doctogres.cleaning.audit import render_audit
+from doctogres.cleaning.evidence import Evidence, measure_slide
+from doctogres.cleaning.outcome import decide, merged_groups, rare_classes
+from doctogres.cohort import COLUMNS, DROPPED, KEPT, check_table, find_slides, reason_code, usable
+from doctogres.engine import map_slides
+from doctogres.errors import CohortError
+from doctogres.settings import CleanSettings
+from doctogres.splits import assign_folds, check_no_leakage
+
+
+@dataclass(frozen=True)
+class CleanResult:
+    """What cleaning leaves.
+
+    Attributes:
+        table: a row per slide found, with `doctogres.cohort.COLUMNS`; `attrs["root"]` is the cohort's folder.
+        audit_html: the audit page.
+        outcomes: number of slides by outcome.
+        reasons: number of slides by reason code.
+        class_shares: label, slides_before, slides_after, share_before, share_after.
+    """
+
+    table: pd.DataFrame
+    audit_html: str
+    outcomes: dict[str, int]
+    reasons: dict[str, int]
+    class_shares: pd.DataFrame
+
+
+def clean_cohort(
+    root: Path,
+    settings: CleanSettings,
+    *,
+    seed: int,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CleanResult:
+    """Judges every slide of the labelled part of a cohort and splits what is usable.
+
+    Nothing in the folder is changed. The result does not depend on the number of workers.
+
+    Args:
+        root: the cohort's folder.
+        settings: the policy.
+        seed: of the split.
+        workers: threads, all cores by default.
+        progress: called with (slides measured, slides to measure).
+
+    Raises:
+        CohortError: not a cohort, nothing usable is left, or fewer than two classes are.
+    """
+    found = find_slides(root)
+    evidence = _measure(root, found[found["outcome"] == KEPT], workers, progress)
+    labels: dict[str, str] = dict(found.loc[found["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
+    given: dict[str, str] = dict(found.loc[found["group"].notna(), ["slide_id", "group"]].itertuples(index=False))
+    outcomes, joined = decide(evidence, labels, settings)
+
+    table = found.set_index("slide_id", drop=False)
+    decided = pd.DataFrame([vars(outcome) for outcome in outcomes.values()], index=list(outcomes), dtype=object)
+    table["twin_of"] = None
+    if len(decided):
+        table.loc[decided.index, ["outcome", "reason", "twin_of"]] = decided[["outcome", "reason", "twin_of"]]
+    groups = merged_groups(list(table["slide_id"]), given, joined)
+    table["group"] = table["slide_id"].map(groups)
+    for column in ("width", "height", "image_md5", "mask_md5"):
+        values = [getattr(evidence.get(slide), column, None) for slide in table["slide_id"]]
+        table[column] = pd.array(values, dtype="Int64" if column in ("width", "height") else "str")
+    _drop_rare_classes(table)
+    _refuse_nothing_left(table, root)
+    _split(table, settings, seed)
+
+    table = check_table(_typed(table.reset_index(drop=True)), "the cleaned cohort")
+    table.attrs["root"] = str(root)
+    shares = _class_shares(table)
+    thumbnails = {slide: found.thumbnail for slide, found in evidence.items() if found.thumbnail}
+    return CleanResult(
+        table=table,
+        audit_html=render_audit(table, shares, thumbnails),
+        outcomes={str(name): int(count) for name, count in table["outcome"].value_counts().items()},
+        reasons=_reason_counts(table),
+        class_shares=shares,
+    )
+
+
+def _measure(
+    root: Path, slides: pd.DataFrame, workers: int | None, progress: Callable[[int, int], None] | None
+) -> dict[str, Evidence]:
+    files = list(slides[["slide_id", "image", "mask"]].itertuples(index=False, name=None))
+    evidence = {}
+    for measured in map_slides(lambda names: measure_slide(root, *names), files, workers=workers):
+        evidence[measured.slide_id] = measured
+        if progress is not None:
+            progress(len(evidence), len(files))
+    return evidence
+
+
+def _drop_rare_classes(table: pd.DataFrame) -> None:
+    """Drops, in place, the slides of classes with a single group left."""
+    left = usable(table)
+    reasons = rare_classes(
+        dict(zip(left["slide_id"], left["label"], strict=True)), dict(zip(left["slide_id"], left["group"], strict=True))
+    )
+    for label, reason in reasons.items():
+        table.loc[left.index[left["label"] == label], ["outcome", "reason"]] = [DROPPED, reason]
+
+
+def _refuse_nothing_left(table: pd.DataFrame, root: Path) -> None:
+    left = usable(table)
+    classes = left["label"].nunique()
+    if classes >= 2:
+        return
+    counts = ", ".join(f"{count} {code}" for code, count in _reason_counts(table).items()) or "none dropped"
+    raise CohortError(
+        f"{root} has {len(left)} usable slides of {classes} classes left out of {len(table)} slides found ({counts}); "
+        "at least two classes with two slides each are needed"
+    )
+
+
+def _split(table: pd.DataFrame, settings: CleanSettings, seed: int) -> None:
+    """Fills the column `fold`, in place."""
+    left = usable(table)
+    labels, groups = list(left["label"]), list(left["group"])
+    folds = assign_folds(labels, groups, holdout=settings.holdout, folds=settings.folds, seed=seed)
+    check_no_leakage(folds, groups)
+    table["fold"] = None
+    table.loc[left.index, "fold"] = folds.tolist()
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    texts = [column for column in COLUMNS if column not in ("width", "height")]
+    return table[list(COLUMNS)].astype(dict.fromkeys(texts, "str"))
+
+
+def _reason_counts(table: pd.DataFrame) -> dict[str, int]:
+    codes = table.loc[table["reason"] != "", "reason"].map(reason_code)
+    return {str(code): int(count) for code, count in codes.value_counts().items()}
+
+
+def _class_shares(table: pd.DataFrame) -> pd.DataFrame:
+    before = table["label"].dropna().value_counts().sort_index()
+    after = usable(table)["label"].value_counts().reindex(before.index, fill_value=0)
+    return pd.DataFrame(
+        {
+            "label": before.index.astype(str),
+            "slides_before": before.to_numpy(),
+            "slides_after": after.to_numpy(),
+            "share_before": (before / before.sum()).to_numpy(),
+            "share_after": (after / after.sum()).to_numpy(),
+        }
+    )

@@ -1,0 +1,148 @@
+"""Combines what was measured on the slides into an outcome and a reason for each."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from doctogres.cleaning.duplicates import near_duplicates
+from doctogres.cleaning.evidence import Evidence
+from doctogres.cleaning.twins import TwinVerdict, judge_copies, judge_twins, twin_groups
+from doctogres.cohort import DROPPED, KEPT, REPAIRED, REVIEW
+from doctogres.settings import CleanSettings
+
+FULL_MASK_SHARE: Final = 0.9
+MAX_CARTOON_SHARE: Final = 0.3  # of the readable slides; more of them means a stain that is not H&E
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happens to a slide: one of the outcomes of the cohort table, why, and beside which other slide."""
+
+    outcome: str = KEPT
+    reason: str = ""
+    twin_of: str | None = None
+
+
+def decide(
+    evidence: Mapping[str, Evidence], labels: Mapping[str, str], settings: CleanSettings
+) -> tuple[dict[str, Outcome], list[tuple[str, ...]]]:
+    """The outcome of every slide in `evidence`, and the groups of slides that must stay on one side of a split."""
+    outcomes = {slide: _alone(found) for slide, found in evidence.items()}
+    readable = [slide for slide, outcome in outcomes.items() if outcome.outcome != DROPPED]
+    twins = twin_groups((slide, evidence[slide].mask_md5) for slide in readable)
+    for group in twins:
+        _apply(outcomes, judge_twins(group, evidence, labels))
+    alone = set(readable) - {slide for group in twins for slide in group}
+    outcomes |= _lone_cartoons(sorted(alone), evidence, len(readable))
+    pictures = twin_groups((slide, evidence[slide].image_md5) for slide in readable)
+    for group in pictures:
+        standing = tuple(slide for slide in group if outcomes[slide].outcome == KEPT)
+        if len(standing) > 1:
+            _apply(outcomes, judge_copies(standing, evidence, labels, shared="picture"))
+    compared = [slide for slide in readable if outcomes[slide].outcome != DROPPED]
+    prints = [found for slide in compared if (found := evidence[slide].fingerprint) is not None]
+    copies = [tuple(compared[index] for index in cluster) for cluster in near_duplicates(prints)]
+    for slide in compared:
+        if evidence[slide].splat_share:
+            outcomes[slide] = _slimed(evidence[slide], outcomes[slide], copies, evidence, settings)
+    return outcomes, twins + pictures + copies
+
+
+def merged_groups(slides: Sequence[str], given: Mapping[str, str], joined: Iterable[tuple[str, ...]]) -> dict[str, str]:
+    """The split group of every slide: its given group, or itself, merged with those it is joined to.
+
+    A merged group has the first of its names, in alphabetical order.
+    """
+    name = {slide: given.get(slide, slide) for slide in slides}
+    parent = {group: group for group in name.values()}
+
+    def root(group: str) -> str:
+        while parent[group] != group:
+            group = parent[group]
+        return group
+
+    for together in joined:
+        roots = sorted({root(name[slide]) for slide in together})
+        for other in roots[1:]:
+            parent[other] = roots[0]
+    return {slide: root(name[slide]) for slide in slides}
+
+
+def rare_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> dict[str, str]:
+    """The reason for each class that cannot be both trained and tested, from the usable slides' labels and groups."""
+    slides = Counter(labels.values())
+    parts: dict[str, set[str]] = defaultdict(set)
+    for slide, label in labels.items():
+        parts[label].add(groups[slide])
+    return {
+        label: f"rare_class: the class {label} has {slides[label]} usable slide(s) in {len(parts[label])} group(s); "
+        "at least two groups are needed to train and to test"
+        for label in slides
+        if len(parts[label]) < 2
+    }
+
+
+def _alone(found: Evidence) -> Outcome:
+    """What a slide's own files say, colours aside."""
+    if found.reason:
+        return Outcome(DROPPED, found.reason)
+    if found.lesion_pixels == 0:
+        return Outcome(DROPPED, f"empty_mask: the mask of {found.slide_id} marks no lesion")
+    share = found.lesion_pixels / ((found.width or 1) * (found.height or 1))
+    if share > FULL_MASK_SHARE:
+        return Outcome(REVIEW, f"full_mask: the mask of {found.slide_id} marks {share:.0%} of the picture as lesion")
+    return Outcome()
+
+
+def _apply(outcomes: dict[str, Outcome], verdicts: Mapping[str, TwinVerdict]) -> None:
+    for slide, verdict in verdicts.items():
+        outcomes[slide] = Outcome(DROPPED if verdict.drop else REVIEW, verdict.reason, verdict.twin_of)
+
+
+def _lone_cartoons(slides: Sequence[str], evidence: Mapping[str, Evidence], readable: int) -> dict[str, Outcome]:
+    """Slides without a twin whose colours are not tissue's; when they are many it is the stain that differs."""
+    colours = {slide: colour for slide in slides if (colour := evidence[slide].colour) is not None}
+    cartoons = [slide for slide, colour in colours.items() if colour.verdict == "cartoon"]
+    if len(cartoons) > max(1, MAX_CARTOON_SHARE * readable):
+        return {
+            slide: Outcome(
+                REVIEW,
+                f"stain: only {colours[slide]}, as with {len(cartoons)} of {readable} slides; "
+                "is this stain haematoxylin and eosin?",
+            )
+            for slide in cartoons
+        }
+    judged = {slide: Outcome(DROPPED, f"cartoon: only {colours[slide]}") for slide in cartoons}
+    for slide, colour in colours.items():
+        if colour.is_doubtful:
+            judged[slide] = Outcome(REVIEW, f"colour: only {colour}")
+    return judged
+
+
+def _slimed(
+    found: Evidence,
+    before: Outcome,
+    copies: Sequence[tuple[str, ...]],
+    evidence: Mapping[str, Evidence],
+    settings: CleanSettings,
+) -> Outcome:
+    """What the policy makes of a slide with a splat."""
+    clean = [
+        slide for cluster in copies if found.slide_id in cluster for slide in cluster if not evidence[slide].splat_share
+    ]
+    twin = clean[0] if clean else before.twin_of
+    reason = (
+        f"slime: a glossy green splat covers {found.splat_share:.2%} of the picture, "
+        f"{found.splat_in_mask:.0%} of it marked as lesion"
+    )
+    if clean:
+        reason += f"; {clean[0]} is the same slide without it"
+    if settings.slime == "drop":
+        return Outcome(DROPPED, reason, twin)
+    if settings.slime == "keep":
+        return replace(before, reason=before.reason or f"{reason}; kept, as slime=keep asks", twin_of=twin)
+    left = f"{found.lesion_left} pixels of lesion are left (min_lesion is {settings.min_lesion})"
+    if found.lesion_left < settings.min_lesion:
+        return Outcome(DROPPED, f"{reason}; without it {left}", twin)
+    return Outcome(REPAIRED, f"{reason}; cut out of the mask, {left}", twin)

@@ -1,0 +1,92 @@
+"""Finds the glossy green splat that was painted onto a slide, and takes it out of the mask again.
+
+A splat is one compact, strongly saturated green shape with gloss: shades from dark to bright, or white highlights.
+Green ink is a thin stroke; green-tinted tissue is pale; a drawing of another kind has no tissue beside it.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from doctogres.cleaning.tissue import working_copy
+
+GREEN_HUE: Final = (35, 85)  # OpenCV's half degrees
+CORE_SATURATION: Final = 150  # of 255, what a region must reach somewhere to be a splat
+EDGE_SATURATION: Final = 90  # where its blended rim ends
+MIN_VALUE: Final = 60
+MIN_AREA_SHARE: Final = 0.002  # of the picture
+MIN_COMPACTNESS: Final = 0.18  # area of the largest inscribed circle / area; a stroke of 1:6 has about 0.13
+MIN_BRIGHT_SHARE: Final = 0.3  # of the region brighter than BRIGHT_VALUE in its strongest channel
+BRIGHT_VALUE: Final = 140
+RIM: Final = 2  # pixels of the working copy added around, for anti-aliased edges
+
+
+@dataclass(frozen=True)
+class Splat:
+    """A splat in the pixels of the picture it was searched in.
+
+    Attributes:
+        area_share: share of the picture's pixels.
+        outlines: one closed polygon per splat, (points, 2), x then y, around its blended rim.
+        mask: true on the splats with their highlights and rims, (height, width).
+    """
+
+    area_share: float
+    outlines: tuple[NDArray[np.int32], ...]
+    mask: NDArray[np.bool_]
+
+
+def find_splat(rgb: NDArray[np.uint8]) -> Splat | None:
+    """The splats of a picture (height, width, 3), or None.
+
+    The search runs on a reduced copy; mask and outlines are scaled back to the picture's size.
+    """
+    small = working_copy(rgb)
+    found = _splat_region(small)
+    if not found.any():
+        return None
+    rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RIM + 1, 2 * RIM + 1))
+    size = (rgb.shape[1], rgb.shape[0])
+    mask = cv2.resize(cv2.dilate(found, rim), size, interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    outlines = tuple(np.asarray(contour[:, 0], dtype=np.int32) for contour in contours)
+    return Splat(float(found.mean()), outlines, mask.astype(np.bool_))
+
+
+def remove_splat(mask: NDArray[np.bool_], rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The lesion mask (height, width) without the splats that are visible in the picture."""
+    splat = find_splat(rgb)
+    return mask if splat is None else mask & ~splat.mask
+
+
+def _splat_region(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    hsv = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2HSV), dtype=np.uint8)
+    green = cv2.inRange(hsv, np.array([GREEN_HUE[0], EDGE_SATURATION, MIN_VALUE]), np.array([GREEN_HUE[1], 255, 255]))
+    found = np.zeros(green.shape, dtype=np.uint8)
+    if cv2.countNonZero(green) < MIN_AREA_SHARE * green.size:
+        return found
+    green = cv2.morphologyEx(green, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    contours, _ = cv2.findContours(green, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    for contour in contours:
+        region = np.zeros(found.shape, dtype=np.uint8)
+        cv2.drawContours(region, [contour], 0, 1, cv2.FILLED)  # filled: white highlights belong to the splat
+        if _is_splat(region, hsv):
+            found |= region
+    return found
+
+
+def _is_splat(region: NDArray[np.uint8], hsv: NDArray[np.uint8]) -> bool:
+    area = cv2.countNonZero(region)
+    if area < MIN_AREA_SHARE * region.size:
+        return False
+    padded = cv2.copyMakeBorder(region, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    radius = float(cv2.distanceTransform(padded, cv2.DIST_L2, 3).max())
+    if np.pi * radius**2 < MIN_COMPACTNESS * area:
+        return False
+    inside = hsv[region.astype(np.bool_)]
+    strong = np.median(inside[:, 1]) >= CORE_SATURATION
+    bright = (inside[:, 2] >= BRIGHT_VALUE).mean() >= MIN_BRIGHT_SHARE
+    return bool(strong and bright)

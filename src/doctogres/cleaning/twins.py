@@ -1,0 +1,84 @@
+"""Slides that share a file byte for byte, and which of them is the tissue."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from doctogres.cleaning.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class TwinVerdict:
+    """What the comparison within a group of twins says about one slide; `drop` or else `review`."""
+
+    drop: bool
+    reason: str
+    twin_of: str
+
+
+def twin_groups(hashes: Iterable[tuple[str, str | None]]) -> list[tuple[str, ...]]:
+    """The groups of two or more slides with the same hash, from (slide_id, hash) pairs; slides sorted."""
+    by_hash: dict[str, list[str]] = defaultdict(list)
+    for slide_id, digest in hashes:
+        if digest is not None:
+            by_hash[digest].append(slide_id)
+    return sorted(tuple(sorted(group)) for group in by_hash.values() if len(group) > 1)
+
+
+def judge_twins(
+    group: tuple[str, ...], evidence: Mapping[str, Evidence], labels: Mapping[str, str]
+) -> dict[str, TwinVerdict]:
+    """The verdict on the members of a group with byte-identical masks; a member without a verdict is kept.
+
+    Cartoons are dropped when exactly the others are tissue. Of byte-identical pictures with one label the first is
+    kept. Whatever remains doubtful is for review, nobody is dropped.
+    """
+    verdicts = {member: _verdict(evidence[member]) for member in group}
+    tissue = [member for member in group if verdicts[member] == "tissue"]
+    cartoons = [member for member in group if verdicts[member] == "cartoon"]
+    if not tissue or len(tissue) + len(cartoons) < len(group):
+        return {member: _unsure(member, group, evidence) for member in group}
+    judged = {member: _cartoon(member, tissue[0], evidence) for member in cartoons}
+    judged |= judge_copies(tuple(tissue), evidence, labels, shared="mask")
+    return judged
+
+
+def judge_copies(
+    group: tuple[str, ...], evidence: Mapping[str, Evidence], labels: Mapping[str, str], *, shared: str
+) -> dict[str, TwinVerdict]:
+    """The verdict on tissue slides that share a file: true duplicates lose all but the first, others are for review."""
+    first = group[0]
+    files = {(evidence[member].image_md5, evidence[member].mask_md5, labels.get(member, "")) for member in group}
+    if len(files) == 1:
+        reason = f"duplicate: picture, mask and label are those of {first}, byte for byte"
+        return {member: TwinVerdict(True, reason, first) for member in group[1:]}
+    judged = {}
+    for member in group:
+        others = [other for other in group if other != member]
+        reason = (
+            f"same_{shared}: its {shared} is byte for byte that of {', '.join(others)}, and all look like tissue; "
+            "look which one the labels mean"
+        )
+        judged[member] = TwinVerdict(False, reason, others[0])
+    return judged
+
+
+def _verdict(evidence: Evidence) -> str:
+    return evidence.colour.verdict if evidence.colour else "unsure"
+
+
+def _cartoon(member: str, genuine: str, evidence: Mapping[str, Evidence]) -> TwinVerdict:
+    reason = (
+        f"cartoon_twin: its mask is byte for byte that of {genuine}, but only {evidence[member].colour} "
+        f"(of {genuine}: {evidence[genuine].colour})"
+    )
+    return TwinVerdict(True, reason, genuine)
+
+
+def _unsure(member: str, group: tuple[str, ...], evidence: Mapping[str, Evidence]) -> TwinVerdict:
+    others = [other for other in group if other != member]
+    reason = (
+        f"twin_unsure: its mask is byte for byte that of {', '.join(others)}, and the colours do not say which is "
+        f"tissue ({evidence[member].colour})"
+    )
+    return TwinVerdict(False, reason, others[0])

@@ -1,0 +1,303 @@
+"""Finds the slides of a cohort (a folder or a zip in the challenge's layout) and keeps the cohort table.
+
+    train_data/img_0000.png, train_data/mask_0000.png, ...     train_labels.csv: sample_index,label[,group]
+    test_data/img_0000.png,  test_data/mask_0000.png, ...      (no labels)
+
+Nothing is ever written into the folder. Every picture, label and mask found gives a row, usable or not.
+"""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import pandas as pd
+
+from doctogres.archives import unpack_zip
+from doctogres.engine import map_slides
+from doctogres.errors import CohortError
+
+COLUMNS: Final = (
+    "slide_id",
+    "image",
+    "mask",
+    "label",
+    "group",
+    "width",
+    "height",
+    "image_md5",
+    "mask_md5",
+    "twin_of",
+    "outcome",
+    "reason",
+    "fold",
+)
+FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "label", "group", "outcome", "reason")
+
+KEPT: Final = "kept"
+DROPPED: Final = "dropped"
+REPAIRED: Final = "repaired"
+REVIEW: Final = "review"
+OUTCOMES: Final = (KEPT, DROPPED, REPAIRED, REVIEW)
+
+SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+LAYOUT: Final = (
+    "a cohort holds train_data/img_0000.png, train_data/mask_0000.png, ... and train_labels.csv with the columns "
+    "sample_index,label (or test_data/ alone, to predict); `mlflow run . -e demo_data` makes one to look at"
+)
+
+
+def reason_code(reason: str) -> str:
+    """The machine-readable code of a reason, `missing_mask` of `missing_mask: ... is not there`."""
+    return reason.partition(":")[0]
+
+
+def open_cohort(data: str | Path, *, workspace: Path) -> Path:
+    """The folder of a cohort given as a folder or a zip.
+
+    A zip is unpacked once, under the workspace in a folder named by the zip's digest. A folder or zip whose only
+    content is one folder is entered.
+
+    Raises:
+        CohortError: `data` is neither, or the zip is unsafe (members outside the target, links, too large).
+    """
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return _enter(path.resolve())
+    if not path.exists():
+        raise CohortError(f"{path} does not exist; give the folder or the zip of a cohort: {LAYOUT}")
+    if not zipfile.is_zipfile(path):
+        raise CohortError(f"{path} is neither a folder nor a readable zip: {LAYOUT}")
+    target = workspace.resolve() / _file_digest(path)[:16]
+    if not target.is_dir():
+        unpack_zip(path, target)
+    return _enter(target)
+
+
+def find_slides(root: Path, *, labelled: bool = True) -> pd.DataFrame:
+    """A row per slide of the training part (or of the unlabelled part), sorted by slide_id.
+
+    Columns slide_id, image, mask (POSIX paths relative to `root`), label, group, outcome, reason. What cannot be used
+    has the outcome `dropped` and the reason; nothing is opened but the labels.
+
+    Raises:
+        CohortError: the folder is not a cohort, or its labels cannot be read.
+    """
+    folder = root / "train_data" if labelled else _unlabelled_folder(root)
+    if labelled and not folder.is_dir():
+        raise CohortError(f"{root} has no train_data folder (it holds {_holds(root)}): {LAYOUT}")
+    labels = _read_labels(root / "train_labels.csv") if labelled else {}
+    files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    pictures, masks = _by_stem(files, "img_"), _by_stem(files, "mask_")
+    of_masks = {f"img_{stem.removeprefix('mask_')}" for stem in masks}
+    slides = sorted(pictures.keys() | labels.keys() | of_masks)
+    if not slides:
+        raise CohortError(f"{folder} holds no pictures named img_* (it holds {_holds(folder)}): {LAYOUT}")
+    prefix = "" if folder == root else f"{folder.name}/"
+    rows = [
+        _slide_row(
+            slide,
+            [prefix + name for name in pictures.get(slide, [])],
+            [prefix + name for name in masks.get(f"mask_{slide.removeprefix('img_')}", [])],
+            labels.get(slide, []),
+            prefix=prefix,
+            labelled=labelled,
+        )
+        for slide in slides
+    ]
+    table = pd.DataFrame(rows, columns=list(FOUND_COLUMNS), dtype=object)
+    table.attrs["root"] = str(root)
+    return table
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The cohort table of a Parquet file, checked; the cohort's folder is in `attrs["root"]`.
+
+    Raises:
+        CohortError: not a cohort table.
+    """
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise CohortError(f"{path} is not a readable cohort table ({error}); run the clean stage again") from error
+    return check_table(table, str(path))
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Writes the cohort table as Parquet; a killed process leaves no half-written file.
+
+    Raises:
+        CohortError: the table is not a cohort table.
+    """
+    check_table(table, "the table to write")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        table.to_parquet(temporary, index=False)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_table(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table with its columns in order.
+
+    Raises:
+        CohortError: a column is missing, an outcome is unknown, or a slide appears twice.
+    """
+    if missing := [column for column in COLUMNS if column not in table.columns]:
+        raise CohortError(f"{name} is not a cohort table: it lacks {', '.join(missing)}; run the clean stage again")
+    if unknown := sorted(set(table["outcome"].astype(str)) - set(OUTCOMES)):
+        raise CohortError(f"{name} holds the unknown outcome {unknown[0]!r}; known are {', '.join(OUTCOMES)}")
+    if table["slide_id"].duplicated().any():
+        twice = table.loc[table["slide_id"].duplicated(), "slide_id"].iloc[0]
+        raise CohortError(f"{name} holds the slide {twice} twice; run the clean stage again")
+    checked = table[list(COLUMNS)]
+    checked.attrs.update(table.attrs)
+    return checked
+
+
+def usable(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that later stages work with: kept, repaired, and those marked for review."""
+    return table[table["outcome"].isin((KEPT, REPAIRED, REVIEW))]
+
+
+def content_digest(root: Path, files: Iterable[str]) -> str:
+    """A digest of the names and bytes of these files (POSIX paths relative to `root`), wherever the folder lies.
+
+    Raises:
+        CohortError: a file cannot be read.
+    """
+    names = sorted(set(files))
+    digest = hashlib.sha256()
+    for name, of_file in zip(names, map_slides(lambda name: _file_digest(root / name), names), strict=True):
+        digest.update(f"{name}\0{of_file}\n".encode())
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CohortError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _is_cohort(folder: Path) -> bool:
+    return (folder / "train_data").is_dir() or (folder / "test_data").is_dir() or any(folder.glob("img_*"))
+
+
+def _enter(folder: Path) -> Path:
+    """The folder, or the only folder in it when that one holds the cohort."""
+    if _is_cohort(folder):
+        return folder
+    inside = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))]
+    return inside[0] if len(inside) == 1 and _is_cohort(inside[0]) else folder
+
+
+def _unlabelled_folder(root: Path) -> Path:
+    if (root / "test_data").is_dir():
+        return root / "test_data"
+    if any(root.glob("img_*")):
+        return root
+    raise CohortError(f"{root} has neither test_data nor pictures named img_* (it holds {_holds(root)}): {LAYOUT}")
+
+
+def _holds(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    shown = ", ".join(names[:5]) or "nothing"
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _by_stem(files: list[str], prefix: str) -> dict[str, list[str]]:
+    stems: dict[str, list[str]] = {}
+    for name in files:
+        if name.startswith(prefix):
+            stems.setdefault(PurePosixPath(name).stem, []).append(name)
+    return stems
+
+
+def _read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """The (label, group) of every line of the labels, by slide."""
+    if not path.is_file():
+        raise CohortError(f"{path.parent} has no train_labels.csv (it holds {_holds(path.parent)}): {LAYOUT}")
+    try:
+        lines = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' parser and decoding errors are ValueErrors
+        raise CohortError(
+            f"{path} is not a readable CSV ({error}); save it with the columns sample_index,label"
+        ) from error
+    lines.columns = lines.columns.str.strip()
+    if missing := [column for column in ("sample_index", "label") if column not in lines.columns]:
+        raise CohortError(
+            f"{path} lacks the column {missing[0]} (it has {', '.join(map(str, lines.columns))}); "
+            "save it with commas and the columns sample_index,label"
+        )
+    groups = lines["group"].fillna("") if "group" in lines.columns else [""] * len(lines)
+    labels: dict[str, list[tuple[str, str]]] = {}
+    for sample, label, group in zip(lines["sample_index"], lines["label"].fillna(""), groups, strict=True):
+        labels.setdefault(_slide_id(str(sample)), []).append((str(label).strip(), str(group).strip()))
+    return labels
+
+
+def _slide_id(sample: str) -> str:
+    sample = sample.strip()
+    known = PurePosixPath(sample).suffix.lower() in SUFFIXES
+    return PurePosixPath(sample).stem if known else sample
+
+
+def _slide_row(
+    slide: str,
+    pictures: list[str],
+    masks: list[str],
+    labels: list[tuple[str, str]],
+    *,
+    prefix: str,
+    labelled: bool,
+) -> dict[str, str | None]:
+    label, group = labels[0] if labels else ("", "")
+    reason = _found_reason(slide, pictures, masks, labels, prefix=prefix, labelled=labelled)
+    return {
+        "slide_id": slide,
+        "image": pictures[0] if pictures else None,
+        "mask": masks[0] if masks else None,
+        "label": label or None,
+        "group": group or None,
+        "outcome": DROPPED if reason else KEPT,
+        "reason": reason,
+    }
+
+
+def _found_reason(
+    slide: str,
+    pictures: list[str],
+    masks: list[str],
+    labels: list[tuple[str, str]],
+    *,
+    prefix: str,
+    labelled: bool,
+) -> str:
+    """Why the slide cannot be used, judged by names and labels alone; empty when it can."""
+    mask_stem = f"{prefix}mask_{slide.removeprefix('img_')}"
+    if not pictures:
+        has = "a label" if labels else "a mask"
+        return f"missing_image: {prefix}{slide}.png is not there, though {slide} has {has}"
+    for found, what in ((pictures, "pictures"), (masks, "masks")):
+        if len(found) > 1:
+            return f"ambiguous_files: {slide} has {len(found)} {what} ({', '.join(found)}); leave one"
+        if found and PurePosixPath(found[0]).suffix.lower() not in SUFFIXES:
+            return f"unsupported_format: {found[0]} is not one of {', '.join(SUFFIXES)}"
+    if not masks:
+        return f"missing_mask: {mask_stem}.png is not there"
+    if not labelled:
+        return ""
+    spellings = sorted({label for label, _ in labels} - {""})
+    if not spellings:
+        where = "has a blank label" if labels else "is not listed"
+        return f"unlabelled: {slide} {where} in train_labels.csv"
+    if len(set(labels)) > 1:
+        listed = ", ".join(sorted({" / ".join(filter(None, line)) or "blank" for line in labels}))
+        return f"conflicting_labels: train_labels.csv lists {slide} {len(labels)} times, as {listed}"
+    return ""

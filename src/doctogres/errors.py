@@ -1,0 +1,36 @@
+"""The one family of errors: what a user did or gave that cannot work, and what to do about it."""
+
+from typing import ClassVar
+
+
+class DoctogresError(Exception):
+    """An input or a parameter that cannot be used; the message names it, the problem and the remedy.
+
+    `code` is the short machine-readable reason that goes into the outcome tables (`unreadable_image`, ...).
+    """
+
+    code: ClassVar[str] = "error"
+
+
+class ParameterError(DoctogresError):
+    """A parameter is unknown, out of range, or contradicts another one."""
+
+    code = "parameter"
+
+
+class CohortError(DoctogresError):
+    """The data folder or zip is not a cohort, or nothing usable is left in it."""
+
+    code = "cohort"
+
+
+class UpstreamError(DoctogresError):
+    """A named upstream result (run, artifact, model) does not exist or does not hold what is needed."""
+
+    code = "upstream"
+
+
+class WeightsError(DoctogresError):
+    """Backbone weights could not be had or do not fit the architecture."""
+
+    code = "weights"

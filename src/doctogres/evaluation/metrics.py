@@ -1,0 +1,228 @@
+"""How good slide predictions are, each number with a 95 % interval; the null models to beat; paired comparison.
+
+Every metric is written for weighted slides: weights of one give the value, bootstrap weights (`bootstrap.py`) its
+interval. The predicted class is the most probable one, the first in class order among equals.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doctogres.aggregation import ROW_SUM_TOLERANCE
+from doctogres.errors import ParameterError
+from doctogres.evaluation.bootstrap import Estimate, bootstrap, percentile_estimate, resample
+from doctogres.evaluation.weighted import auroc, class_f1, confusion_cells, confusions, macro, ratio
+
+__all__ = [
+    "Estimate",
+    "bootstrap",
+    "class_indices",
+    "confidence_bins",
+    "macro_f1",
+    "null_metrics",
+    "paired_difference",
+    "slide_metrics",
+]
+
+CALIBRATION_BINS: Final = 10
+PROBABILITY_FLOOR: Final = 1e-15
+
+
+def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Returns each label's position in the class order; a ParameterError names labels that are not classes."""
+    position = {name: index for index, name in enumerate(classes)}
+    unknown = sorted({str(label) for label in labels} - position.keys())
+    if unknown:
+        raise ParameterError(f"labels {unknown} are not among the classes {list(classes)}; use the model's class order")
+    return np.array([position[str(label)] for label in labels], dtype=np.int64)
+
+
+def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:
+    """Returns the mean F1 over the classes PRESENT in the truth; NaN for no slides.
+
+    A class that no slide has is left out, as scikit-learn's `f1_score(average="macro", labels=present)` does, and
+    unlike its default, which counts a class that was only predicted as 0. A class present but never predicted has F1 0.
+
+    Args:
+        truth: (slides,) class positions.
+        predicted: (slides,) class positions.
+        classes: how many classes there are.
+    """
+    cells = confusion_cells(truth, predicted, classes)
+    return float(macro(class_f1(confusions(np.ones((1, len(cells))), cells)))[0])
+
+
+def confidence_bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Returns which of ten equally wide bins over [0, 1] each confidence falls in; 1.0 is in the last."""
+    return np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
+def slide_metrics(
+    truth: Sequence[str],
+    probabilities: NDArray[np.float64],
+    classes: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Returns every metric of the slides with its interval; the order of the slides changes nothing.
+
+    - `macro_f1`, `balanced_accuracy` (mean recall): over the classes present in the truth; `accuracy`.
+    - `log_loss`: mean of -ln p(truth), p floored at 1e-15; `brier`: mean squared error summed over classes, 0 to 2.
+    - `ece`: expected calibration error of the top class, ten equal bins (Guo et al., ICML 2017).
+    - `macro_auroc`: one class against the rest, mean over classes that have slides on both sides.
+    - `f1/<class>`, `recall/<class>`: NaN for a class that no slide has; `precision/<class>`: NaN if never predicted.
+
+    Args:
+        truth: (slides,) labels.
+        probabilities: (slides, classes), rows sum to one, columns in the order of `classes`.
+        classes: the class order.
+        groups: (slides,) patients, if several slides can share one; whole groups are then resampled.
+        resamples: bootstrap resamples.
+        seed: of the bootstrap.
+
+    Raises:
+        ParameterError: no slides, a label that is no class, or arrays that do not fit.
+    """
+    labels, rows = _checked(truth, probabilities, classes)
+    order, groups = _canonical_order(labels, [rows], groups)
+    labels, rows = labels[order], rows[order]
+    slides = np.arange(len(labels))
+    predicted, confidence = rows.argmax(axis=1), rows.max(axis=1)
+    cells = confusion_cells(labels, predicted, len(classes))
+    log_loss = -np.log(np.maximum(rows[slides, labels], PROBABILITY_FLOOR))
+    brier = ((rows - np.eye(len(classes))[labels]) ** 2).sum(axis=1)
+    gaps = np.zeros((len(slides), CALIBRATION_BINS))  # confidence minus correctness, in the slide's bin
+    gaps[slides, confidence_bins(confidence)] = confidence - (predicted == labels)
+
+    def statistics(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        total = weights.sum(axis=1)
+        matrices = confusions(weights, cells)  # (resamples, truth, predicted)
+        hits = np.diagonal(matrices, axis1=1, axis2=2)
+        f1 = class_f1(matrices)
+        recall = ratio(hits, matrices.sum(axis=2))
+        precision = ratio(hits, matrices.sum(axis=1))
+        areas = np.stack([auroc(weights, rows[:, one], labels == one) for one in range(len(classes))], axis=1)
+        found = {
+            "macro_f1": macro(f1),
+            "accuracy": hits.sum(axis=1) / total,
+            "balanced_accuracy": macro(recall),
+            "log_loss": weights @ log_loss / total,
+            "brier": weights @ brier / total,
+            "ece": abs(weights @ gaps).sum(axis=1) / total,
+            "macro_auroc": macro(areas),
+        }
+        for kind, table in (("f1", f1), ("recall", recall), ("precision", precision)):
+            found |= {f"{kind}/{name}": table[:, index] for index, name in enumerate(classes)}
+        return found
+
+    return bootstrap(statistics, len(slides), groups=groups, resamples=resamples, seed=seed)
+
+
+def null_metrics(
+    truth: Sequence[str],
+    train_labels: Sequence[str],
+    classes: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Returns what two models that never look at the slide reach on these slides.
+
+    - `majority/macro_f1`: always the training part's most frequent class (the first in class order among equals).
+    - `chance/macro_f1`: guesses drawn by the training part's class shares. The value is the mean over simulated guesses
+      for these slides; the interval is where one round of guessing on resampled slides falls.
+
+    Raises:
+        ParameterError: no slides, no training labels, or a label that is no class.
+    """
+    labels = class_indices(truth, classes)
+    order, groups = _canonical_order(labels, [], groups)
+    labels = labels[order]
+    train_counts = np.bincount(class_indices(train_labels, classes), minlength=len(classes))
+    if train_counts.sum() == 0:
+        raise ParameterError("the null model needs the training part's labels, and there are none")
+    shares = train_counts / train_counts.sum()
+    cells = confusion_cells(labels, np.full(len(labels), train_counts.argmax()), len(classes))
+    membership = np.eye(len(classes))[labels]  # (slides, classes)
+    rng = np.random.default_rng([seed, 1])  # apart from the bootstrap's own stream
+
+    def guessed(class_counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(resamples, classes) slides per class -> (resamples,) macro-F1 of one round of guessing on each row."""
+        return macro(class_f1(rng.multinomial(class_counts.astype(np.int64), shares).astype(np.float64)))
+
+    def statistics(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        majority_f1 = macro(class_f1(confusions(weights, cells)))
+        return {"majority/macro_f1": majority_f1, "chance/macro_f1": guessed(weights @ membership)}
+
+    draws = resample(statistics, len(labels), groups=groups, resamples=resamples, seed=seed)
+    alone = np.ones((1, len(labels)))
+    rounds = guessed(np.repeat(alone @ membership, resamples, axis=0))
+    values = {"majority/macro_f1": statistics(alone)["majority/macro_f1"][0], "chance/macro_f1": rounds.mean()}
+    return {name: percentile_estimate(float(value), draws[name]) for name, value in values.items()}
+
+
+def paired_difference(
+    truth: Sequence[str],
+    probabilities_a: NDArray[np.float64],
+    probabilities_b: NDArray[np.float64],
+    classes: Sequence[str],
+    groups: Sequence[str] | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """Returns macro-F1 of model a minus model b on the same slides.
+
+    Both models are scored on the same resamples (paired bootstrap), so that what makes a slide hard for both cancels:
+    an interval that excludes zero is a difference even where the models' own intervals overlap.
+
+    Raises:
+        ParameterError: see `slide_metrics`.
+    """
+    labels, rows_a = _checked(truth, probabilities_a, classes)
+    _, rows_b = _checked(truth, probabilities_b, classes)
+    order, groups = _canonical_order(labels, [rows_a, rows_b], groups)
+    cells_a, cells_b = (
+        confusion_cells(labels[order], rows[order].argmax(axis=1), len(classes)) for rows in (rows_a, rows_b)
+    )
+
+    def statistics(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        scores = [macro(class_f1(confusions(weights, cells))) for cells in (cells_a, cells_b)]
+        return {"difference": scores[0] - scores[1]}
+
+    return bootstrap(statistics, len(labels), groups=groups, resamples=resamples, seed=seed)["difference"]
+
+
+def _checked(
+    truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Returns the class positions and the probabilities in float64."""
+    if len(set(classes)) != len(classes):
+        raise ParameterError(f"classes must be distinct, got {list(classes)}")
+    labels = class_indices(truth, classes)
+    rows = np.asarray(probabilities, dtype=np.float64)
+    if rows.shape != (len(labels), len(classes)):
+        raise ParameterError(f"probabilities must be ({len(labels)} slides, {len(classes)} classes), got {rows.shape}")
+    if not np.isfinite(rows).all() or (rows < 0).any() or (abs(rows.sum(axis=1) - 1) > ROW_SUM_TOLERANCE).any():
+        raise ParameterError("slide probabilities must be finite, non-negative and sum to one in every row")
+    return labels, rows
+
+
+def _canonical_order(
+    labels: NDArray[np.int64], tables: Sequence[NDArray[np.float64]], groups: Sequence[str] | None
+) -> tuple[NDArray[np.int64], list[str] | None]:
+    """Returns an order of the slides that their content alone decides, and the groups in it.
+
+    The bootstrap draws by position: without this, listing the slides otherwise would move every interval a little.
+    """
+    if groups is not None and len(groups) != len(labels):
+        raise ParameterError(f"one group per slide is needed: {len(labels)} slides, {len(groups)} groups")
+    keys = [np.asarray(groups, dtype=str)] if groups is not None else []
+    columns = [column for table in tables for column in table.T]
+    order = np.lexsort([*keys, *columns, labels])
+    return order, None if groups is None else [str(groups[index]) for index in order]

@@ -1,0 +1,168 @@
+"""The patch classifier: a timm backbone and head, its layer groups from input to head, weights as safetensors."""
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import timm
+import torch
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from timm.models import group_parameters
+from torch import nn
+
+from doctogres.errors import ParameterError, WeightsError
+
+DOWNLOAD_ERRORS: Final = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
+
+
+def _arguments(backbone: str, *, classes: int, size: int, dropout: float) -> dict[str, Any]:
+    if not timm.is_model(backbone):
+        near = timm.list_models(f"*{backbone.split('_')[0]}*")[:5]
+        raise ParameterError(f"backbone={backbone}: timm has no such architecture; near: {', '.join(near) or 'none'}")
+    arguments: dict[str, Any] = {"num_classes": classes, "drop_rate": dropout}
+    cfg = timm.get_pretrained_cfg(backbone)
+    if cfg is not None and cfg.fixed_input_size:
+        arguments["img_size"] = size  # transformers hold a position for every token of the input
+    return arguments
+
+
+def create_network(backbone: str, *, classes: int, size: int, weights: str = "none", dropout: float = 0.0) -> nn.Module:
+    """A timm architecture with a fresh head.
+
+    Args:
+        backbone: timm's name.
+        classes: outputs of the head.
+        size: side of the patches in pixels.
+        weights: `imagenet` (timm's download), `none` (random), or a safetensors file of the same architecture.
+        dropout: before the classifier.
+
+    Raises:
+        ParameterError: the architecture is unknown.
+        WeightsError: the download failed or the file does not fit. Never a silent random start.
+    """
+    arguments = _arguments(backbone, classes=classes, size=size, dropout=dropout)
+    if weights == "none":
+        network: nn.Module = timm.create_model(backbone, pretrained=False, **arguments)
+        return network
+    if weights == "imagenet":
+        return _downloaded(backbone, arguments)
+    return _from_file(backbone, Path(weights), arguments)
+
+
+def _downloaded(backbone: str, arguments: dict[str, Any]) -> nn.Module:
+    others = "give weights=none (random start) or weights=FILE.safetensors"
+    cfg = timm.get_pretrained_cfg(backbone)
+    if cfg is None or not cfg.has_weights:
+        raise WeightsError(f"weights=imagenet: timm has no pretrained weights for {backbone}; {others}")
+    try:
+        network: nn.Module = timm.create_model(backbone, pretrained=True, **arguments)
+    except DOWNLOAD_ERRORS as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(f"weights=imagenet: the download for {backbone} failed ({reason}); {others}") from error
+    return network
+
+
+def _from_file(backbone: str, path: Path, arguments: dict[str, Any]) -> nn.Module:
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise WeightsError(
+            f"weights={path}: not imagenet, not none, and no such .safetensors file; give one of the three"
+        )
+    try:
+        network: nn.Module = timm.create_model(
+            backbone, pretrained=True, pretrained_cfg_overlay={"file": os.fspath(path)}, **arguments
+        )
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(
+            f"weights={path}: not the weights of {backbone} ({reason}); give the file of that architecture"
+        ) from error
+    return network
+
+
+def normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel (of values in 0..1) that the backbone was made for, from timm."""
+    cfg: Any = network.pretrained_cfg
+    return tuple(cfg["mean"]), tuple(cfg["std"])
+
+
+def layer_groups(network: nn.Module) -> list[list[str]]:
+    """Parameter names from input to head, a list per block, by timm's own group matcher; the head is the last."""
+    grouped: dict[int, list[str]] = group_parameters(network, network.group_matcher(coarse=False))  # type: ignore[operator]
+    groups = [grouped[level] for level in sorted(grouped)]
+    parameters = dict(network.named_parameters())
+    last = {id(parameters[name]) for name in groups[-1]}
+    classifier: Any = network.get_classifier()  # type: ignore[operator]
+    if not all(id(parameter) in last for parameter in classifier.parameters()):
+        raise ParameterError("backbone: timm's group matcher does not put the classifier last; choose another backbone")
+    return groups
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Writes all weights and buffers as safetensors under a temporary name, then renames."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Reads what `save_weights` wrote into a network of the same shape; anything else is a WeightsError."""
+    try:
+        network.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: does not hold the weights of this network ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def normalise(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Patches as the network wants them.
+
+    Args:
+        pixels: (patches, height, width, 3) uint8 RGB, on any device.
+        mean: per channel, of values in 0..1.
+        std: per channel.
+
+    Returns:
+        (patches, 3, height, width) float32.
+    """
+    return standardise(pixels.permute(0, 3, 1, 2).float().div_(255), mean, std)
+
+
+def standardise(unit: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """(patches, 3, height, width) in 0..1 -> the same, minus the mean, over the standard deviation."""
+    shape = (1, 3, 1, 1)
+    return (unit - unit.new_tensor(mean).view(shape)) / unit.new_tensor(std).view(shape)
+
+
+@torch.inference_mode()
+def patch_probabilities(
+    network: nn.Module,
+    pixels: Any,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    batch_size: int = 64,
+) -> torch.Tensor:
+    """Softmax probabilities of patches, in evaluation mode.
+
+    Args:
+        network: on the device it shall run on.
+        pixels: (patches, size, size, 3) uint8 array, memory-mapped or not.
+        mean: per channel.
+        std: per channel.
+        batch_size: patches per forward pass.
+
+    Returns:
+        (patches, classes) float64 on the CPU.
+    """
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    results = []
+    for start in range(0, len(pixels), batch_size):
+        batch = torch.from_numpy(pixels[start : start + batch_size].copy()).to(device)
+        results.append(network(normalise(batch, mean, std)).double().softmax(1).cpu())
+    network.train(was_training)
+    return torch.cat(results)

@@ -1,0 +1,205 @@
+"""The patch manifest (Parquet, a row per region) and its pixel cache (one uint8 .npy, memory-mapped)."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from doctogres import images
+from doctogres.cleaning.slime import remove_splat
+from doctogres.cohort import REPAIRED, usable
+from doctogres.engine import map_slides
+from doctogres.errors import CohortError, DoctogresError, UpstreamError
+from doctogres.patching import cut_patches, find_patches
+from doctogres.settings import PatchSettings
+
+COLUMNS: Final = (
+    "patch_id", "slide_id", "x", "y", "width", "height", "area", "mask_fraction",
+    "label", "group", "fold", "outcome", "reason",
+)  # fmt: skip
+KEPT: Final = "kept"
+DROPPED: Final = "dropped"
+
+
+def read_slide(root: Path, row: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Picture and mask of a row of the cohort table, the splat cut out of a repaired slide's mask."""
+    rgb = images.read_rgb(root / row.image, name=row.image)
+    mask = images.read_mask(root / row.mask, name=row.mask)
+    if rgb.shape[:2] != mask.shape:
+        raise CohortError(
+            f"{row.slide_id}: the mask is {mask.shape[1]}×{mask.shape[0]}, the picture {rgb.shape[1]}×{rgb.shape[0]}"
+        )
+    return rgb, remove_splat(mask, rgb) if row.outcome == REPAIRED else mask
+
+
+def _slide_rows(
+    row: Any, regions: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], reasons: list[str]
+) -> list[dict[str, Any]]:
+    rows = []
+    for index, (x, y, width, height, area) in enumerate(regions.tolist()):
+        rows.append({
+            "patch_id": f"{row.slide_id}-{index:03d}", "slide_id": row.slide_id,
+            "x": x, "y": y, "width": width, "height": height, "area": area,
+            "mask_fraction": area / (width * height),
+            "label": row.label, "group": row.group, "fold": row.fold,
+            "outcome": KEPT if kept[index] else DROPPED, "reason": reasons[index],
+        })  # fmt: skip
+    return rows
+
+
+@dataclass(frozen=True)
+class PatchSet:
+    """Kept patches and their pixels, row for row."""
+
+    table: pd.DataFrame
+    pixels: npt.NDArray[np.uint8]  # (patches, size, size, 3)
+
+
+def cut_cohort(
+    cohort: pd.DataFrame,
+    root: Path,
+    settings: PatchSettings,
+    *,
+    cache: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[pd.DataFrame, Path]:
+    """Cuts every usable slide of the cohort, decoding each once.
+
+    Args:
+        cohort: the cohort table.
+        root: folder that its image and mask paths are relative to.
+        settings: how to cut.
+        cache: folder for the pixel cache.
+        progress: called with slides done and slides in all.
+
+    Returns:
+        The manifest (a row per region, the dropped ones too) and the pixel cache's file (kept regions only, in the
+        manifest's order).
+    """
+    slides = usable(cohort)
+    rows: list[dict[str, Any]] = []
+    partial = cache / f"partial-{os.getpid()}.raw"
+    cache.mkdir(parents=True, exist_ok=True)
+    with partial.open("wb") as file:
+        for done, (row, found, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
+            rows.extend(_slide_rows(row, *found))
+            file.write(pixels.data)
+            if progress:
+                progress(done, len(slides))
+    manifest = pd.DataFrame(rows, columns=list(COLUMNS))
+    size = settings.patch_size
+    count = int((manifest.outcome == KEPT).sum())
+    if not count:
+        partial.unlink()
+        raise CohortError("patch: no region is left in any slide; look at the masks or lower min_area")
+    manifest.attrs = {
+        "root": str(root),
+        "images": dict(zip(slides.slide_id, slides.image, strict=True)),
+        "patch": settings.model_dump(),
+        "pixels": pixel_key(manifest, settings, cohort),
+    }
+    return manifest, _as_npy(partial, cache / f"patches-{manifest.attrs['pixels']}.npy", (count, size, size, 3))
+
+
+def _cut_slides(
+    slides: pd.DataFrame, root: Path, settings: PatchSettings
+) -> Iterator[tuple[Any, tuple[Any, Any, list[str]], npt.NDArray[np.uint8]]]:
+    def cut(row: Any) -> tuple[Any, tuple[Any, Any, list[str]], npt.NDArray[np.uint8]]:
+        rgb, mask = read_slide(root, row)
+        regions, kept, reasons = find_patches(mask, settings)
+        return row, (regions, kept, reasons), cut_patches(rgb, regions[kept], settings)
+
+    return map_slides(cut, slides.itertuples(index=False))
+
+
+def pixel_key(manifest: pd.DataFrame, settings: PatchSettings, cohort: pd.DataFrame) -> str:
+    """Names the pixels: which boxes, cut how, from which picture contents."""
+    kept = manifest[manifest.outcome == KEPT]
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    digest.update(kept[["slide_id", "x", "y", "width", "height"]].to_csv(index=False).encode())
+    pictures = cohort[cohort.slide_id.isin(kept.slide_id)]
+    digest.update(pictures[["slide_id", "image_md5", "mask_md5"]].to_csv(index=False).encode())
+    return digest.hexdigest()[:16]
+
+
+def _as_npy(raw: Path, path: Path, shape: tuple[int, ...]) -> Path:
+    """The raw bytes as an .npy file, streamed, under a temporary name and renamed."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    with partial.open("wb") as target, raw.open("rb") as source:
+        np.lib.format.write_array_header_2_0(target, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        while block := source.read(1 << 22):
+            target.write(block)
+    raw.unlink()
+    partial.replace(path)
+    return path
+
+
+def load_patches(manifest: pd.DataFrame, *, cache: Path, cohort_root: Path | None = None) -> PatchSet:
+    """The kept patches with their pixels, from the cache or, where it is missing, cut again from the slides.
+
+    Raises:
+        DoctogresError: the pixels are not cached here and the slides are not there either.
+    """
+    table = manifest[manifest.outcome == KEPT].reset_index(drop=True)
+    path = cache / f"patches-{manifest.attrs['pixels']}.npy"
+    if not path.is_file():
+        path = _rebuild(manifest, table, path, cohort_root or Path(manifest.attrs["root"]))
+    pixels = np.load(path, mmap_mode="r")
+    if len(pixels) != len(table):
+        raise DoctogresError(
+            f"{path}: holds {len(pixels)} patches, the manifest {len(table)}; delete the file and run again"
+        )
+    return PatchSet(table, pixels)
+
+
+def _rebuild(manifest: pd.DataFrame, table: pd.DataFrame, path: Path, root: Path) -> Path:
+    settings = PatchSettings.model_validate(manifest.attrs["patch"])
+    sources: dict[str, str] = manifest.attrs["images"]
+    groups = list(table.groupby("slide_id", sort=False))
+
+    def cut(item: tuple[Any, pd.DataFrame]) -> npt.NDArray[np.uint8]:
+        slide_id, rows = item
+        picture = root / sources[str(slide_id)]
+        if not picture.is_file():
+            raise CohortError(
+                f"{slide_id}: {picture} is not there, and the pixels are not cached on this machine; give data=FOLDER"
+            )
+        boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
+        return cut_patches(images.read_rgb(picture, name=str(picture)), boxes, settings)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = path.with_suffix(f".{os.getpid()}.raw")
+    with raw.open("wb") as file:
+        for pixels in map_slides(cut, groups):
+            file.write(pixels.data)
+    size = settings.patch_size
+    return _as_npy(raw, path, (len(table), size, size, 3))
+
+
+def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
+    """Writes the manifest with its attributes (root, patch settings, pixel key), under a temporary name, then renames."""
+    partial = path.with_name(path.name + ".partial")
+    manifest.to_parquet(partial, index=False)
+    partial.replace(path)
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Reads a manifest; anything else is an UpstreamError that says what is missing."""
+    try:
+        manifest = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UpstreamError(
+            f"{path}: not a patch manifest ({str(error).splitlines()[0]}); give one of a run of `patch`"
+        ) from error
+    missing = [*(set(COLUMNS) - set(manifest.columns)), *({"root", "patch", "pixels"} - set(manifest.attrs))]
+    if missing:
+        raise UpstreamError(
+            f"{path}: not a patch manifest, {', '.join(sorted(missing))} missing; give one of a run of `patch`"
+        )
+    return manifest

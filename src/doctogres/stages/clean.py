@@ -1,0 +1,92 @@
+"""clean: the cohort folder or zip -> the cohort table with an outcome for every slide, and the audit."""
+
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from doctogres import images
+from doctogres.cleaning import CleanResult, clean_cohort
+from doctogres.cohort import DROPPED, content_digest, find_slides, open_cohort, reason_code, usable, write_table
+from doctogres.datasets import log_table
+from doctogres.evaluation.figures import class_shares_figure
+from doctogres.evaluation.pictures import contact_sheet
+from doctogres.progress import reporter
+from doctogres.settings import Preset
+from doctogres.stages import workspace
+from doctogres.tracking import PROBLEMS, StageResult, StageRun, run_stage
+
+SHEET_SLIDES: Final = 24
+# What cleaning is there to drop; every other dropped slide is bad input, which `strict` refuses.
+CONTAMINATION: Final = ("cartoon", "cartoon_twin", "slime", "duplicate")
+
+
+def clean(*, data: str, preset: Preset, seed: int, force: bool = False, strict: bool = False) -> StageResult:
+    """Runs or reuses the stage for the cohort at `data` (folder or zip)."""
+    root = open_cohort(data, workspace=workspace())
+    found = find_slides(root)
+    files = sorted(
+        {str(name) for column in ("image", "mask") for name in found[column].dropna() if (root / name).is_file()}
+    )
+    digest = content_digest(root, ["train_labels.csv", *files])
+
+    def body(run: StageRun) -> None:
+        result = clean_cohort(root, preset.clean, seed=seed, progress=reporter("clean", "slides"))
+        result.table.attrs["data_digest"] = digest
+        _publish(run, result, data)
+        _contact_sheet(run, result.table)
+
+    return run_stage(
+        "clean",
+        body,
+        settings=preset.clean.model_dump() | {"seed": seed},
+        inputs={"data": digest},
+        data_digest=digest,
+        force=force,
+        strict=strict,
+    )
+
+
+def _publish(run: StageRun, result: CleanResult, data: str) -> None:
+    table = result.table
+    write_table(table, run.publish("cohort", "cohort.parquet"))
+    run.publish("audit", "audit.html").write_text(result.audit_html, encoding="utf-8")
+    result.class_shares.to_csv(run.publish("class_shares", "class_shares.csv"), index=False)
+    class_shares_figure(result.class_shares).savefig(run.attach("class_shares.png"), dpi=120)
+    kept = len(usable(table))
+    run.name(f"clean · {kept} of {len(table)} slides")
+    reasons = ", ".join(f"{count} {code}" for code, count in sorted(result.reasons.items())) or "nothing"
+    dropped = table[table["outcome"] == DROPPED]
+    unusable = dropped[~dropped["reason"].map(reason_code).isin(CONTAMINATION)]
+    for row in unusable.itertuples():
+        print(f"clean: {row.slide_id} cannot be used: {row.reason}", flush=True)
+    run.note(
+        f"Looked at {len(table)} slides of {data} and kept {kept}, in {table['fold'].nunique()} parts. "
+        f"Not plainly kept: {reasons}; see audit.html."
+    )
+    counts = {f"slides/{outcome}": float(count) for outcome, count in result.outcomes.items()}
+    counts |= {f"reasons/{code}": float(count) for code, count in result.reasons.items()}
+    run.log_metrics({"slides/found": len(table), "slides/usable": kept, **counts, PROBLEMS: float(len(unusable))})
+    log_table(table, name="slides", source=str(data), context="cleaning", targets="label")
+
+
+def _contact_sheet(run: StageRun, table: pd.DataFrame) -> None:
+    """A few kept slides of every class, so that a person sees what was trained on."""
+    slides = usable(table)
+    per_class = max(1, SHEET_SLIDES // max(1, slides["label"].nunique()))
+    shown = slides.groupby("label", sort=True).head(per_class).sort_values("label", kind="stable")
+    root = table.attrs["root"]
+    tiles = [_thumbnail(f"{root}/{name}") for name in shown["image"]]
+    captions = [f"{row.slide_id} {row.label}" for row in shown.itertuples()]
+    run.attach("contact_sheet.png").write_bytes(images.encode_png(contact_sheet(tiles, captions, columns=6, tile=200)))
+
+
+def _thumbnail(path: str, side: int = 400) -> npt.NDArray[np.uint8]:
+    rgb = images.read_rgb(Path(path))
+    scale = side / max(rgb.shape[:2])
+    if scale >= 1:
+        return rgb
+    return np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,142 @@
+"""predict: a model and slides with no labels -> submission.csv, the predictions and overlays."""
+
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from doctogres import images
+from doctogres.cohort import KEPT, content_digest, find_slides, open_cohort
+from doctogres.datasets import log_table
+from doctogres.engine import map_slides
+from doctogres.errors import CohortError, DoctogresError
+from doctogres.evaluation.figures import png_bytes
+from doctogres.evaluation.pictures import class_colours, overlay
+from doctogres.progress import reporter
+from doctogres.serving.classifier import SlideAnswer, SlideClassifier
+from doctogres.settings import Preset
+from doctogres.stages import workspace
+from doctogres.tracking import PROBLEMS, StageResult, StageRun, run_stage
+from doctogres.upstream import find_model, fixed_address, load_classifier
+
+ANSWERED: Final = "answered"
+GUESSED: Final = "guessed"  # no answer is possible: the training part's most frequent class stands in the submission
+
+
+def predict(
+    *, data: str, model: str, preset: Preset, output: str = "", force: bool = False, strict: bool = False
+) -> StageResult:
+    """Runs or reuses the stage; `output` gets a copy of submission.csv."""
+    root = open_cohort(data, workspace=workspace())
+    slides = find_slides(root, labelled=False)
+    address = fixed_address(find_model(model))
+    files = sorted(
+        {str(name) for column in ("image", "mask") for name in slides[column].dropna() if (root / name).is_file()}
+    )
+    digest = content_digest(root, files)
+
+    def body(run: StageRun) -> None:
+        classifier = load_classifier(address)
+        report = reporter("predict", "slides")
+        rows, patches = [], []
+        for row, answer in _answers(classifier, slides, root):
+            rows.append(_row(row, answer, classifier))
+            if isinstance(answer, SlideAnswer):
+                patches.append(answer.patches.assign(slide_id=row.slide_id))
+                if len(patches) <= preset.predict.overlays:
+                    _overlay(run, row, answer, root, list(classifier.card.classes))
+            report(len(rows), len(slides))
+        _publish(run, pd.DataFrame(rows), patches, address)
+        log_table(
+            slides.drop(columns=["label", "group"]), name="slides (unlabelled)", source=str(data), context="prediction"
+        )
+
+    result = run_stage(
+        "predict",
+        body,
+        settings=preset.predict.model_dump(),
+        inputs={"data": digest, "model": address},
+        data_digest=digest,
+        force=force,
+        strict=strict,
+    )
+    if output:
+        found = mlflow.artifacts.download_artifacts(artifact_uri=result.artifacts["submission"])
+        partial = Path(output).with_name(Path(output).name + ".partial")
+        shutil.copyfile(found, partial)
+        partial.replace(output)
+    return result
+
+
+def _answers(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Any:
+    """Yields every slide's row with its answer, or with the error that says why there is none."""
+
+    def decode(row: Any) -> tuple[Any, Any]:
+        if row.outcome != KEPT:
+            return row, CohortError(row.reason)
+        try:
+            return row, (
+                images.read_rgb(root / row.image, name=row.image),
+                images.read_mask(root / row.mask, name=row.mask),
+            )
+        except DoctogresError as error:
+            return row, error
+
+    for row, decoded in map_slides(decode, slides.itertuples(index=False)):
+        if isinstance(decoded, DoctogresError):
+            yield row, decoded
+            continue
+        try:
+            yield row, classifier.classify(*decoded)
+        except DoctogresError as error:
+            yield row, error
+
+
+def _row(row: Any, answer: SlideAnswer | DoctogresError, classifier: SlideClassifier) -> dict[str, Any]:
+    classes, shares = classifier.card.classes, classifier.card.class_shares
+    base = {"slide_id": row.slide_id, "sample_index": Path(row.image).name if row.image else f"{row.slide_id}.png"}
+    if isinstance(answer, SlideAnswer):
+        known = {"label": answer.label, "outcome": ANSWERED, "reason": answer.note, "n_patches": len(answer.patches)}
+        return base | known | dict(zip(classes, answer.probabilities.tolist(), strict=True))
+    reason = str(answer) if str(answer).startswith(answer.code) or ": " in str(answer) else f"{answer.code}: {answer}"
+    guess = {"label": classes[int(np.argmax(shares))], "outcome": GUESSED, "reason": reason, "n_patches": 0}
+    return base | guess | dict(zip(classes, shares, strict=True))
+
+
+def _publish(run: StageRun, table: pd.DataFrame, patches: list[pd.DataFrame], address: str) -> None:
+    guessed = table[table["outcome"] == GUESSED]
+    if len(guessed) == len(table):
+        raise CohortError(
+            f"predict: none of the {len(table)} slides could be used; the first: {guessed.iloc[0]['reason']}"
+        )
+    table[["sample_index", "label"]].to_csv(run.publish("submission", "submission.csv"), index=False)
+    table.to_parquet(run.publish("predictions", "predictions.parquet"), index=False)
+    pd.concat(patches, ignore_index=True).to_parquet(run.publish("patches", "patch_predictions.parquet"), index=False)
+    counts = table["label"].value_counts()
+    run.name(f"predict · {len(table)} slides")
+    named = ", ".join(f"{label} {count}" for label, count in counts.items())
+    lost = (
+        f" {len(guessed)} could not be used and carry the most frequent training class: "
+        + "; ".join(f"{row.slide_id} ({row.reason})" for row in guessed.head(5).itertuples())
+        if len(guessed)
+        else " Every slide got an answer of its own."
+    )
+    run.note(f"Classified {len(table)} slides with {address}: {named}.{lost}")
+    for row in guessed.itertuples():
+        print(
+            f"predict: {row.slide_id} could not be used ({row.reason}); the submission holds the most frequent class",
+            flush=True,
+        )
+    run.log_metrics({"slides": len(table), PROBLEMS: len(guessed), "patches": float(table["n_patches"].sum())})
+
+
+def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: list[str]) -> None:
+    rgb, mask = images.read_rgb(root / row.image), images.read_mask(root / row.mask)
+    colours = class_colours(classes)
+    boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)
+    texts = [f"{share:.2f}" for share in answer.patches[classes].max(axis=1)]
+    picture = overlay(rgb, boxes, texts, [colours[label] for label in answer.patches["label"]], mask)
+    run.attach(f"overlays/{row.slide_id}.png").write_bytes(png_bytes(picture))

@@ -1,0 +1,203 @@
+"""Write a planned cohort to disk: pictures, masks, tables, and the marker that says the folder is ours."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from doctogres.synthetic.cartoon import with_cartoon
+from doctogres.synthetic.noise import Bytes
+from doctogres.synthetic.plan import LABELS, SlidePlan, plan_cohort
+from doctogres.synthetic.slide import draw_slide
+from doctogres.synthetic.splat import with_splat
+
+# Raise it whenever the same seed would give other bytes.
+GENERATOR_VERSION: Final = 1
+MARKER: Final = "cohort.json"
+# Run-length packing: on grainy pictures smaller than deflate's default, and faster.
+PNG_SETTINGS: Final = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+
+
+@dataclass(frozen=True)
+class CohortSummary:
+    """What was written.
+
+    Attributes:
+        folder: The cohort's folder.
+        train: Training slides, spoiled copies included.
+        test: Test slides.
+        cartoons: Training slides that are cartoons.
+        splats: Training slides with a splat.
+        labels: Genuine training slides of each subtype.
+    """
+
+    folder: Path
+    train: int
+    test: int
+    cartoons: int
+    splats: int
+    labels: dict[str, int]
+
+
+def make_cohort(target: Path, *, slides: int = 100, seed: int = 7, workers: int | None = None) -> CohortSummary:
+    """Draw a cohort into the folder `target`, in the challenge's layout.
+
+    The same `slides` and `seed` give the same bytes whatever `workers` is. Everything is written to a hidden folder
+    beside `target` that takes its name at the end.
+
+    Args:
+        target: Folder to make; an earlier cohort of this function's is replaced.
+        slides: Training and test slides together, spoiled copies included; at least 12.
+        seed: Any non-negative number.
+        workers: Processes to use; None for one per available core.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: `target` exists and was not made by this function, or `slides` is too small.
+    """
+    plan = plan_cohort(slides, seed)
+    # Behind a link, the folder it points to is what gets written and replaced.
+    place = target.resolve()
+    _refuse_foreign(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = place.parent / f".{place.name}.draft-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        for split in ("train_data", "test_data"):
+            (draft / split).mkdir(parents=True)
+        _draw_all(plan, seed, draft, workers or _available_cores())
+        _write_tables(draft, plan)
+        marker = {"slides": slides, "seed": seed, "generator_version": GENERATOR_VERSION}
+        (draft / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+        _put_in_place(draft, place)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return _summary(target, plan)
+
+
+def _refuse_foreign(target: Path) -> None:
+    """Raise ValueError unless `target` is free or holds an earlier cohort."""
+    if not target.exists():
+        return
+    try:
+        marker = json.loads((target / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        marker = None
+    if not isinstance(marker, dict) or not {"slides", "seed", "generator_version"} <= marker.keys():
+        raise ValueError(
+            f"{target} exists and is not a demo cohort (it has no {MARKER} of ours), so it is left as it is: "
+            "name another folder, or move this one away"
+        )
+
+
+def _put_in_place(draft: Path, target: Path) -> None:
+    """Rename the finished draft; an earlier cohort goes only once the new one is complete."""
+    _refuse_foreign(target)
+    if target.exists():
+        old = draft.with_name(f"{draft.name}-old")
+        target.rename(old)
+        draft.rename(target)
+        shutil.rmtree(old)
+    else:
+        draft.rename(target)
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _draw_all(plan: Sequence[SlidePlan], seed: int, folder: Path, workers: int) -> None:
+    """Draw every slide; a genuine one and its spoiled copies are one piece of work."""
+    families: dict[int, list[SlidePlan]] = {}
+    for slide in plan:
+        families.setdefault(slide.source, []).append(slide)
+    draw = partial(_draw_family, seed=seed, folder=folder)
+    if workers == 1:
+        threads = cv2.getNumThreads()
+        _one_thread()
+        try:
+            for family in families.values():
+                draw(family)
+        finally:
+            cv2.setNumThreads(threads)
+        return
+    # "spawn" works on every system and beside threads of the caller's; "fork" does not.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(families)), mp_context=context, initializer=_one_thread) as pool:
+        for _ in pool.map(draw, families.values(), chunksize=4):
+            pass
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _draw_family(family: Sequence[SlidePlan], *, seed: int, folder: Path) -> None:
+    """Draw one genuine slide and the copies of it."""
+    source = family[0].source
+    genuine = next(slide for slide in family if slide.kind == "genuine")
+    # One stream per slide, named by the seed and the slide: the order of work cannot change a byte.
+    drawing, spoiling = np.random.SeedSequence(seed, spawn_key=(1, source)).spawn(2)
+    original = draw_slide(np.random.default_rng(drawing), genuine.label)
+    rng = np.random.default_rng(spoiling)
+    for slide in family:
+        picture, mask = original.picture, original.mask
+        if slide.kind == "shrek":
+            picture = with_cartoon(rng, picture, original.depth)
+        elif slide.kind == "slime":
+            picture, mask = with_splat(rng, picture, mask)
+        split = folder / f"{slide.split}_data"
+        _write_png(split / slide.image_name, np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), dtype=np.uint8))
+        _write_png(split / slide.mask_name, mask)
+
+
+def _write_png(path: Path, pixels: Bytes) -> None:
+    done, data = cv2.imencode(".png", pixels, PNG_SETTINGS)
+    if not done:
+        raise OSError(f"{path.name} could not be encoded as PNG")
+    path.write_bytes(data.tobytes())
+
+
+def _write_tables(folder: Path, plan: Sequence[SlidePlan]) -> None:
+    """Write the labels of both splits and the truth about the spoiled slides."""
+    for split in ("train", "test"):
+        rows = ((slide.image_name, slide.label) for slide in plan if slide.split == split)
+        _write_csv(folder / f"{split}_labels.csv", ("sample_index", "label"), rows)
+    spoiled = ((slide.image_name, slide.kind, slide.twin) for slide in plan if slide.kind != "genuine")
+    _write_csv(folder / "contaminated.csv", ("sample_index", "kind", "twin"), spoiled)
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _summary(folder: Path, plan: Sequence[SlidePlan]) -> CohortSummary:
+    kinds = Counter(slide.kind for slide in plan)
+    labels = Counter(slide.label for slide in plan if slide.split == "train" and slide.kind == "genuine")
+    train = sum(slide.split == "train" for slide in plan)
+    return CohortSummary(
+        folder=folder,
+        train=train,
+        test=len(plan) - train,
+        cartoons=kinds["shrek"],
+        splats=kinds["slime"],
+        labels={label: labels[label] for label in LABELS},
+    )

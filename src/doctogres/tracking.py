@@ -1,0 +1,230 @@
+"""Our MLflow conventions: experiment, run names, tags, fingerprints, and the reuse of finished stages."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from doctogres import __version__
+from doctogres.errors import CohortError
+
+EXPERIMENT: Final = "doctogres"
+REGISTERED_MODEL: Final = "doctogres"
+DEFAULT_STORE: Final = "sqlite:///mlflow.db"
+STAGE_TAG: Final = "doctogres.stage"
+FINGERPRINT_TAG: Final = "doctogres.fingerprint"
+RESULT_TAG: Final = "doctogres.result"
+DATA_TAG: Final = "doctogres.data_digest"
+PROBLEMS: Final = "problem_slides"  # the metric that `strict` looks at
+# Raised by hand when a stage's code gives another result for the same input: its finished runs are then repeated.
+STAGE_VERSIONS: Final = {
+    "demo_data": 1,
+    "clean": 1,
+    "patch": 1,
+    "tune": 1,
+    "train": 1,
+    "evaluate": 1,
+    "register": 1,
+    "predict": 1,
+    "ablate": 1,
+}
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished stage left: the JSON line that every entry point ends with."""
+
+    stage: str
+    run_id: str
+    artifacts: dict[str, str]
+    metrics: dict[str, float]
+    reused: bool = False
+
+    def to_json(self) -> str:
+        content = {"stage": self.stage, "run_id": self.run_id, "artifacts": self.artifacts, "metrics": self.metrics}
+        return json.dumps(content | {"reused": self.reused})
+
+
+@dataclass
+class StageRun:
+    """The open MLflow run of a stage. Files put into `folder` become its artifacts when the stage finishes."""
+
+    run_id: str
+    folder: Path
+    artifacts: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def name(self, title: str) -> None:
+        """The run's name in the UI, e.g. `clean · 277 slides`."""
+        mlflow.set_tag("mlflow.runName", title)
+
+    def note(self, text: str) -> None:
+        """Two sentences on the run's page: what the stage did and what it found."""
+        mlflow.set_tag("mlflow.note.content", text)
+
+    def publish(self, name: str, file: str) -> Path:
+        """Where to write the artifact `file`, which the stage's result will list under `name`."""
+        self.artifacts[name] = f"runs:/{self.run_id}/{file}"
+        return self.attach(file)
+
+    def attach(self, file: str) -> Path:
+        """Where to write an artifact that a person looks at and no later stage reads."""
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
+        """Metrics of the run; those without a step also go into the stage's result."""
+        finite = {metric_name(name): float(value) for name, value in metrics.items() if value == value}
+        mlflow.log_metrics(finite, step=step)
+        if step is None:
+            self.metrics.update(finite)
+
+
+def metric_name(name: str) -> str:
+    """The name with what MLflow does not allow in a metric replaced: `f1/HER2(+)` -> `f1/HER2_pos_`."""
+    return re.sub(r"[^/\w.\- :]", "_", name.replace("+", "pos"))
+
+
+def connect() -> None:
+    """Points MLflow at the store and the experiment: the environment's, else `mlflow.db` and `doctogres`.
+
+    `mlflow run` without `--experiment-name` opens its run in `Default`; our runs then go to `doctogres` all the same.
+    """
+    os.environ.setdefault(
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
+    )  # a line per small file tells nobody anything
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE)
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if given and given != "0":
+        experiment = mlflow.set_experiment(experiment_id=given)
+    else:
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+        experiment = mlflow.set_experiment(name if name and name != "Default" else EXPERIMENT)
+    os.environ["MLFLOW_EXPERIMENT_ID"] = experiment.experiment_id
+
+
+def digest_of(*parts: object) -> str:
+    """A short stable digest of JSON-able values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """A short digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def fingerprint(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """What decides whether a finished run can stand for this one: settings, inputs' content, the stage's version."""
+    return digest_of(stage, STAGE_VERSIONS[stage], dict(settings), dict(inputs))
+
+
+def experiment_id() -> str:
+    """The experiment that `connect` chose."""
+    return os.environ["MLFLOW_EXPERIMENT_ID"]
+
+
+def finished_runs(stage: str, filters: str = "", *, limit: int = 1) -> list[Run]:
+    """Finished runs of a stage in the experiment, the newest first."""
+    query = f"attributes.status = 'FINISHED' and tags.`{STAGE_TAG}` = '{stage}'" + (
+        f" and {filters}" if filters else ""
+    )
+    newest = ["attributes.start_time DESC"]
+    return list(MlflowClient().search_runs([experiment_id()], query, order_by=newest, max_results=limit))
+
+
+def result_of(run: Run) -> StageResult:
+    """The stage result that a finished run recorded."""
+    content = json.loads(run.data.tags[RESULT_TAG])
+    return StageResult(run.data.tags[STAGE_TAG], run.info.run_id, content["artifacts"], content["metrics"], reused=True)
+
+
+def open_run(title: str, *, system_metrics: bool = False) -> Any:
+    """A new run: nested in the open one, or the one that `mlflow run` opened for us when it is in our experiment."""
+    launched = os.environ.pop("MLFLOW_RUN_ID", None)
+    if launched and mlflow.active_run() is None:
+        run = MlflowClient().get_run(launched)
+        if run.info.experiment_id == experiment_id():
+            return mlflow.start_run(run_id=launched, log_system_metrics=system_metrics)
+        MlflowClient().set_tag(
+            launched, "mlflow.note.content", "Only the launch: the run itself is in the experiment `doctogres`."
+        )
+    return mlflow.start_run(run_name=title, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
+
+
+def _reused(found: StageResult) -> StageResult:
+    print(f"{found.stage}: reused the finished run {found.run_id} (same settings, input and version)", flush=True)
+    launched = os.environ.pop("MLFLOW_RUN_ID", None)
+    if launched and mlflow.active_run() is None:
+        client = MlflowClient()
+        client.set_tag(launched, "mlflow.runName", f"{found.stage} · reused")
+        client.set_tag(launched, "mlflow.note.content", f"Nothing to do: run {found.run_id} has the same fingerprint.")
+    return found
+
+
+def run_stage(
+    stage: str,
+    body: Callable[[StageRun], None],
+    *,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    data_digest: str = "",
+    force: bool = False,
+    strict: bool = False,
+    system_metrics: bool = False,
+) -> StageResult:
+    """Runs a stage in its MLflow run, or returns the finished run with the same fingerprint.
+
+    The run is marked finished only after all artifacts are stored: a stage killed half-way is never reused.
+
+    Args:
+        stage: name of the stage.
+        body: does the work; gets the open run.
+        settings: resolved parameters, logged as `<stage>.<name>`.
+        inputs: name -> content digest of everything the stage reads.
+        data_digest: of the cohort's content that all of this comes from.
+        force: repeat the stage although a finished run exists.
+        strict: fail, after everything is stored, when the body reported problems.
+        system_metrics: record CPU, memory and device load.
+    """
+    mark = fingerprint(stage, settings, inputs)
+    if not force and (found := finished_runs(stage, f"tags.`{FINGERPRINT_TAG}` = '{mark}'")):
+        result = _reused(result_of(found[0]))
+        _refuse_problems(result.metrics, stage, strict=strict)
+        return result
+    started = time.perf_counter()
+    with open_run(stage, system_metrics=system_metrics) as active, tempfile.TemporaryDirectory() as folder:
+        run = StageRun(active.info.run_id, Path(folder))
+        mlflow.set_tags({STAGE_TAG: stage, FINGERPRINT_TAG: mark, "doctogres.version": __version__})
+        if data_digest:
+            mlflow.set_tag(DATA_TAG, data_digest)
+        mlflow.set_tags({f"doctogres.input.{name}": value for name, value in inputs.items()})
+        mlflow.log_params({f"{stage}.{name}": value for name, value in settings.items()})
+        body(run)
+        mlflow.log_artifacts(folder)
+        mlflow.log_metric("duration_s", time.perf_counter() - started)
+        _refuse_problems(run.metrics, stage, strict=strict)
+        mlflow.set_tag(RESULT_TAG, json.dumps({"artifacts": run.artifacts, "metrics": run.metrics}))
+    return StageResult(stage, run.run_id, run.artifacts, run.metrics)
+
+
+def _refuse_problems(metrics: Mapping[str, float], stage: str, *, strict: bool) -> None:
+    problems = int(metrics.get(PROBLEMS, 0))
+    if strict and problems:
+        raise CohortError(
+            f"{stage}: {problems} slides could not be used and strict=true; their reasons are in the run's table"
+        )

@@ -1,0 +1,132 @@
+"""Finds what a parameter names: a run id, a `runs:/` or `models:/` address, a local path, or `latest`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from doctogres.errors import UpstreamError
+from doctogres.serving.classifier import SlideClassifier
+from doctogres.tracking import RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
+
+LATEST: Final = "latest"
+RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A result of an earlier stage, as a local file, and where it came from."""
+
+    path: Path
+    uri: str
+    run_id: str | None
+
+
+def latest(stage: str) -> StageResult:
+    """The newest finished run of a stage in the experiment."""
+    found = finished_runs(stage)
+    if not found:
+        raise UpstreamError(
+            f"latest: there is no finished run of `{stage}` in this experiment; run `mlflow run . -e {stage}` first"
+        )
+    return result_of(found[0])
+
+
+def _run_result(run_id: str, stage: str) -> StageResult:
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        raise UpstreamError(f"{run_id}: there is no such run in this tracking store") from error
+    if run.data.tags.get(STAGE_TAG) != stage or RESULT_TAG not in run.data.tags:
+        found = run.data.tags.get(STAGE_TAG, "no stage of ours")
+        raise UpstreamError(
+            f"{run_id}: not a finished run of `{stage}` (it is {found}, {run.info.status.lower()}); give one"
+        )
+    return result_of(run)
+
+
+def _download(uri: str, value: str) -> Path:
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+    except (MlflowException, OSError) as error:
+        raise UpstreamError(f"{value}: {uri} could not be fetched ({str(error).splitlines()[0]})") from error
+
+
+def _existing(path: Path, file: str, value: str) -> Path:
+    target = path / file if path.is_dir() else path
+    if not target.is_file():
+        raise UpstreamError(f"{value}: {target} does not exist; give a run id, a runs:/ address, a path or `latest`")
+    return target
+
+
+def find_artifact(value: str, *, stage: str, name: str, file: str) -> Upstream:
+    """The artifact of an earlier stage that a parameter names.
+
+    Args:
+        value: `latest`, a run id, `runs:/ID[/PATH]`, or a local file or folder.
+        stage: which stage leaves it.
+        name: its name in that stage's result.
+        file: its file name, looked for in folders and in `runs:/ID` addresses.
+
+    Raises:
+        UpstreamError: nothing of that name is there.
+    """
+    if value == LATEST or RUN_ID.fullmatch(value):
+        result = latest(stage) if value == LATEST else _run_result(value, stage)
+        uri = result.artifacts[name]
+        return Upstream(_existing(_download(uri, value), file, value), uri, result.run_id)
+    if value.startswith("runs:/"):
+        run_id, _, inner = value.removeprefix("runs:/").partition("/")
+        uri = f"runs:/{run_id}/{inner or file}"
+        return Upstream(_existing(_download(uri, value), file, value), uri, run_id)
+    path = _existing(Path(value), file, value)
+    return Upstream(path, path.resolve().as_uri(), None)
+
+
+def find_model(value: str) -> str:
+    """The address of the model that a parameter names: `models:/...`, `runs:/...`, a run id of `train`, `latest`, a folder."""
+    if value == LATEST or RUN_ID.fullmatch(value):
+        return (latest("train") if value == LATEST else _run_result(value, "train")).artifacts["model"]
+    if value.startswith(("models:/", "runs:/")):
+        return value
+    if (Path(value) / "MLmodel").is_file():
+        return str(Path(value).resolve())
+    raise UpstreamError(
+        f"model={value}: not a model folder; give models:/doctogres@champion, a run id of `train`, or `latest`"
+    )
+
+
+def fixed_address(uri: str) -> str:
+    """The address with an alias or `latest` replaced by the version that it names now."""
+    if not uri.startswith("models:/") or ("@" not in uri and not uri.endswith("/latest")):
+        return uri
+    client = MlflowClient()
+    try:
+        if "@" in uri:
+            name, alias = uri.removeprefix("models:/").split("@", 1)
+            return f"models:/{name}/{client.get_model_version_by_alias(name, alias).version}"
+        name = uri.removeprefix("models:/").removesuffix("/latest")
+        versions = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"], max_results=1)
+        return f"models:/{name}/{versions[0].version}"
+    except (MlflowException, IndexError) as error:
+        raise UpstreamError(
+            f"model={uri}: the registry has no such model; run `mlflow run .` or `-e register` first"
+        ) from error
+
+
+def load_classifier(uri: str) -> SlideClassifier:
+    """The classifier inside a logged or registered model."""
+    try:
+        folder = (
+            Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) if "/" in uri and ":/" in uri else Path(uri)
+        )
+    except (MlflowException, OSError) as error:
+        raise UpstreamError(f"model={uri}: could not be fetched ({str(error).splitlines()[0]})") from error
+    inner = folder / "artifacts" / "classifier"
+    if not inner.is_dir():
+        raise UpstreamError(f"model={uri}: not a model of doctogres, {inner.relative_to(folder)} is missing")
+    return SlideClassifier.load(inner)

@@ -1,0 +1,51 @@
+"""What several tests share: a store of their own, and a cohort that they make themselves."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test downloads anything
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store with MLflow's tables, made once because that takes seconds."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    folder = tmp_path_factory.mktemp("store")
+    SqlAlchemyStore(f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts"))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder as working directory, with its own SQLite store and workspace, connected."""
+    import mlflow
+
+    from doctogres.tracking import connect
+
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("DOCTOGRES_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")  # so that what connect() sets is undone after the test
+    connect()
+    yield tmp_path
+    while mlflow.active_run():
+        mlflow.end_run()
+
+
+@pytest.fixture(scope="session")
+def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic cohort of 24 slides in the challenge's layout; tests must not change it."""
+    from doctogres.synthetic import make_cohort
+
+    folder = tmp_path_factory.mktemp("cohort") / "demo"
+    make_cohort(folder, slides=24, seed=3)
+    return folder

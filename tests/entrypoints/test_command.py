@@ -1,0 +1,80 @@
+"""Values that cannot be used are refused with one line, before any work."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from doctogres.errors import ParameterError
+from doctogres.settings import PRESETS, load_preset, replaced
+from entrypoints.reference import ROOT, command_of
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "arguments", "words"),
+    [
+        ("train", ["--epochs", "0"], ["epochs=0", "greater than or equal to 1"]),
+        ("train", ["--learning_rate", "fast"], ["learning_rate=fast", "number"]),
+        ("train", ["--device", "tpu"], ["device=tpu", "'cpu'"]),
+        ("train", ["--epochz", "3"], ["epochz", "no such parameter", "epochs"]),
+        ("main", ["--preset", "grand"], ["preset", "demo", "challenge"]),
+        ("main", ["--seed", "-1"], ["seed", "0<=x"]),
+        ("clean", ["--slime", "eat"], ["slime=eat", "'drop'", "'repair'", "'keep'"]),
+        ("clean", ["--strict", "maybe"], ["strict", "maybe"]),
+        ("patch", ["--patch_size", "8"], ["patch_size=8", "16"]),
+        ("demo_data", ["--size", "3"], ["size", "12<=x"]),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_the_parameter_and_what_is_allowed(
+    entry_point: str,
+    arguments: list[str],
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        command_of(entry_point).main(arguments)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert all(word in message for word in words), message
+    assert list(tmp_path.iterdir()) == [], "work was begun"
+
+
+def test_an_error_of_the_stage_is_one_line_and_status_one(tmp_path: Path) -> None:
+    environment = {"PATH": "", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "entrypoints.clean", "--data", "nowhere"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("clean: error: nowhere does not exist")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_load_and_take_overrides(name: str) -> None:
+    assert load_preset(name, {"epochs": "3"}).train.epochs == 3
+    assert load_preset(name).tune.space.keys() <= type(load_preset(name).train).model_fields.keys()
+
+
+def test_presets_are_strict() -> None:
+    with pytest.raises(ParameterError, match="no such setting"):
+        load_preset("demo", {"colour": 1})
+    with pytest.raises(ParameterError, match="no such preset"):
+        load_preset("../demo")
+    with pytest.raises(ParameterError, match="dropout"):
+        replaced(load_preset("demo"), "train", {"dropout": 2})
+
+
+def test_the_challenge_preset_is_the_published_recipe() -> None:
+    preset = load_preset("challenge")
+    assert (preset.train.backbone, preset.train.weights, preset.patch.patch_size) == ("convnext_tiny", "imagenet", 224)
+    assert (preset.train.unfreeze_every, preset.patch.min_area) == (20, 200)

@@ -1,0 +1,62 @@
+"""MLproject and the page of parameters are what the commands' options say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from doctogres.settings import Preset, sections_of
+from entrypoints.reference import ENTRY_POINTS, ROOT, command_of, mlproject, parameters_page
+
+
+def test_the_committed_files_are_current() -> None:
+    assert (ROOT / "MLproject").read_text(encoding="utf-8") == mlproject(), "run `make reference`"
+    assert (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8") == parameters_page(), "run `make reference`"
+
+
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_mlproject_lists_exactly_the_options_with_their_defaults(entry_point: str) -> None:
+    listed = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"][entry_point]
+    options = {option.name: option for option in command_of(entry_point).params if isinstance(option, click.Option)}
+    assert list(listed["parameters"]) == list(options)
+    for name, entry in listed["parameters"].items():
+        assert entry["type"] in {"string", "float"}
+        assert str(entry["default"]).lower() == str(options[name].default).lower()
+        assert options[name].help
+        assert f"--{name} {{{name}}}" in listed["command"]
+    assert f"entrypoints.{entry_point} " in listed["command"] + " "
+
+
+def test_the_entry_points_are_the_agreed_ones() -> None:
+    agreed = {"main", "demo_data", "clean", "patch", "tune", "train", "evaluate", "register", "predict", "ablate"}
+    assert set(yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]) == agreed
+
+
+def test_a_setting_has_one_meaning_in_all_sections() -> None:
+    names = [name for section in Preset.model_fields.values() for name in section.annotation.model_fields]  # type: ignore[union-attr]
+    assert len(names) == len(set(names))
+    assert all(len(sections_of(name)) == 1 for name in names)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, entrypoints.main; print(sorted({'mlflow', 'torch', 'timm', 'optuna', 'pandas', 'cv2'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_conda_yaml_names_python_and_the_pins() -> None:
+    conda = yaml.safe_load((ROOT / "conda.yaml").read_text(encoding="utf-8"))
+    assert conda["dependencies"] == ["python=3.11", "pip", {"pip": ["-r requirements.txt"]}]
+
+
+def test_requirements_are_exact_pins_without_addresses() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lines = [line for line in Path(ROOT / name).read_text(encoding="utf-8").splitlines() if line.strip()]
+        assert lines
+        for line in lines:
+            requirement = line.split(";")[0].split("#")[0].strip()
+            assert "==" in requirement, line
+            assert "/" not in requirement, line

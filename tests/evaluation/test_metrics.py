@@ -1,0 +1,254 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    brier_score_loss,
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+
+from doctogres.errors import ParameterError
+from doctogres.evaluation.metrics import Estimate, macro_f1, null_metrics, paired_difference, slide_metrics
+
+CLASSES = ("Luminal B", "Luminal A", "HER2(+)", "Triple negative")  # not in alphabetical order, on purpose
+
+
+def planted(slides: int, seed: int, signal: float = 1.5) -> tuple[list[str], NDArray[np.float64]]:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, len(CLASSES), slides)
+    logits = rng.normal(size=(slides, len(CLASSES)))
+    logits[np.arange(slides), truth] += signal
+    odds = np.exp(logits)
+    return [CLASSES[index] for index in truth], odds / odds.sum(axis=1, keepdims=True)
+
+
+labels = st.integers(2, 6).flatmap(
+    lambda k: st.tuples(
+        st.just(k), st.lists(st.tuples(st.integers(0, k - 1), st.integers(0, k - 1)), min_size=1, max_size=60)
+    )
+)
+
+
+@settings(deadline=None)
+@given(labels)
+def test_macro_f1_is_sklearns_over_the_classes_present(drawn: tuple) -> None:
+    classes, pairs = drawn
+    truth, predicted = np.array(pairs).T
+    expected = f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)
+    assert macro_f1(truth, predicted, classes) == pytest.approx(expected)
+
+
+def test_macro_f1_by_hand() -> None:
+    # class 0: 2 of 3 found, 1 false: F1 2/3; class 1: 1 of 2 found, 1 false: 1/2; class 2 never there: left out
+    truth, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
+    assert macro_f1(truth, predicted, 3) == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_macro_f1_refuses_positions_outside_the_classes() -> None:
+    with pytest.raises(ParameterError, match=r"0 \.\.\. 1"):
+        macro_f1(np.array([0, 2]), np.array([0, 1]), 2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(5, 80))
+def test_every_value_is_sklearns(seed: int, slides: int) -> None:
+    truth, rows = planted(slides, seed)
+    found = slide_metrics(truth, rows, CLASSES, resamples=100)
+    numbers = np.array([CLASSES.index(label) for label in truth])
+    predicted, present = rows.argmax(axis=1), np.unique(numbers)
+    assert found["accuracy"].value == pytest.approx(accuracy_score(numbers, predicted))
+    assert found["macro_f1"].value == pytest.approx(f1_score(numbers, predicted, labels=present, average="macro"))
+    recall = recall_score(numbers, predicted, labels=present, average="macro")
+    assert found["balanced_accuracy"].value == pytest.approx(recall)
+    assert found["log_loss"].value == pytest.approx(log_loss(numbers, rows, labels=range(4)))
+    assert found["brier"].value == pytest.approx(brier_score_loss(numbers, rows, labels=range(4), scale_by_half=False))
+    areas = [roc_auc_score(numbers == one, rows[:, one]) for one in present if len(present) > 1]
+    if areas:
+        assert found["macro_auroc"].value == pytest.approx(np.mean(areas))
+    for one in present:
+        name, scores = CLASSES[one], {"labels": [one], "average": "macro", "zero_division": np.nan}
+        assert found[f"recall/{name}"].value == pytest.approx(recall_score(numbers, predicted, **scores))
+        precision = precision_score(numbers, predicted, **scores)
+        assert found[f"precision/{name}"].value == pytest.approx(precision, nan_ok=True)
+
+
+def test_tied_scores_count_half_in_the_auroc() -> None:
+    rows = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1], [0.1, 0.9]])
+    found = slide_metrics(["a", "b", "a", "b"], rows, ["a", "b"])
+    assert found["macro_auroc"].value == pytest.approx(3.5 / 4)
+
+
+def test_calibration_error_by_hand() -> None:
+    # two slides at 0.95, one right: gap 0.45; two at 0.65, both right: gap 0.35
+    rows = np.array([[0.95, 0.05], [0.95, 0.05], [0.65, 0.35], [0.65, 0.35]])
+    found = slide_metrics(["a", "b", "a", "a"], rows, ["a", "b"])
+    assert found["ece"].value == pytest.approx(0.4)
+
+
+def test_certainty_that_is_wrong_stays_finite() -> None:
+    found = slide_metrics(["a", "b"], np.array([[0.0, 1.0], [1.0, 0.0]]), ["a", "b"])
+    assert found["log_loss"].value == pytest.approx(-math.log(1e-15))
+    assert found["ece"].value == pytest.approx(1.0)
+    assert found["brier"].value == pytest.approx(2.0)
+
+
+def test_a_class_that_no_slide_has_is_undefined_and_never_nan_in_json() -> None:
+    rows = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.7, 0.2, 0.1]])
+    found = slide_metrics(["a", "b", "a"], rows, ["a", "b", "never"])
+    assert found["f1/never"].to_dict() == {"value": None, "low": None, "high": None}
+    assert str(found["f1/never"]) == "undefined"
+    assert found["macro_f1"].value == 1.0
+    assert found["macro_auroc"].value == 1.0
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_the_order_of_the_slides_changes_nothing(seed: int, grouped: bool) -> None:
+    truth, rows = planted(40, seed)
+    groups = [f"patient {index // 3}" for index in range(40)]
+    order = np.random.default_rng(seed).permutation(40)
+    here = slide_metrics(truth, rows, CLASSES, groups=groups if grouped else None, resamples=100)
+    moved = [truth[index] for index in order]
+    moved_groups = [groups[index] for index in order] if grouped else None
+    there = slide_metrics(moved, rows[order], CLASSES, groups=moved_groups, resamples=100)
+    for key, one in here.items():
+        assert there[key].to_dict() == pytest.approx(one.to_dict()), key
+
+
+def test_the_class_order_moves_the_columns_and_nothing_else() -> None:
+    truth, rows = planted(60, 3)
+    turned = slide_metrics(truth, rows[:, ::-1], CLASSES[::-1], resamples=100)
+    for key, one in slide_metrics(truth, rows, CLASSES, resamples=100).items():
+        assert turned[key].value == pytest.approx(one.value), key
+
+
+def test_the_seed_decides_the_interval() -> None:
+    truth, rows = planted(60, 3)
+    first, again, other = (slide_metrics(truth, rows, CLASSES, seed=seed)["macro_f1"] for seed in (1, 1, 2))
+    assert first == again
+    assert first.value == other.value
+    assert first != other
+
+
+def test_every_value_lies_in_its_interval() -> None:
+    truth, rows = planted(50, 8, signal=0.5)
+    for key, one in {**slide_metrics(truth, rows, CLASSES), **null_metrics(truth, truth, CLASSES)}.items():
+        assert one.low <= one.value <= one.high, key
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    # the truth: the same planted model on very many slides
+    truth, rows = planted(60_000, 0)
+    numbers = np.array([CLASSES.index(label) for label in truth])
+    real_f1 = macro_f1(numbers, rows.argmax(axis=1), len(CLASSES))
+    real_accuracy = float((numbers == rows.argmax(axis=1)).mean())
+    hits = {"macro_f1": 0, "accuracy": 0}
+    for seed in range(150):
+        found = slide_metrics(*planted(100, seed + 1), CLASSES, resamples=200)
+        hits["macro_f1"] += found["macro_f1"].low <= real_f1 <= found["macro_f1"].high
+        hits["accuracy"] += found["accuracy"].low <= real_accuracy <= found["accuracy"].high
+    assert hits["macro_f1"] / 150 >= 0.86
+    assert 0.86 <= hits["accuracy"] / 150 <= 0.995
+
+
+def test_copies_of_a_patients_slides_do_not_narrow_the_interval() -> None:
+    truth, rows = planted(40, 5)
+    alone = slide_metrics(truth, rows, CLASSES)["macro_f1"]
+    many, stacked = truth * 9, np.tile(rows, (9, 1))
+    patients = [f"p{index}" for index in range(40)] * 9
+    grouped = slide_metrics(many, stacked, CLASSES, groups=patients)["macro_f1"]
+    naive = slide_metrics(many, stacked, CLASSES)["macro_f1"]
+    assert grouped.high - grouped.low == pytest.approx(alone.high - alone.low, rel=0.15)
+    assert naive.high - naive.low < 0.6 * (grouped.high - grouped.low)
+
+
+def test_one_patient_gives_a_value_and_no_interval() -> None:
+    truth, rows = planted(6, 5)
+    found = slide_metrics(truth, rows, CLASSES, groups=["p"] * 6)
+    assert found["accuracy"].to_dict()["low"] is None
+    assert found["accuracy"].to_dict()["value"] is not None
+    assert str(found["accuracy"]).endswith("[no interval]")
+
+
+def test_many_slides_are_resampled_in_blocks() -> None:
+    truth, rows = planted(30_000, 1)
+    found = slide_metrics(truth, rows, CLASSES, resamples=100)["accuracy"]
+    normal = 1.96 * math.sqrt(found.value * (1 - found.value) / 30_000)
+    assert (found.high - found.low) / 2 == pytest.approx(normal, rel=0.35)
+
+
+def test_the_majority_null_by_hand() -> None:
+    # always "a": F1 of a is 2*3/(3+4), of b 0
+    found = null_metrics(["a", "a", "a", "b"], ["a", "a", "b"], ["b", "a"])
+    assert found["majority/macro_f1"].value == pytest.approx((6 / 7) / 2)
+
+
+def test_the_majority_is_the_training_parts_not_the_evaluated_ones() -> None:
+    found = null_metrics(["a"] * 9 + ["b"], ["b", "b", "a"], ["a", "b"])
+    assert found["majority/macro_f1"].value == pytest.approx((2 / 11) / 2)
+
+
+def test_chance_among_balanced_classes_is_near_one_in_k() -> None:
+    truth = list(CLASSES) * 100
+    chance = null_metrics(truth, truth, CLASSES)["chance/macro_f1"]
+    assert chance.value == pytest.approx(0.25, abs=0.005)
+    # one round of 400 guesses: accuracy 0.25 +- 1.96 * sqrt(0.25 * 0.75 / 400)
+    assert chance.low == pytest.approx(0.25 - 0.042, abs=0.012)
+    assert chance.high == pytest.approx(0.25 + 0.042, abs=0.012)
+
+
+def test_chance_of_a_single_slide_is_the_share_of_its_class() -> None:
+    chance = null_metrics(["a"], ["a", "b", "b", "b"], ["a", "b"], resamples=4000)["chance/macro_f1"]
+    assert chance.value == pytest.approx(0.25, abs=0.03)
+    assert chance.to_dict()["low"] is None
+
+
+def test_a_model_that_knows_nothing_does_not_beat_chance() -> None:
+    truth, rows = planted(200, 4, signal=0.0)
+    chance = null_metrics(truth, truth, CLASSES)["chance/macro_f1"]
+    assert slide_metrics(truth, rows, CLASSES)["macro_f1"].low < chance.high
+
+
+def test_a_model_against_itself_differs_by_exactly_nothing() -> None:
+    truth, rows = planted(50, 2)
+    assert paired_difference(truth, rows, rows, CLASSES) == Estimate(0.0, 0.0, 0.0)
+
+
+def test_pairing_sees_what_two_separate_intervals_cannot() -> None:
+    truth, rows = planted(300, 6)
+    worse = rows.copy()
+    worse[:12] = np.roll(np.eye(4)[[CLASSES.index(label) for label in truth[:12]]], 1, axis=1)  # twelve made wrong
+    better, spoiled = (slide_metrics(truth, each, CLASSES)["macro_f1"] for each in (rows, worse))
+    assert better.low < spoiled.high
+    difference = paired_difference(truth, rows, worse, CLASSES)
+    assert difference.low > 0
+    assert difference.value == pytest.approx(better.value - spoiled.value)
+    turned = paired_difference(truth, worse, rows, CLASSES)
+    assert turned.value == pytest.approx(-difference.value)
+
+
+@pytest.mark.parametrize(
+    ("truth", "rows", "message"),
+    [
+        (["a", "c"], np.full((2, 2), 0.5), "'c'"),
+        (["a"], np.full((2, 2), 0.5), r"1 slides, 2 classes"),
+        (["a"], np.array([[np.nan, 1.0]]), "finite"),
+        (["a"], np.array([[4.0, 2.0]]), "sum to one"),
+        ([], np.empty((0, 2)), "no slides"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(truth: list[str], rows: NDArray[np.float64], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        slide_metrics(truth, rows, ["a", "b"])
+
+
+def test_an_estimate_reads_as_in_a_table() -> None:
+    assert str(Estimate(0.6612, 0.4888, 0.7834)) == "0.661 [0.489, 0.783]"

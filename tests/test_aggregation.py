@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from doctogres.aggregation import METHODS, NoPatchesError, aggregate, aggregate_slides
+from doctogres.errors import DoctogresError, ParameterError
+
+methods = st.sampled_from(METHODS)
+
+
+@st.composite
+def patches(draw: st.DrawFn, most: int = 30) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    sureness = np.full(draw(st.integers(2, 7)), draw(st.sampled_from([0.05, 1.0, 20.0])))
+    rows = rng.dirichlet(sureness, draw(st.integers(1, most)))
+    return rows.astype(draw(st.sampled_from([np.float32, np.float64]))), rng.integers(1, 10**6, len(rows))
+
+
+def test_the_mean_is_the_mean() -> None:
+    rows = np.array([[0.8, 0.2], [0.4, 0.6]])
+    np.testing.assert_allclose(aggregate(rows), [0.6, 0.4])
+
+
+def test_areas_weigh_the_patches() -> None:
+    rows = np.array([[0.8, 0.2], [0.4, 0.6]])
+    np.testing.assert_allclose(aggregate(rows, weights=np.array([300, 100]), method="area_mean"), [0.7, 0.3])
+
+
+def test_log_mean_is_the_normalised_geometric_mean() -> None:
+    rows = np.array([[0.8, 0.2], [0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])
+    expected = np.prod(rows, axis=0) ** 0.25
+    np.testing.assert_allclose(aggregate(rows, method="log_mean"), expected / expected.sum())
+
+
+def test_one_patch_cannot_veto_a_class_under_log_mean() -> None:
+    pooled = aggregate(np.array([[1.0, 0.0]] + [[0.01, 0.99]] * 9), method="log_mean")
+    assert pooled[1] > 0.9
+
+
+def test_a_single_patch_is_its_own_answer() -> None:
+    for method in METHODS:
+        row = np.array([[0.7, 0.2, 0.1]])
+        np.testing.assert_allclose(aggregate(row, weights=np.array([5]), method=method), row[0])
+
+
+def test_no_patches_is_an_error_of_both_families() -> None:
+    with pytest.raises(NoPatchesError, match="no patches") as caught:
+        aggregate(np.empty((0, 4)))
+    assert isinstance(caught.value, DoctogresError)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("rows", "arguments"),
+    [
+        (np.array([[0.5, 0.5]]), {"method": "median"}),
+        (np.array([[0.5, 0.5]]), {"method": "area_mean"}),
+        (np.array([[0.5, 0.5]]), {"method": "area_mean", "weights": np.array([1, 2])}),
+        (np.array([[0.5, 0.5]]), {"method": "area_mean", "weights": np.array([0])}),
+        (np.array([[0.5, 0.5]]), {"method": "area_mean", "weights": np.array([-1])}),
+        (np.array([[2.0, -1.0]]), {}),
+        (np.array([[3.0, 4.0]]), {}),
+        (np.array([[np.nan, 1.0]]), {}),
+        (np.array([0.5, 0.5]), {}),
+    ],
+)
+def test_what_is_no_probability_or_no_weight_is_refused(rows: NDArray, arguments: dict) -> None:
+    with pytest.raises(ParameterError):
+        aggregate(rows, **arguments)
+
+
+@settings(deadline=None)
+@given(patches(), methods)
+def test_the_answer_is_a_distribution(made: tuple, method: str) -> None:
+    pooled = aggregate(made[0], weights=made[1], method=method)
+    assert pooled.dtype == np.float64
+    assert (pooled >= 0).all()
+    assert pooled.sum() == pytest.approx(1, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(patches(), methods, st.randoms())
+def test_the_order_of_the_patches_cannot_show(made: tuple, method: str, random: object) -> None:
+    rows, areas = made
+    order = list(range(len(rows)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    here = aggregate(rows, weights=areas, method=method)
+    np.testing.assert_array_equal(here, aggregate(rows[order], weights=areas[order], method=method))
+
+
+@settings(deadline=None)
+@given(patches(), methods)
+def test_a_mean_stays_between_its_patches(made: tuple, method: str) -> None:
+    if method == "log_mean":
+        return
+    rows, areas = made
+    pooled = aggregate(rows, weights=areas, method=method)
+    assert (pooled >= rows.min(axis=0) - 1e-6).all()
+    assert (pooled <= rows.max(axis=0) + 1e-6).all()
+
+
+@settings(deadline=None)
+@given(patches(most=60), methods, st.data())
+def test_a_slide_alone_gets_bit_for_bit_what_it_gets_in_company(made: tuple, method: str, data: st.DataObject) -> None:
+    rows, areas = made
+    slides = data.draw(st.lists(st.sampled_from("abcdef"), min_size=len(rows), max_size=len(rows)))
+    names, pooled = aggregate_slides(slides, np.asfortranarray(rows), areas, method=method)
+    assert names == list(dict.fromkeys(slides))
+    for name, together in zip(names, pooled, strict=True):
+        mine = np.array(slides) == name
+        alone = aggregate(rows[mine], weights=areas[mine], method=method)
+        assert alone.tobytes() == together.tobytes()
+        served = aggregate_slides([name] * int(mine.sum()), rows[mine], areas[mine], method=method)[1]
+        assert served[0].tobytes() == together.tobytes()
+
+
+def test_no_slides_pass_through() -> None:
+    names, pooled = aggregate_slides([], np.empty((0, 4)), np.empty(0), method="mean")
+    assert names == []
+    assert pooled.shape == (0, 4)
+
+
+def test_a_refused_slide_is_named() -> None:
+    rows = np.array([[0.5, 0.5], [np.nan, 0.5]])
+    with pytest.raises(ParameterError, match="img_0007"):
+        aggregate_slides(["img_0001", "img_0007"], rows, None, method="mean")
+
+
+def test_patches_that_do_not_line_up_are_refused() -> None:
+    with pytest.raises(ParameterError, match="1 slide ids, 2 probability rows"):
+        aggregate_slides(["a"], np.full((2, 2), 0.5), None, method="mean")
