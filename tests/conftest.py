@@ -43,9 +43,9 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="session")
 def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A synthetic cohort of 24 slides in the challenge's layout; tests must not change it."""
+    """A synthetic cohort of 40 slides in the challenge's layout; tests must not change it."""
     from doctogres.synthetic import make_cohort
 
     folder = tmp_path_factory.mktemp("cohort") / "demo"
-    make_cohort(folder, slides=24, seed=3)
+    make_cohort(folder, slides=40, seed=3)
     return folder

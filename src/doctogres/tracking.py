@@ -64,9 +64,11 @@ class StageRun:
     folder: Path
     artifacts: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    title: str = ""
 
     def name(self, title: str) -> None:
         """The run's name in the UI, e.g. `clean · 277 slides`."""
+        self.title = title
         mlflow.set_tag("mlflow.runName", title)
 
     def note(self, text: str) -> None:
@@ -216,7 +218,9 @@ def run_stage(
         mlflow.log_params({f"{stage}.{name}": value for name, value in settings.items()})
         body(run)
         mlflow.log_artifacts(folder)
-        mlflow.log_metric("duration_s", time.perf_counter() - started)
+        duration = time.perf_counter() - started
+        mlflow.log_metric("duration_s", duration)
+        print(f"{run.title or stage} ({duration:.1f} s)", flush=True)
         _refuse_problems(run.metrics, stage, strict=strict)
         mlflow.set_tag(RESULT_TAG, json.dumps({"artifacts": run.artifacts, "metrics": run.metrics}))
     return StageResult(stage, run.run_id, run.artifacts, run.metrics)
