@@ -1,5 +1,7 @@
 """The patch classifier: architectures, weights, layer groups, normalisation, probabilities."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import timm
@@ -15,6 +17,7 @@ from doctogres.network import (
     normalise,
     patch_probabilities,
     save_weights,
+    standardise,
 )
 
 BACKBONES = ("test_convnext", "convnext_atto", "test_resnet", "mobilenetv2_100", "test_efficientnet", "test_vit")
@@ -38,6 +41,15 @@ def weights_file(path, backbone, *, classes=1000, seed=5, drop=()):
 def head_names(network):
     inside = {id(parameter) for parameter in network.get_classifier().parameters()}
     return {name for name, parameter in network.named_parameters() if id(parameter) in inside}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small are faster on one thread, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -108,11 +120,8 @@ def test_a_weights_file_without_a_head_is_welcome(tmp_path):
     assert torch.equal(network.conv_stem.weight, stored["conv_stem.weight"])
 
 
-@pytest.mark.parametrize("of", TINY)
-@pytest.mark.parametrize("into", TINY)
+@pytest.mark.parametrize(("of", "into"), list(permutations(TINY, 2)))
 def test_the_weights_of_another_architecture_are_refused_and_the_file_is_named(of, into, tmp_path):
-    if of == into:
-        return
     path = tmp_path / "other.safetensors"
     weights_file(path, of)
     with pytest.raises(WeightsError, match=rf"other\.safetensors.*not the weights of {into}"):
@@ -207,6 +216,7 @@ def test_normalisation_by_hand():
 def test_normalisation_keeps_rows_and_columns_apart(patches):
     values = normalise(torch.from_numpy(patches), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     assert np.allclose(values.numpy(), patches.transpose(0, 3, 1, 2) / 255)
+    assert torch.equal(standardise(values, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), values)
 
 
 def test_the_backbone_says_how_its_input_is_normalised():

@@ -24,7 +24,8 @@ from doctogres.patches import (
     read_slide,
     write_manifest,
 )
-from doctogres.patching import PatchSettings, cut_patches, mask_regions
+from doctogres.patching import cut_patches, mask_regions
+from doctogres.settings import PatchSettings
 
 SETTINGS = PatchSettings(patch_size=32, min_area=100)
 SPLAT = (60, 60, 30)  # x, y, radius

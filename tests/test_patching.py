@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 from scipy import ndimage
 
-from doctogres.patching import PatchSettings, crop, crop_box, cut_patches, find_patches, mask_regions, select_regions
+from doctogres.patching import crop, crop_box, cut_patches, find_patches, mask_regions, select_regions
+from doctogres.settings import PatchSettings
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 24), st.integers(1, 24)))
 BOXES = st.tuples(st.integers(0, 30), st.integers(0, 20), st.integers(1, 12), st.integers(1, 12))

@@ -10,7 +10,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres.errors import UpstreamError
-from doctogres.serving.classifier import SlideClassifier
 from doctogres.tracking import RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
 
 LATEST: Final = "latest"
@@ -116,17 +115,3 @@ def fixed_address(uri: str) -> str:
         raise UpstreamError(
             f"model={uri}: the registry has no such model; run `mlflow run .` or `-e register` first"
         ) from error
-
-
-def load_classifier(uri: str) -> SlideClassifier:
-    """The classifier inside a logged or registered model."""
-    try:
-        folder = (
-            Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) if "/" in uri and ":/" in uri else Path(uri)
-        )
-    except (MlflowException, OSError) as error:
-        raise UpstreamError(f"model={uri}: could not be fetched ({str(error).splitlines()[0]})") from error
-    inner = folder / "artifacts" / "classifier"
-    if not inner.is_dir():
-        raise UpstreamError(f"model={uri}: not a model of doctogres, {inner.relative_to(folder)} is missing")
-    return SlideClassifier.load(inner)

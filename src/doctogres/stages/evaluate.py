@@ -21,11 +21,12 @@ from doctogres.evaluation.report import render_report
 from doctogres.patches import read_slide
 from doctogres.progress import reporter
 from doctogres.serving.classifier import SlideAnswer, SlideClassifier
+from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
 from doctogres.splits import HOLDOUT
 from doctogres.stages.patch import slide_root
 from doctogres.tracking import StageResult, StageRun, file_digest, run_stage
-from doctogres.upstream import find_artifact, find_model, fixed_address, load_classifier
+from doctogres.upstream import find_artifact, find_model, fixed_address
 
 TEST: Final = "test"
 WORST_SLIDES: Final = 8

@@ -17,10 +17,11 @@ from doctogres.evaluation.figures import png_bytes
 from doctogres.evaluation.pictures import class_colours, overlay
 from doctogres.progress import reporter
 from doctogres.serving.classifier import SlideAnswer, SlideClassifier
+from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
 from doctogres.stages import workspace
 from doctogres.tracking import PROBLEMS, StageResult, StageRun, run_stage
-from doctogres.upstream import find_model, fixed_address, load_classifier
+from doctogres.upstream import find_model, fixed_address
 
 ANSWERED: Final = "answered"
 GUESSED: Final = "guessed"  # no answer is possible: the training part's most frequent class stands in the submission

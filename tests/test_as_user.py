@@ -1,0 +1,194 @@
+"""As a user does it: `mlflow run` in an environment of its own, a tracking server, the served model, the request."""
+
+import base64
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+QUICK = {"epochs": 2, "trials": 1, "trial_epochs": 1, "unfreeze_every": 1, "resamples": 200}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], url: str, log: Path, environment: dict[str, str], *, seconds: int) -> Iterator[None]:
+    """Starts a server and waits until `url` answers."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    try:
+        for _ in range(seconds):
+            try:
+                urllib.request.urlopen(url, timeout=5)
+                break
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None, log.read_text()[-3000:]
+                time.sleep(1)
+        else:
+            pytest.fail(log.read_text()[-3000:])
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A user's environment: the tools on the PATH, nothing of MLflow set but where environments and caches go."""
+    home = tmp_path_factory.mktemp("user")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MLFLOW_", "DOCTOGRES_", "VIRTUAL_ENV"))
+    }
+    own = {"MLFLOW_ENV_ROOT": str(home / "envs"), "DOCTOGRES_WORKSPACE": str(home / "workspace")}
+    return kept | own | {"PATH": f"{BIN}:{kept['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A tracking server whose artifacts go through its proxy."""
+    folder = tmp_path_factory.mktemp("server")
+    address = f"http://127.0.0.1:{free_port()}"
+    command = [
+        str(BIN / "mlflow"),
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        address.rsplit(":", 1)[1],
+        "--workers",
+        "1",
+    ]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    with running(command, f"{address}/health", folder / "log", environment, seconds=120):
+        yield address
+
+
+def run_project(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / "mlflow"), "run", str(ROOT), *arguments],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def flow(environment: dict[str, str], server: str, small_cohort: Path) -> dict[str, Any]:
+    """`mlflow run . --env-manager uv` of everything against the server; its JSON line."""
+    settings = [word for name, value in QUICK.items() for word in ("-P", f"{name}={value}")]
+    done = run_project(
+        environment | {"MLFLOW_TRACKING_URI": server}, "--env-manager", "uv", "-P", f"data={small_cohort}", *settings
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def test_the_flow_runs_in_its_own_environment_against_a_server(flow: dict[str, Any], server: str) -> None:
+    assert flow["stage"] == "main"
+    query = urllib.request.urlopen(f"{server}/api/2.0/mlflow/runs/get?run_id={flow['run_id']}")
+    run = json.load(query)["run"]
+    assert run["info"]["status"] == "FINISHED"
+    assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:")
+    named = urllib.request.urlopen(f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name=doctogres")
+    assert json.load(named)["experiment"]["experiment_id"] == run["info"]["experiment_id"]
+
+
+def test_the_served_model_answers_json_and_parquet(
+    flow: dict[str, Any], server: str, environment: dict[str, str], small_cohort: Path, tmp_path: Path
+) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    command = [str(BIN / "mlflow"), "models", "serve", "--model-uri", flow["artifacts"]["model"], "--env-manager", "uv"]
+    command += ["--port", address.rsplit(":", 1)[1]]
+    slide = {part: (small_cohort / "test_data" / f"{part}_0000.png").read_bytes() for part in ("img", "mask")}
+    encoded = {name: base64.b64encode(slide[part]).decode() for name, part in (("image", "img"), ("mask", "mask"))}
+    table = io.BytesIO()
+    pd.DataFrame({"image": [slide["img"]], "mask": [slide["mask"]]}).to_parquet(table)
+    here = environment | {"MLFLOW_TRACKING_URI": server}
+    with running(command, f"{address}/ping", tmp_path / "log", here, seconds=300):
+        as_json = post(address, json.dumps({"dataframe_records": [encoded]}).encode(), "application/json")
+        as_parquet = post(address, table.getvalue(), "application/vnd.apache.parquet")
+        assert as_json == as_parquet
+        (answer,) = as_json["predictions"]
+        assert answer["label"] in answer["probabilities"]
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)
+        assert answer["n_patches"] == len(answer["patches"]) > 0
+        assert answer["error"] is None
+        half = {**encoded, "slide_id": "img_7", "image": encoded["image"][:400]}
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(address, json.dumps({"dataframe_records": [half]}).encode(), "application/json")
+        assert refused.value.code == 400
+        assert "img_7" in refused.value.read().decode()
+        mixed = post(address, json.dumps({"dataframe_records": [encoded, half]}).encode(), "application/json")
+        assert [bool(row["error"]) for row in mixed["predictions"]] == [False, True]
+
+
+def post(address: str, body: bytes, kind: str) -> dict[str, Any]:
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": kind})
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    with urllib.request.urlopen(request, timeout=120) as response:
+        answer: dict[str, Any] = json.loads(response.read(), parse_constant=refuse)
+    return answer
+
+
+def test_a_plain_run_uses_the_projects_sqlite_store_and_our_experiment(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    done = run_project(
+        environment | {"MLFLOW_TRACKING_URI": store},
+        "-e", "demo_data", "--env-manager", "local", "-P", f"target={tmp_path / 'demo'}", "-P", "size=12",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    assert result["stage"] == "demo_data"
+    assert (tmp_path / "demo" / "train_labels.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-e", "train", "-P", "epochs=0"], ["train: error: epochs=0", "greater than or equal to 1"]),
+        (["-e", "clean", "-P", "colour=red"], ["clean: error: colour", "allowed are", "holdout"]),
+    ],
+)
+def test_a_bad_parameter_fails_the_run_with_one_clear_line(
+    environment: dict[str, str], tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    store = environment | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    done = run_project(store, "--env-manager", "local", *arguments)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if ": error: " in line]
+    assert all(word in line for word in words)

@@ -1,0 +1,231 @@
+"""The training loop on coloured squares."""
+
+import numpy as np
+import pytest
+import torch
+
+from doctogres.network import create_network, layer_groups, normalisation, patch_probabilities
+from doctogres.settings import TrainSettings
+from doctogres.training.loop import Samples, class_weights, slide_scores, train_network
+
+COLOURS = np.array([(200, 60, 60), (60, 200, 60), (60, 60, 200)])
+RECIPE = TrainSettings(
+    backbone="test_resnet", weights="none", epochs=2, unfreeze_every=0, batch_size=8, learning_rate=1e-3,
+    dropout=0.0, augmentation=False, device="cpu",
+)  # fmt: skip
+
+
+def recipe(**values):
+    return RECIPE.model_copy(update=values)
+
+
+def coloured_squares(slides=18, *, classes=3, size=16, seed=0):
+    """Two noisy squares per slide, coloured by class; the last third of the slides validates."""
+    rng = np.random.default_rng(seed)
+    slide = np.repeat(np.arange(slides), 2)
+    targets = (slide % classes).astype(np.int64)
+    pixels = COLOURS[targets][:, None, None] + rng.normal(0, 20, (len(slide), size, size, 3))
+    samples = Samples(
+        pixels=pixels.clip(0, 255).astype(np.uint8),
+        targets=targets,
+        slide_ids=np.array([f"img_{number:04d}" for number in slide]),
+        areas=rng.uniform(200, 900, len(slide)),
+    )
+    rows = np.arange(len(slide))
+    return samples, rows[slide < slides * 2 // 3], rows[slide >= slides * 2 // 3]
+
+
+def run(samples, train, validation, settings, *, seed=0, **options):
+    return train_network(samples, train, validation, classes=3, settings=settings, seed=seed, **options)
+
+
+def curves(trained):
+    """The history without what a clock says."""
+    return trained.history.drop(columns="patches_per_s")
+
+
+def same_weights(one, other):
+    states = one.network.state_dict(), other.network.state_dict()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_vit"])
+def test_an_easy_task_is_learned(backbone):
+    trained = run(*coloured_squares(24, size=32), recipe(backbone=backbone, epochs=6, batch_size=4))
+    assert trained.best.slide_macro_f1 == 1.0
+    assert trained.history.train_loss.iloc[-1] < trained.history.train_loss.iloc[0]
+    assert not trained.single_class
+
+
+def test_an_easy_task_is_learned_with_augmentation_and_unfreezing():
+    settings = recipe(epochs=10, batch_size=4, unfreeze_every=1, augmentation=True, dropout=0.1)
+    assert run(*coloured_squares(24, size=32), settings).best.slide_macro_f1 == 1.0
+
+
+def test_the_same_seed_repeats_everything_bit_for_bit_and_another_seed_does_not():
+    part = coloured_squares()
+    settings = recipe(augmentation=True, dropout=0.3, unfreeze_every=1)
+    first, second, other = (run(*part, settings, seed=seed) for seed in (3, 3, 4))
+    assert curves(first).equals(curves(second))
+    assert same_weights(first, second)
+    assert np.array_equal(first.probabilities, second.probabilities)
+    assert not curves(first).equals(curves(other))
+    assert not same_weights(first, other)
+
+
+def test_what_happened_before_the_training_does_not_matter():
+    part = coloured_squares()
+    settings = recipe(epochs=1, augmentation=True, dropout=0.3)
+    first = run(*part, settings)
+    torch.rand(10)
+    assert same_weights(first, run(*part, settings))
+
+
+def test_the_validation_fold_never_influences_the_weights():
+    samples, train, validation = coloured_squares()
+    spoiled = samples.pixels.copy()
+    spoiled[validation] = 255 - spoiled[validation]
+    other = Samples(spoiled, samples.targets, samples.slide_ids, samples.areas)
+    settings = recipe(epochs=3, unfreeze_every=1)
+    losses = [run(part, train, validation, settings).history for part in (samples, other)]
+    assert losses[0].train_loss.tolist() == losses[1].train_loss.tolist()
+    assert losses[0].val_loss.tolist() != losses[1].val_loss.tolist()
+    once = [run(part, train, validation, recipe(epochs=1)) for part in (samples, other)]
+    assert same_weights(*once)
+
+
+def test_rows_outside_both_parts_are_never_looked_at():
+    samples, train, validation = coloured_squares()
+    train = train[6:]
+    pixels, targets = samples.pixels.copy(), samples.targets.copy()
+    pixels[:6], targets[:6] = 0, -1  # a hold-out whose label training does not know
+    hidden = Samples(pixels, targets, samples.slide_ids, samples.areas)
+    assert curves(run(samples, train, validation, RECIPE)).equals(curves(run(hidden, train, validation, RECIPE)))
+
+
+def test_the_kept_network_and_its_probabilities_are_the_best_epochs():
+    samples, train, validation = coloured_squares()
+    epochs = []
+    trained = run(samples, train, validation, recipe(epochs=5, learning_rate=3e-3), on_epoch=epochs.append)
+    ranked = [(epoch.slide_macro_f1, -epoch.val_loss) for epoch in epochs]
+    assert trained.best == epochs[ranked.index(max(ranked))]
+    assert trained.history.epoch.tolist() == [0, 1, 2, 3, 4]
+    mean, std = normalisation(trained.network)
+    again = patch_probabilities(trained.network, samples.pixels[validation], mean=mean, std=std).numpy()
+    assert np.array_equal(again, trained.probabilities)
+    assert trained.probabilities.shape == (len(validation), 3)
+    score, _ = slide_scores(samples, validation, trained.probabilities, 3)
+    assert score == trained.best.slide_macro_f1
+
+
+def test_blocks_open_on_schedule_and_the_backbone_really_trains():
+    part = coloured_squares()
+    trained = run(*part, recipe(epochs=4, unfreeze_every=1))
+    assert trained.history.open_blocks.tolist() == [0, 2, 4, 5]
+    assert trained.history.trainable_parameters.is_monotonic_increasing
+    torch.manual_seed(0)
+    fresh = create_network("test_resnet", classes=3, size=16)
+    assert trained.history.trainable_parameters.iloc[-1] == sum(p.numel() for p in fresh.parameters())
+    start, end = fresh.state_dict(), trained.network.state_dict()
+    groups = layer_groups(fresh)
+    frozen = len(groups) - 1 - trained.best.open_blocks
+    assert trained.best.open_blocks > 0
+    for group in groups[frozen:]:
+        assert any(not torch.equal(start[name], end[name]) for name in group)
+    for name in (name for group in groups[:frozen] for name in group):
+        assert torch.equal(start[name], end[name])
+
+
+def test_with_the_head_alone_the_backbone_keeps_its_weights_and_statistics():
+    trained = run(*coloured_squares(), recipe(unfreeze_every=100))
+    torch.manual_seed(0)
+    start = create_network("test_resnet", classes=3, size=16).state_dict()
+    moved = {name for name, value in trained.network.state_dict().items() if not torch.equal(value, start[name])}
+    assert moved == {"fc.weight", "fc.bias"}
+
+
+def test_class_weights_by_hand():
+    weights = class_weights(np.array([0, 0, 0, 1]), 3)
+    assert weights.dtype == np.float32
+    assert weights.tolist() == pytest.approx([2 / 3, 2.0, 0.0])  # 4 patches, 2 classes with any; the third has none
+
+
+@pytest.mark.parametrize("targets", [[0, 1, 2], [2, 2, 2, 0], [1]])
+def test_class_weights_give_every_present_class_the_same_say_and_a_patch_the_mean_weight_one(targets):
+    targets = np.array(targets)
+    weights = class_weights(targets, 4)[targets]
+    assert weights.mean() == pytest.approx(1)
+    assert len({round(float(weights[targets == c].sum()), 5) for c in set(targets.tolist())}) == 1
+
+
+def test_a_class_without_training_patches_does_not_break_the_training():
+    samples, train, validation = coloured_squares()
+    trained = run(samples, train[samples.targets[train] != 1], validation, RECIPE)
+    assert np.isfinite(trained.history.train_loss).all()
+    assert np.isfinite(trained.probabilities).all()
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_training_stops_after_patience_epochs_without_a_better_one(patience):
+    still = recipe(epochs=10, patience=patience, unfreeze_every=100, learning_rate=1e-30)
+    trained = run(*coloured_squares(), still)
+    assert trained.best.epoch == 0
+    assert len(trained.history) == 1 + patience
+
+
+def test_a_better_epoch_renews_the_patience():
+    trained = run(*coloured_squares(), recipe(epochs=6, patience=2))
+    since = trained.history.epoch.iloc[-1] - trained.best.epoch
+    assert since == 2 or len(trained.history) == 6
+    assert trained.best.epoch > 0
+
+
+def test_a_network_that_says_the_same_for_every_slide_raises_the_alarm():
+    samples, train, validation = coloured_squares()
+    grey = Samples(np.full_like(samples.pixels, 128), samples.targets, samples.slide_ids, samples.areas)
+    assert run(grey, train, validation, RECIPE).single_class
+
+
+def test_what_on_epoch_raises_ends_the_training():
+    class Pruned(Exception):
+        pass
+
+    calls = []
+
+    def prune(epoch):
+        calls.append(epoch.epoch)
+        if epoch.epoch == 1:
+            raise Pruned
+
+    with pytest.raises(Pruned):
+        run(*coloured_squares(), recipe(epochs=5), on_epoch=prune)
+    assert calls == [0, 1]
+
+
+@pytest.mark.parametrize("count", [9, 17])
+def test_a_last_batch_of_one_patch_is_no_problem(count):
+    samples, train, validation = coloured_squares()
+    trained = run(samples, train[:count], validation, RECIPE)
+    assert np.isfinite(trained.history.train_loss).all()
+    assert (trained.history.train_loss > 0).all()
+
+
+def test_a_training_part_smaller_than_a_batch_works():
+    samples, train, validation = coloured_squares()
+    trained = run(samples, train[:5], validation, recipe(batch_size=64))
+    assert np.isfinite(trained.history.train_loss).all()
+
+
+def test_memory_mapped_pixels_train_like_those_in_memory(tmp_path):
+    samples, train, validation = coloured_squares()
+    np.save(tmp_path / "pixels.npy", samples.pixels)
+    mapped = Samples(np.load(tmp_path / "pixels.npy", mmap_mode="r"), samples.targets, samples.slide_ids, samples.areas)
+    assert same_weights(run(samples, train, validation, RECIPE), run(mapped, train, validation, RECIPE))
+
+
+def test_slide_scores_count_slides_not_patches():
+    samples = Samples(np.zeros((5, 1, 1, 3), np.uint8), np.array([0, 0, 0, 1, 1]), np.array(list("aaabb")), np.ones(5))
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.2, 0.8], [0.6, 0.4]])
+    score, predicted = slide_scores(samples, np.arange(5), probabilities, 2)
+    assert predicted.tolist() == [0, 1]  # two of slide a's three patches say 1, its mean says 0
+    assert score == 1.0
