@@ -100,6 +100,12 @@ def run_project(environment: dict[str, str], *arguments: str) -> subprocess.Comp
     )
 
 
+def json_line(printed: str) -> dict[str, Any]:
+    """The line that the entry point ends with; against a server MLflow itself prints addresses after it."""
+    found: dict[str, Any] = json.loads([line for line in printed.splitlines() if line.startswith('{"stage"')][-1])
+    return found
+
+
 @pytest.fixture(scope="module")
 def flow(environment: dict[str, str], server: str, small_cohort: Path) -> dict[str, Any]:
     """`mlflow run . --env-manager uv` of everything against the server; its JSON line."""
@@ -108,7 +114,7 @@ def flow(environment: dict[str, str], server: str, small_cohort: Path) -> dict[s
         environment | {"MLFLOW_TRACKING_URI": server}, "--env-manager", "uv", "-P", f"data={small_cohort}", *settings
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    result: dict[str, Any] = json_line(done.stdout)
     return result
 
 
@@ -171,7 +177,7 @@ def test_a_plain_run_uses_the_projects_sqlite_store_and_our_experiment(
         "-e", "demo_data", "--env-manager", "local", "-P", f"target={tmp_path / 'demo'}", "-P", "size=12",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    result = json.loads(done.stdout.strip().splitlines()[-1])
+    result = json_line(done.stdout)
     assert result["stage"] == "demo_data"
     assert (tmp_path / "demo" / "train_labels.csv").is_file()
 

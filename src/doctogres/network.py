@@ -1,5 +1,6 @@
 """The patch classifier: a timm backbone and head, its layer groups from input to head, weights as safetensors."""
 
+import difflib
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -7,7 +8,7 @@ from typing import Any, Final
 import timm
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from timm.models import group_parameters
 from torch import nn
@@ -19,10 +20,15 @@ DOWNLOAD_ERRORS: Final = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundE
 
 def _arguments(backbone: str, *, classes: int, size: int, dropout: float) -> dict[str, Any]:
     if not timm.is_model(backbone):
-        near = timm.list_models(f"*{backbone.split('_')[0]}*")[:5]
+        names = timm.list_models()
+        near = difflib.get_close_matches(backbone, names, 5) or timm.list_models(f"*{backbone.split('_')[0]}*")[:5]
         raise ParameterError(f"backbone={backbone}: timm has no such architecture; near: {', '.join(near) or 'none'}")
     arguments: dict[str, Any] = {"num_classes": classes, "drop_rate": dropout}
-    cfg = timm.get_pretrained_cfg(backbone)
+    try:
+        cfg = timm.get_pretrained_cfg(backbone)
+    except RuntimeError as error:  # the architecture is known, the tag after the dot is not
+        tags = ", ".join(timm.list_pretrained(f"{backbone.split('.')[0]}.*")[:5])
+        raise ParameterError(f"backbone={backbone}: timm has no such weights; it has {tags or 'none'}") from error
     if cfg is not None and cfg.fixed_input_size:
         arguments["img_size"] = size  # transformers hold a position for every token of the input
     return arguments
@@ -70,15 +76,34 @@ def _from_file(backbone: str, path: Path, arguments: dict[str, Any]) -> nn.Modul
             f"weights={path}: not imagenet, not none, and no such .safetensors file; give one of the three"
         )
     try:
-        network: nn.Module = timm.create_model(
-            backbone, pretrained=True, pretrained_cfg_overlay={"file": os.fspath(path)}, **arguments
-        )
+        return _filled(backbone, path, arguments)
     except (SafetensorError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(
             f"weights={path}: not the weights of {backbone} ({reason}); give the file of that architecture"
         ) from error
-    return network
+
+
+def _filled(backbone: str, path: Path, arguments: dict[str, Any]) -> nn.Module:
+    """A network whose every weight but the head's comes from the file.
+
+    timm loads a file with another number of classes leniently, so that a foreign file would pass as a random start;
+    with the file's own number of classes it is strict. The head of that number is then left behind.
+    """
+    fresh: nn.Module = timm.create_model(backbone, pretrained=False, **arguments)
+    classifier: Any = fresh.get_classifier()  # type: ignore[operator]
+    inside = {id(parameter) for parameter in classifier.parameters()}
+    head = {name for name, parameter in fresh.named_parameters() if id(parameter) in inside}
+    with safe_open(path, "pt") as file:
+        rows = {file.get_slice(name).get_shape()[0] for name in head & set(file.keys())}
+    stored = rows.pop() if rows else 0  # 0: a file of features only
+    overlay = {"file": os.fspath(path), "num_classes": stored}
+    filled = timm.create_model(
+        backbone, pretrained=True, pretrained_cfg_overlay=overlay, **{**arguments, "num_classes": stored}
+    )
+    body = {name: value for name, value in filled.state_dict().items() if name not in head}
+    fresh.load_state_dict({**fresh.state_dict(), **body})
+    return fresh
 
 
 def normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -86,25 +86,29 @@ def cut_cohort(
     rows: list[dict[str, Any]] = []
     partial = cache / f"partial-{os.getpid()}.raw"
     cache.mkdir(parents=True, exist_ok=True)
-    with partial.open("wb") as file:
-        for done, (row, found, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
-            rows.extend(_slide_rows(row, *found))
-            file.write(pixels.data)
-            if progress:
-                progress(done, len(slides))
-    manifest = pd.DataFrame(rows, columns=list(COLUMNS))
-    size = settings.patch_size
-    count = int((manifest.outcome == KEPT).sum())
-    if not count:
-        partial.unlink()
-        raise CohortError("patch: no region is left in any slide; look at the masks or lower min_area")
-    manifest.attrs = {
-        "root": str(root),
-        "images": dict(zip(slides.slide_id, slides.image, strict=True)),
-        "patch": settings.model_dump(),
-        "pixels": pixel_key(manifest, settings, cohort),
-    }
-    return manifest, _as_npy(partial, cache / f"patches-{manifest.attrs['pixels']}.npy", (count, size, size, 3))
+    try:
+        with partial.open("wb") as file:
+            for done, (row, found, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
+                rows.extend(_slide_rows(row, *found))
+                file.write(pixels.data)
+                if progress:
+                    progress(done, len(slides))
+        manifest = pd.DataFrame(rows, columns=list(COLUMNS))
+        count = int((manifest.outcome == KEPT).sum())
+        if not count:
+            raise CohortError("patch: no region is left in any slide; look at the masks or lower min_area")
+        manifest.attrs = {
+            "root": str(root),
+            "data_digest": cohort.attrs.get("data_digest", ""),
+            "images": dict(zip(slides.slide_id, slides.image, strict=True)),
+            "image_md5": dict(zip(slides.slide_id, slides.image_md5, strict=True)),
+            "patch": settings.model_dump(),
+            "pixels": pixel_key(manifest, settings, cohort),
+        }
+        shape = (count, settings.patch_size, settings.patch_size, 3)
+        return manifest, _as_npy(partial, cache / f"patches-{manifest.attrs['pixels']}.npy", shape)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _cut_slides(
@@ -135,7 +139,6 @@ def _as_npy(raw: Path, path: Path, shape: tuple[int, ...]) -> Path:
         np.lib.format.write_array_header_2_0(target, {"descr": "|u1", "fortran_order": False, "shape": shape})
         while block := source.read(1 << 22):
             target.write(block)
-    raw.unlink()
     partial.replace(path)
     return path
 
@@ -150,7 +153,10 @@ def load_patches(manifest: pd.DataFrame, *, cache: Path, cohort_root: Path | Non
     path = cache / f"patches-{manifest.attrs['pixels']}.npy"
     if not path.is_file():
         path = _rebuild(manifest, table, path, cohort_root or Path(manifest.attrs["root"]))
-    pixels = np.load(path, mmap_mode="r")
+    try:
+        pixels = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise DoctogresError(f"{path}: damaged ({error}); delete the file and run again") from error
     if len(pixels) != len(table):
         raise DoctogresError(
             f"{path}: holds {len(pixels)} patches, the manifest {len(table)}; delete the file and run again"
@@ -161,6 +167,7 @@ def load_patches(manifest: pd.DataFrame, *, cache: Path, cohort_root: Path | Non
 def _rebuild(manifest: pd.DataFrame, table: pd.DataFrame, path: Path, root: Path) -> Path:
     settings = PatchSettings.model_validate(manifest.attrs["patch"])
     sources: dict[str, str] = manifest.attrs["images"]
+    contents: dict[str, str] = manifest.attrs["image_md5"]
     groups = list(table.groupby("slide_id", sort=False))
 
     def cut(item: tuple[Any, pd.DataFrame]) -> npt.NDArray[np.uint8]:
@@ -170,16 +177,24 @@ def _rebuild(manifest: pd.DataFrame, table: pd.DataFrame, path: Path, root: Path
             raise CohortError(
                 f"{slide_id}: {picture} is not there, and the pixels are not cached on this machine; give data=FOLDER"
             )
+        content = picture.read_bytes()
+        if hashlib.md5(content).hexdigest() != contents[str(slide_id)]:
+            raise CohortError(
+                f"{slide_id}: {picture} is not the picture that was cut; run `patch` again, or give data=FOLDER"
+            )
         boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
-        return cut_patches(images.read_rgb(picture, name=str(picture)), boxes, settings)
+        return cut_patches(images.read_rgb(content, name=str(picture)), boxes, settings)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = path.with_suffix(f".{os.getpid()}.raw")
-    with raw.open("wb") as file:
-        for pixels in map_slides(cut, groups):
-            file.write(pixels.data)
     size = settings.patch_size
-    return _as_npy(raw, path, (len(table), size, size, 3))
+    try:
+        with raw.open("wb") as file:
+            for pixels in map_slides(cut, groups):
+                file.write(pixels.data)
+        return _as_npy(raw, path, (len(table), size, size, 3))
+    finally:
+        raw.unlink(missing_ok=True)
 
 
 def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
@@ -197,7 +212,10 @@ def read_manifest(path: Path) -> pd.DataFrame:
         raise UpstreamError(
             f"{path}: not a patch manifest ({str(error).splitlines()[0]}); give one of a run of `patch`"
         ) from error
-    missing = [*(set(COLUMNS) - set(manifest.columns)), *({"root", "patch", "pixels"} - set(manifest.attrs))]
+    missing = [
+        *(set(COLUMNS) - set(manifest.columns)),
+        *({"root", "images", "image_md5", "patch", "pixels", "data_digest"} - set(manifest.attrs)),
+    ]
     if missing:
         raise UpstreamError(
             f"{path}: not a patch manifest, {', '.join(sorted(missing))} missing; give one of a run of `patch`"

@@ -72,7 +72,9 @@ class TrainSettings(BaseModel):
     dropout: float = Field(0.3, ge=0, lt=1, description="dropout before the classifier")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing of the weighted cross-entropy")
     patience: int = Field(
-        25, ge=1, description="epochs without a better slide-level macro-F1 after which training stops"
+        25,
+        ge=1,
+        description="epochs without a better slide-level macro-F1 (or, at the same, validation loss) after which training stops",
     )
     augmentation: bool = Field(True, description="flips, turns, small affine, stain and colour jitter on every batch")
     oof_folds: int = Field(
@@ -95,9 +97,12 @@ class SearchRange(BaseModel):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "SearchRange":
-        is_range = self.low is not None and self.high is not None and self.low < self.high
-        if is_range == (self.choices is not None):
-            raise ValueError("give either low < high or choices")
+        if self.choices is not None:
+            if not self.choices or self.low is not None or self.high is not None or self.log:
+                raise ValueError("choices must not be empty and stand alone, without low, high or log")
+            return self
+        if self.low is None or self.high is None or self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError("give low < high (and low > 0 with log), or choices")
         return self
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import optuna
 from matplotlib.figure import Figure
 
-from doctogres.settings import SearchRange, TuneSettings
+from doctogres.errors import ParameterError
+from doctogres.settings import SearchRange, TrainSettings, TuneSettings
 
+FINISHED: Final = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 STARTUP_TRIALS: Final = 4  # TPE and the pruner look at this many trials before they judge
 
 
@@ -21,6 +23,7 @@ class StudyResult:
 
     study: optuna.Study
     best: dict[str, Any]
+    default: optuna.trial.FrozenTrial | None  # the trial of the preset's own recipe
 
 
 def suggest(trial: optuna.Trial, name: str, values: SearchRange) -> Any:
@@ -29,11 +32,13 @@ def suggest(trial: optuna.Trial, name: str, values: SearchRange) -> Any:
         return trial.suggest_categorical(name, values.choices)
     assert values.low is not None  # SearchRange holds a range or choices
     assert values.high is not None
+    if TrainSettings.model_fields[name].annotation is int:
+        return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
     return trial.suggest_float(name, values.low, values.high, log=values.log)
 
 
 def storage_for(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's RDB storage; a dead worker's trial is noticed by its missing heartbeat and retried."""
+    """Optuna's RDB storage; the folder of a SQLite file is made."""
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     return optuna.storages.RDBStorage(url)
@@ -64,19 +69,31 @@ def run_study(
         study_name=name,
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=settings.trial_epochs // 3),
     )
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # left by a killed process
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    if not study.get_trials():
-        study.enqueue_trial({key: defaults[key] for key in settings.space})
-    done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED))
+    # A study that goes on must not draw the values again that it drew before it stopped.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials()), n_startup_trials=STARTUP_TRIALS)
+    recipe = {key: defaults[key] for key in settings.space}
+    if default_trial(study, recipe) is None:
+        study.enqueue_trial(recipe)
+    done = study.get_trials(states=FINISHED)
     study.optimize(
         lambda trial: objective(trial, {key: suggest(trial, key, values) for key, values in settings.space.items()}),
         n_trials=max(0, settings.trials - len(done)),
     )
-    return StudyResult(study, dict(study.best_trial.params))
+    if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+        raise ParameterError(f"trials={settings.trials}: no trial of the study {name} was completed; give more trials")
+    return StudyResult(study, dict(study.best_trial.params), default_trial(study, recipe))
+
+
+def default_trial(study: optuna.Study, recipe: Mapping[str, Any]) -> optuna.trial.FrozenTrial | None:
+    """The trial of the recipe's own values, finished or still waiting; None when there is none."""
+    for trial in study.get_trials(states=(*FINISHED, optuna.trial.TrialState.WAITING)):
+        if {**trial.system_attrs.get("fixed_params", {}), **trial.params} == dict(recipe):
+            return trial
+    return None
 
 
 def study_figures(study: optuna.Study) -> dict[str, Figure]:

@@ -40,7 +40,7 @@ def patch(*, cohort: str, preset: Preset, data: str = "", force: bool = False) -
 
     def body(run: StageRun) -> None:
         manifest, _ = cut_cohort(table, root, preset.patch, cache=workspace(), progress=reporter("patch", "slides"))
-        manifest.attrs |= {"data_digest": table.attrs["data_digest"], "cohort": upstream.uri}
+        manifest.attrs["cohort"] = upstream.uri
         write_manifest(manifest, run.publish("patches", "patches.parquet"))
         _record(run, manifest, upstream.uri)
         _contact_sheets(run, manifest)

@@ -117,8 +117,8 @@ def _publish(run: StageRun, result: StudyResult, name: str) -> None:
     for title, figure in study_figures(result.study).items():
         path: Path = run.attach(f"{title}.png")
         figure.savefig(path, dpi=120, bbox_inches="tight")
-    first = next(trial for trial in result.study.get_trials() if trial.number == 0)
-    default = f"{first.value:.3f}" if first.value is not None else "no value"
+    value = result.default.value if result.default else None
+    default = f"{value:.3f}" if value is not None else "no value"
     run.name(f"tune · {len(states)} trials")
     run.log_metrics(
         {
@@ -129,5 +129,5 @@ def _publish(run: StageRun, result: StudyResult, name: str) -> None:
     )
     run.note(
         f"{', '.join(f'{count} {state}' for state, count in counts.items())} trials; the best is trial {best.number} with a "
-        f"slide-level macro-F1 of {best.value:.3f} on the validation fold. The preset's own recipe (trial 0) reached {default}."
+        f"slide-level macro-F1 of {best.value:.3f} on the validation fold. The preset's own recipe reached {default}."
     )

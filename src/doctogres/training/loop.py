@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from doctogres.aggregation import aggregate_slides
+from doctogres.errors import ParameterError
 from doctogres.evaluation.metrics import macro_f1
 from doctogres.network import create_network, layer_groups, normalisation, patch_probabilities, standardise
 from doctogres.settings import TrainSettings
@@ -70,7 +71,10 @@ def class_weights(targets: npt.NDArray[np.int64], classes: int) -> npt.NDArray[n
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
     """Owns device and precision: bfloat16 where a CUDA device has it, float32 elsewhere."""
-    cpu = settings.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(settings.device, True):
+        raise ParameterError(f"device={settings.device}: this machine has none; give device=auto or device=cpu")
+    cpu = settings.device == "cpu" or not any(there.values())
     bf16 = not cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no")
 
@@ -121,7 +125,8 @@ class _Trainer:
         self.blocks_open = open_blocks(0, blocks=len(self.groups) - 1, unfreeze_every=settings.unfreeze_every)
         apply_freezing(self.network, self.groups, self.blocks_open)
         self.optimizer = make_optimizer(self.network, self.groups, settings)
-        self.steps_per_epoch = max(1, -(-len(train) // settings.batch_size))
+        full, rest = divmod(len(train), settings.batch_size)
+        self.steps_per_epoch = max(1, full + (rest > 1))  # `_batches` leaves out a batch of one
         self.step = 0
 
     def open_for(self, epoch: int) -> None:
