@@ -116,7 +116,7 @@ def test_the_served_answer_is_the_evaluated_one(flow: StageResult, small_cohort:
         "mask": [(small_cohort / cohort.loc[slide, "mask"]).read_bytes() for slide in slides],
     })  # fmt: skip
     answers = mlflow.pyfunc.load_model(flow.artifacts["model"]).predict(request)
-    for slide, answer in zip(slides, answers.to_dict("records"), strict=True):
+    for slide, answer in zip(slides, answers, strict=True):
         evaluated = predictions.loc[slide]
         assert (answer["slide_id"], answer["label"], answer["error"]) == (slide, evaluated["predicted"], None)
         assert answer["n_patches"] == evaluated["n_patches"] == len(answer["patches"])

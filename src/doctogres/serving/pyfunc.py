@@ -23,7 +23,9 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
     def load_context(self, context: Any) -> None:
         self.classifier = SlideClassifier.load(Path(context.artifacts["classifier"]))
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         """A row per slide.
 
         Args:
@@ -38,7 +40,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         rows = [self._answer(index, row) for index, row in enumerate(model_input.to_dict("records"))]
         if rows and all(row["error"] for row in rows):
             raise MlflowException("; ".join(str(row["error"]) for row in rows), error_code=INVALID_PARAMETER_VALUE)
-        return pd.DataFrame(rows, dtype=object)  # other types would turn None into NaN, which JSON does not have
+        return rows  # a table would turn None into NaN, which JSON does not have
 
     def _answer(self, index: int, row: Any) -> dict[str, Any]:
         slide_id = row.get("slide_id") or f"slide-{index}"
