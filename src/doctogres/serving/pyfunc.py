@@ -43,7 +43,8 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         return rows  # a table would turn None into NaN, which JSON does not have
 
     def _answer(self, index: int, row: Any) -> dict[str, Any]:
-        slide_id = row.get("slide_id") or f"slide-{index}"
+        given = row.get("slide_id")  # NaN where other slides of the request have one
+        slide_id = given if isinstance(given, str) and given else f"slide-{index}"
         try:
             rgb = images.read_rgb(row["image"], name=f"{slide_id} (image)")
             mask = images.read_mask(row["mask"], name=f"{slide_id} (mask)")
