@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Everything they need is set up on the way.
 PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
-PINS := --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+PINS := --universal --python-version 3.11 --no-header --no-annotate
 export PATH := $(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_EXPERIMENT_NAME ?= doctogres
