@@ -6,6 +6,7 @@ export PATH := $(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_EXPERIMENT_NAME ?= doctogres
 PORT ?= 5001
+DATA ?= data/demo
 
 .PHONY: demo test lint ui serve bench setup pins reference request
 setup: .venv/.done ## the environment in .venv
@@ -40,6 +41,9 @@ serve: setup ## the champion on http://127.0.0.1:$(PORT)/invocations
 request: setup ## one test slide of the demo, posted to `make serve`
 	$(BIN)/python -m entrypoints.request data/demo/test_data/img_0000.png data/demo/test_data/mask_0000.png | \
 	curl --silent --show-error --fail-with-body http://127.0.0.1:$(PORT)/invocations -H 'Content-Type: application/json' --data-binary @-
+
+bench: setup ## cleaning and cutting against bare decoding; DATA=FOLDER for another cohort than the demo
+	$(BIN)/python -m benchmarks.cleaning $(DATA)
 
 pins: ## the exact versions, from pyproject.toml's names
 	uv pip compile --quiet --upgrade pyproject.toml $(PINS) -o requirements.txt

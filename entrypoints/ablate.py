@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoints.command import DATA, FORCE, PRESET, SEED, stage_command
+from entrypoints.command import DATA, DECISIONS, FORCE, PRESET, SEED, stage_command
 
 if TYPE_CHECKING:
     from doctogres.tracking import StageResult
 
 
-@stage_command("ablate", parameters=(DATA, PRESET, SEED, FORCE), sections=("clean", "patch", "train"))
+@stage_command("ablate", parameters=(DATA, PRESET, SEED, DECISIONS, FORCE), sections=("clean", "patch", "train"))
 def command(**parameters: Any) -> "StageResult":
     """Trains and evaluates every row of the results ladder on the same slides."""
     from doctogres.stages.ablate import ablate

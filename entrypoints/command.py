@@ -59,6 +59,12 @@ PRESET: Final = Parameter(
     "preset", "demo", "settings of all stages: demo (small, CPU) or challenge (the full job)", click.Choice(PRESETS)
 )
 SEED: Final = Parameter("seed", 7, "seed of splits, weights, order and augmentation", click.IntRange(0, 2**31 - 1))
+DECISIONS: Final = Parameter(
+    "decisions",
+    "",
+    "CSV (slide_id,decision,reason) that overrides the machine; `clean` leaves one to fill in",
+    click.STRING,
+)
 FORCE: Final = Parameter(
     "force", False, "repeat the stage although a finished run with the same fingerprint exists", click.BOOL
 )

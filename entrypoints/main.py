@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoints.command import DATA, FORCE, PRESET, SEED, STRICT, stage_command
+from entrypoints.command import DATA, DECISIONS, FORCE, PRESET, SEED, STRICT, stage_command
 
 if TYPE_CHECKING:
     from doctogres.tracking import StageResult
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @stage_command(
     "main",
-    parameters=(DATA, PRESET, SEED, FORCE, STRICT),
+    parameters=(DATA, PRESET, SEED, DECISIONS, FORCE, STRICT),
     sections=("clean", "patch", "train", "tune", "evaluate", "predict"),
 )
 def command(**parameters: Any) -> "StageResult":

@@ -11,6 +11,12 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test downloads anything
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--twins", metavar="FILE", help="CSV with shrek_id,clean_twin_id: the twin pairs to test cleaning on"
+    )
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite store with MLflow's tables, made once because that takes seconds."""

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,6 +27,20 @@ from doctogres.images import (
 SIZES = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
 
+TIFF_WAYS = (None, "tiff_lzw", "tiff_adobe_deflate", "packbits")
+MASK_MODES = {
+    "0/255": lambda mask: Image.fromarray(mask).convert("L"),
+    "0/1": lambda mask: Image.fromarray(mask.astype(np.uint8)),
+    "bits": Image.fromarray,
+    "palette": lambda mask: Image.fromarray(mask).convert("L").convert("P"),
+    "RGB": lambda mask: Image.fromarray(mask).convert("RGB"),
+    "RGBA": lambda mask: Image.fromarray(mask).convert("RGBA"),
+    "grey-alpha": lambda mask: Image.fromarray(mask).convert("LA"),
+    "sixteen-bits": lambda mask: Image.fromarray(mask.astype(np.uint16) * 65535),
+    "sixteen-bits-0/1": lambda mask: Image.fromarray(mask.astype(np.uint16)),
+}
+
+
 def file_of(image, kind="PNG", **options):
     stream = io.BytesIO()
     image.save(stream, kind, **options)
@@ -42,6 +57,33 @@ def test_a_mask_survives_its_file(mask):
     assert np.array_equal(read_mask(encode_png(mask)), mask)
     assert np.array_equal(read_mask(file_of(Image.fromarray(mask.astype(np.uint8)))), mask)
     assert np.array_equal(read_mask(file_of(Image.fromarray(mask))), mask)
+
+
+@pytest.mark.parametrize("mode", MASK_MODES)
+@given(mask=arrays(np.bool_, SIZES), way=st.sampled_from(("PNG", *TIFF_WAYS)), orientation=st.integers(1, 8))
+def test_a_mask_survives_every_mode_and_orientation(mode, mask, way, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"exif": exif} if way in ("PNG", None) else {"exif": exif, "compression": way}
+    data = file_of(MASK_MODES[mode](mask), "PNG" if way == "PNG" else "TIFF", **options)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    assert np.array_equal(read_mask(data), upright[..., 0] > 0)
+    assert np.array_equal(read_mask(data), read_rgb(data)[..., 0] > 0) or mode.endswith("0/1")
+    if orientation == 1:
+        assert np.array_equal(read_mask(data), mask)
+
+
+@given(
+    arrays(np.uint16, st.tuples(st.integers(2, 24), st.integers(2, 24)), elements=st.integers(0, 65535)),
+    st.sampled_from((np.uint8, np.uint16)),
+    st.sampled_from(("PNG", "TIFF")),
+)
+def test_three_grey_values_are_refused_with_their_names(numbers, depth, kind):
+    pixels = numbers.astype(depth)
+    pixels[0, :2], pixels[1, 0] = (0, 255), 7
+    found = np.unique(pixels)
+    with pytest.raises(MaskValueError, match=f"m.tif.* {len(found)} different values.*{found[0]}.*{found[-1]}"):
+        read_mask(file_of(Image.fromarray(pixels), kind), name="m.tif")
 
 
 @given(arrays(np.uint8, SIZES.map(lambda size: (*size, 3))))
@@ -96,6 +138,41 @@ def test_sixteen_bits_become_eight(rgb):
 def test_transparency_is_laid_on_white(rgb):
     clear = np.dstack([rgb, np.zeros(rgb.shape[:2], np.uint8)])
     assert (read_rgb(file_of(Image.fromarray(clear))) == 255).all()
+
+
+@given(arrays(np.uint8, SIZES.map(lambda size: (*size, 4))), st.sampled_from(TIFF_WAYS))
+def test_transparency_of_a_tiff_is_that_of_a_png(picture, way):
+    image = Image.fromarray(picture)
+    assert np.array_equal(read_rgb(file_of(image, "TIFF", compression=way)), read_rgb(file_of(image)))
+
+
+def test_opaque_pictures_with_alpha_are_unchanged(rgb):
+    assert np.array_equal(read_rgb(file_of(Image.fromarray(rgb).convert("RGBA"))), rgb)
+    assert np.array_equal(read_rgb(file_of(Image.fromarray(rgb).convert("RGBA"), "TIFF")), rgb)
+
+
+def test_a_transparent_grey_value_is_refused(rgb):
+    with pytest.raises(ColourModeError, match="slide.png is grey with a transparent value"):
+        read_rgb(file_of(Image.fromarray(rgb[..., 0]), transparency=2), name="slide.png")
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+def test_lesions_held_as_transparency_are_refused(rgb, colour):
+    grey = np.full_like(rgb, colour)
+    with pytest.raises(MaskValueError, match="m.png .*transparency"):
+        read_mask(file_of(Image.fromarray(np.dstack([grey, rgb[..., 0]]))), name="m.png")
+
+
+def test_sixteen_bit_colours_of_a_mask_keep_their_low_byte():
+    mask = np.zeros((8, 8, 3), np.uint16)
+    mask[2:5] = 1
+    assert read_mask(cv2.imencode(".tif", mask)[1].tobytes()).sum() == 24
+
+
+def test_pixels_of_another_size_than_announced_are_an_error(rgb, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.zeros((20, 30, 3), np.uint8))
+    with pytest.raises(ImageError, match="slide.png.* 20 x 30 pixels, but 30 x 20"):
+        read_rgb(encode_png(rgb), name="slide.png")
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "F", "I"])

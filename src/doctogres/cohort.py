@@ -9,7 +9,7 @@ Nothing is ever written into the folder. Every picture, label and mask found giv
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -54,6 +54,13 @@ def reason_code(reason: str) -> str:
     return reason.partition(":")[0]
 
 
+def slide_name(sample: str) -> str:
+    """The slide_id of a sample as people write it, `img_0001` or `img_0001.png`."""
+    sample = sample.strip()
+    known = PurePosixPath(sample).suffix.lower() in SUFFIXES
+    return PurePosixPath(sample).stem if known else sample
+
+
 def open_cohort(data: str | Path, *, workspace: Path) -> Path:
     """The folder of a cohort given as a folder or a zip.
 
@@ -70,7 +77,7 @@ def open_cohort(data: str | Path, *, workspace: Path) -> Path:
         raise CohortError(f"{path} does not exist; give the folder or the zip of a cohort: {LAYOUT}")
     if not zipfile.is_zipfile(path):
         raise CohortError(f"{path} is neither a folder nor a readable zip: {LAYOUT}")
-    target = workspace.resolve() / _file_digest(path)[:16]
+    target = workspace.resolve() / _file_hash(path, "sha256")[:16]
     if not target.is_dir():
         unpack_zip(path, target)
     return _enter(target)
@@ -164,23 +171,32 @@ def usable(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["outcome"].isin((KEPT, REPAIRED, REVIEW))]
 
 
-def content_digest(root: Path, files: Iterable[str]) -> str:
-    """A digest of the names and bytes of these files (POSIX paths relative to `root`), wherever the folder lies.
+def slide_files(root: Path, slides: pd.DataFrame) -> list[str]:
+    """The pictures and masks of `slides` that can be read (POSIX paths relative to `root`), sorted."""
+    names = {str(name) for column in ("image", "mask") for name in slides[column].dropna()}
+    return sorted(name for name in names if (root / name).is_file() and os.access(root / name, os.R_OK))
+
+
+def file_hashes(root: Path, files: Iterable[str]) -> dict[str, str]:
+    """The MD5 of each of these files (POSIX paths relative to `root`).
 
     Raises:
         CohortError: a file cannot be read.
     """
     names = sorted(set(files))
-    digest = hashlib.sha256()
-    for name, of_file in zip(names, map_slides(lambda name: _file_digest(root / name), names), strict=True):
-        digest.update(f"{name}\0{of_file}\n".encode())
-    return digest.hexdigest()
+    return dict(zip(names, map_slides(lambda name: _file_hash(root / name, "md5"), names), strict=True))
 
 
-def _file_digest(path: Path) -> str:
+def content_digest(hashes: Mapping[str, str]) -> str:
+    """A digest of files' names and contents, from their hashes, wherever their folder lies."""
+    lines = "".join(f"{name}\0{hashes[name]}\n" for name in sorted(hashes))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _file_hash(path: Path, algorithm: str) -> str:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
         raise CohortError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -238,14 +254,8 @@ def _read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
     groups = lines["group"].fillna("") if "group" in lines.columns else [""] * len(lines)
     labels: dict[str, list[tuple[str, str]]] = {}
     for sample, label, group in zip(lines["sample_index"], lines["label"].fillna(""), groups, strict=True):
-        labels.setdefault(_slide_id(str(sample)), []).append((str(label).strip(), str(group).strip()))
+        labels.setdefault(slide_name(str(sample)), []).append((str(label).strip(), str(group).strip()))
     return labels
-
-
-def _slide_id(sample: str) -> str:
-    sample = sample.strip()
-    known = PurePosixPath(sample).suffix.lower() in SUFFIXES
-    return PurePosixPath(sample).stem if known else sample
 
 
 def _slide_row(

@@ -1,7 +1,7 @@
 """The only place that decodes pictures: size guard before decoding, colour modes, orientation.
 
-Pillow reads the header (size, mode, orientation); cv2 decodes, outside the interpreter lock. Every function takes a
-path or the bytes of a file, so that a caller that hashes a file reads it once.
+Pillow reads the header (size, mode, orientation); cv2 decodes, and Pillow most TIFFs, outside the interpreter lock.
+Every function takes a path or the bytes of a file, so that a caller that hashes a file reads it once.
 """
 
 import io
@@ -25,7 +25,15 @@ MAX_PIXELS_VARIABLE: Final = "DOCTOGRES_MAX_PIXELS"
 DEFAULT_MAX_PIXELS: Final = 200_000_000
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 ORIENTATION_TAG: Final = 0x0112
+BITS_TAG: Final = 258
 JPEG_MASK_TOLERANCE: Final = 32  # how far compression moves a pixel of a binary mask from 0 or 255
+JPEG_PIXELS_PER_BYTE: Final = 8 * 64  # at most: every block of 8 x 8 pixels costs a bit of Huffman code or more
+ROWS_AT_ONCE: Final = 256
+
+# Our errors say what cv2 would print on top; OPENCV_LOG_LEVEL brings its words back. One line that libpng or libjpeg
+# write about a damaged file remains: they go past cv2, straight to the process's stderr.
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 class ImageError(DoctogresError):
@@ -64,6 +72,19 @@ class Header:
     orientation: int  # EXIF 1..8, still to be applied to what cv2 decodes
 
 
+class _FirstPage(TiffImagePlugin.TiffImageFile):
+    """Pillow's reader without its own pixel limit, and without its walk through all pages, endless in a hostile file."""
+
+    @property
+    def is_animated(self) -> bool:
+        return False
+
+    def load_prepare(self) -> None:
+        if self._im is None:
+            self.im = Image.new(self.mode, self._tile_size, None).im
+        super().load_prepare()
+
+
 def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
     """The upright picture as 8-bit RGB, (height, width, 3).
 
@@ -83,7 +104,7 @@ def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
     flags = cv2.IMREAD_UNCHANGED if header.has_alpha else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = _decode(data, flags, header, name)
     if header.has_alpha:
-        pixels = _on_white(pixels)
+        pixels = _on_white(pixels, name)
     return np.ascontiguousarray(_upright(pixels, header.orientation), dtype=np.uint8)
 
 
@@ -171,6 +192,12 @@ def _header(data: bytes, name: str) -> Header:
         )
     if (header.kind == "PNG" and not _png_is_complete(data)) or (header.kind == "JPEG" and not _jpeg_is_complete(data)):
         raise ImageError(f"{name} is truncated ({len(data)} bytes, its end is missing); copy or export it again")
+    if header.kind == "JPEG" and header.width * header.height > JPEG_PIXELS_PER_BYTE * len(data):
+        # The decoder would fill what is missing with grey: gigabytes for a header of some hundred bytes.
+        raise ImageError(
+            f"{name} is truncated or damaged: {len(data)} bytes are too few for {header.width} x {header.height} pixels; "
+            "copy or export it again"
+        )
     return header
 
 
@@ -228,12 +255,43 @@ def _jpeg_is_complete(data: bytes) -> bool:
 
 def _decode(data: bytes, flags: int, header: Header, name: str) -> Pixels:
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        tiff = _tiff_pixels(data, flags) if header.kind == "TIFF" else None
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if tiff is None else tiff
     except cv2.error as error:
         raise ImageError(f"{name} cannot be decoded ({error.err or 'cv2'}); export it again as PNG") from error
+    except (SyntaxError, OSError, ValueError, TypeError, OverflowError) as error:
+        raise ImageError(f"{name} is damaged inside ({error}, TIFF); copy or export it again") from error
     if pixels is None:
         raise ImageError(f"{name} is damaged inside ({len(data)} bytes, {header.kind}); copy or export it again")
+    height, width = pixels.shape[:2] if header.orientation < 5 else pixels.shape[1::-1]
+    if (width, height) != (header.width, header.height):
+        raise ImageError(
+            f"{name} is damaged inside: its header announces {header.width} x {header.height} pixels, "
+            f"but {width} x {height} were decoded; export it again"
+        )
     return pixels
+
+
+def _tiff_pixels(data: bytes, flags: int) -> Pixels | None:
+    """A TIFF laid out as cv2 would; None for an unchanged one of more than 8 bits and not grey, which Pillow narrows.
+
+    cv2 returns what it could decode of damaged compressed data, without a word. Pillow raises, takes less time, and
+    knows alpha from colours multiplied by it.
+    """
+    image = _FirstPage(io.BytesIO(data))
+    unchanged = flags == cv2.IMREAD_UNCHANGED
+    if image.mode in {"I;16", "I;16B"}:
+        deep = np.asarray(image, dtype=np.uint16)
+        return deep if unchanged else cv2.cvtColor((deep >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    if unchanged and max(image.tag_v2.get(BITS_TAG, (1,))) > 8:
+        return None
+    if image.mode in {"1", "L"}:
+        grey = np.asarray(image, dtype=np.uint8) * (255 if image.mode == "1" else 1)
+        return grey if unchanged else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    if unchanged and image.mode in {"LA", "PA", "RGBA"}:
+        return cv2.cvtColor(np.asarray(image.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
+    colours = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return colours[..., ::-1] if unchanged else colours
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -247,23 +305,27 @@ def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return pixels
 
 
-def _on_white(pixels: Pixels) -> Pixels:
-    """BGR(A) or grey of 8 or 16 bits to 8-bit RGB, transparency laid on white."""
+def _on_white(pixels: Pixels, name: str) -> Pixels:
+    """BGRA of 8 or 16 bits to 8-bit RGB, transparency laid on white."""
+    if pixels.ndim != 3 or pixels.shape[2] != 4:  # grey with one value that is transparent
+        raise ColourModeError(f"{name} is grey with a transparent value; save it as 8-bit RGB")
+    if pixels.dtype == np.uint8 and pixels[..., 3].min() == 255:
+        return cv2.cvtColor(pixels.astype(np.uint8, copy=False), cv2.COLOR_BGRA2RGB)
     scale = 257 if pixels.dtype == np.uint16 else 1
-    values = pixels.astype(np.float32) / scale
-    if values.ndim == 2:
-        values = np.repeat(values[..., None], 3, axis=2)
-    alpha = values[..., 3:] / 255 if values.shape[2] == 4 else np.float32(1)
-    laid = values[..., 2::-1] * alpha + 255 * (1 - alpha)
-    return np.round(laid).astype(np.uint8)
+    laid = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for top in range(0, len(pixels), ROWS_AT_ONCE):  # the whole picture as float32 would be four times its size
+        values = pixels[top : top + ROWS_AT_ONCE].astype(np.float32) / scale
+        alpha = values[..., 3:] / 255
+        laid[top : top + ROWS_AT_ONCE] = np.round(values[..., 2::-1] * alpha + 255 * (1 - alpha))
+    return laid
 
 
 def _without_alpha(pixels: Pixels, name: str) -> Pixels:
     """Drops a fourth channel and folds equal colour channels into one, (height, width) or (height, width, 3)."""
     if pixels.shape[2] == 4:
-        if not pixels[..., :3].any() and pixels[..., 3].min() != pixels[..., 3].max():
-            raise MaskValueError(f"{name} is black everywhere and holds its lesions as transparency; save it as 0/255")
-        pixels = pixels[..., :3]
+        alpha, pixels = pixels[..., 3], pixels[..., :3]
+        if alpha.min() != alpha.max() and (pixels == pixels[0, 0]).all():
+            raise MaskValueError(f"{name} has one colour and holds its lesions as transparency; save it as 0/255")
     first = pixels[..., 0]
     equal = np.array_equal(first, pixels[..., 1]) and np.array_equal(first, pixels[..., 2])
     return first if equal else pixels

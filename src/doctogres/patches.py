@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -84,18 +84,20 @@ def cut_cohort(
     """
     slides = usable(cohort)
     rows: list[dict[str, Any]] = []
-    partial = cache / f"partial-{os.getpid()}.raw"
+    partial = cache / f"patches-{os.getpid()}.partial"
     cache.mkdir(parents=True, exist_ok=True)
+
+    def gathered() -> Iterator[npt.NDArray[np.uint8]]:
+        for done, (row, found, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
+            rows.extend(_slide_rows(row, *found))
+            yield pixels
+            if progress:
+                progress(done, len(slides))
+
     try:
-        with partial.open("wb") as file:
-            for done, (row, found, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
-                rows.extend(_slide_rows(row, *found))
-                file.write(pixels.data)
-                if progress:
-                    progress(done, len(slides))
+        _write_pixels(gathered(), partial, size=settings.patch_size)
         manifest = pd.DataFrame(rows, columns=list(COLUMNS))
-        count = int((manifest.outcome == KEPT).sum())
-        if not count:
+        if not (manifest.outcome == KEPT).any():
             raise CohortError("patch: no region is left in any slide; look at the masks or lower min_area")
         manifest.attrs = {
             "root": str(root),
@@ -105,8 +107,7 @@ def cut_cohort(
             "patch": settings.model_dump(),
             "pixels": pixel_key(manifest, settings, cohort),
         }
-        shape = (count, settings.patch_size, settings.patch_size, 3)
-        return manifest, _as_npy(partial, cache / f"patches-{manifest.attrs['pixels']}.npy", shape)
+        return manifest, partial.replace(cache / f"patches-{manifest.attrs['pixels']}.npy")
     finally:
         partial.unlink(missing_ok=True)
 
@@ -132,15 +133,20 @@ def pixel_key(manifest: pd.DataFrame, settings: PatchSettings, cohort: pd.DataFr
     return digest.hexdigest()[:16]
 
 
-def _as_npy(raw: Path, path: Path, shape: tuple[int, ...]) -> Path:
-    """The raw bytes as an .npy file, streamed, under a temporary name and renamed."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as target, raw.open("rb") as source:
-        np.lib.format.write_array_header_2_0(target, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        while block := source.read(1 << 22):
-            target.write(block)
-    partial.replace(path)
-    return path
+def _write_pixels(slides: Iterable[npt.NDArray[np.uint8]], path: Path, *, size: int) -> None:
+    """Writes the patches of one slide after the other, (patches, size, size, 3) each, as one array into an .npy file."""
+    with path.open("wb") as file:
+        _write_header(file, (0, size, size, 3))
+        count = 0
+        for pixels in slides:
+            file.write(pixels.data)
+            count += len(pixels)
+        file.seek(0)
+        _write_header(file, (count, size, size, 3))  # as long as the first: numpy leaves room for the count to grow
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def load_patches(manifest: pd.DataFrame, *, cache: Path, cohort_root: Path | None = None) -> PatchSet:
@@ -186,15 +192,12 @@ def _rebuild(manifest: pd.DataFrame, table: pd.DataFrame, path: Path, root: Path
         return cut_patches(images.read_rgb(content, name=str(picture)), boxes, settings)
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    raw = path.with_suffix(f".{os.getpid()}.raw")
-    size = settings.patch_size
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        with raw.open("wb") as file:
-            for pixels in map_slides(cut, groups):
-                file.write(pixels.data)
-        return _as_npy(raw, path, (len(table), size, size, 3))
+        _write_pixels(map_slides(cut, groups), partial, size=settings.patch_size)
+        return partial.replace(path)
     finally:
-        raw.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def write_manifest(manifest: pd.DataFrame, path: Path) -> None:

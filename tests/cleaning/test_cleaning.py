@@ -58,6 +58,17 @@ def test_the_genuine_twin_may_come_second(cohort, slides):
     assert "img_0020" not in codes(result)
 
 
+def test_a_mask_beside_the_tissue_is_for_review(cohort, slides):
+    rgb, mask = slides["img_0001"]
+    beside = mask[::-1, ::-1] & (np.abs(rgb.astype(int) - (190, 190, 188)).max(axis=2) <= 10)
+    assert beside.sum() > 100
+    write_slide(cohort, "img_0001", rgb, beside)
+    reason = rows(clean_cohort(cohort, CleanSettings(), seed=7)).loc["img_0001"]
+    assert reason["outcome"] == "review"
+    assert reason["reason"].startswith("mask_on_glass: 100%")
+    assert "turned by 180 degrees it would be" in reason["reason"]
+
+
 def test_twins_that_both_look_like_tissue_are_for_review(cohort, slides):
     write_slide(cohort, "img_0001", slides["img_0001"][0], slides["img_0002"][1])
     result = clean_cohort(cohort, CleanSettings(), seed=7)

@@ -2,19 +2,22 @@
 
 import cv2
 import numpy as np
+import pdqhash
+import pytest
 from drawn_slides import draw_splat, draw_tissue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctogres.cleaning.duplicates import fingerprint, near_duplicates
+from benchmarks.near_duplicates import made_fingerprints
+from doctogres.cleaning.duplicates import TURNS, _coefficients, _turned_bits, fingerprint, near_duplicates
 from doctogres.cleaning.slime import find_splat
 from doctogres.cleaning.tissue import glass_colour, silhouette, working_copy
 
 
 def print_of(rgb):
     small = working_copy(rgb)
-    glass, splat = glass_colour(small), find_splat(small)
-    return fingerprint(small, silhouette(small, glass), glass, None if splat is None else splat.mask)
+    splat = find_splat(small)
+    return fingerprint(small, silhouette(small, glass_colour(small)), None if splat is None else splat.mask)
 
 
 @settings(max_examples=25, deadline=None)
@@ -31,6 +34,31 @@ def test_a_slimed_slide_joins_its_original(slides):
     slimed = [draw_splat(rgb, mask)[0] for rgb, mask in slides.values()]
     clusters = near_duplicates([print_of(rgb) for rgb in originals + slimed])
     assert clusters == [(i, i + len(originals)) for i in range(len(originals))]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, len(TURNS) - 1))
+def test_the_bits_of_a_turned_picture_are_those_of_the_library(seed, turn):
+    noise = np.random.default_rng(seed).integers(0, 256, (64, 64), np.uint8)
+    picture = cv2.GaussianBlur(noise, (0, 0), 2)
+    quarters, swapped = TURNS[turn]
+    turned = np.rot90(picture, quarters)[:, :: -1 if swapped else 1]
+    wanted, _ = pdqhash.compute(np.repeat(turned[..., None], 3, axis=2))
+    # The library computes in single precision, and the coefficients are kept in half of it.
+    assert np.count_nonzero(_turned_bits(_coefficients(picture)[None], turn).ravel() != wanted) <= 4
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.8, 1.7])
+def test_a_rescaled_copy_joins_its_original(slides, scale):
+    originals = [rgb for rgb, _ in slides.values()]
+    scaled = [cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for rgb in originals]
+    clusters = near_duplicates([print_of(rgb) for rgb in originals + scaled])
+    assert clusters == [(i, i + len(originals)) for i in range(len(originals))]
+
+
+def test_copies_are_found_among_thousands():
+    prints, pairs = made_fingerprints(4000, error=0.1)
+    assert set(near_duplicates(prints)) == pairs
 
 
 def test_a_compressed_copy_joins_its_original():

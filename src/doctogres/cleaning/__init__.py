@@ -1,12 +1,21 @@
 """Cleaning: an outcome and a reason for every slide of a cohort, split groups, and the split itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 
 from doctogres.cleaning.audit import render_audit
+from doctogres.cleaning.decisions import (
+    DROP,
+    Decision,
+    apply_decisions,
+    check_followed,
+    check_known,
+    decision_table,
+)
 from doctogres.cleaning.evidence import Evidence, measure_slide
 from doctogres.cleaning.outcome import decide, merged_groups, rare_classes
 from doctogres.cohort import COLUMNS, DROPPED, KEPT, check_table, find_slides, reason_code, usable
@@ -26,6 +35,8 @@ class CleanResult:
         outcomes: number of slides by outcome.
         reasons: number of slides by reason code.
         class_shares: label, slides_before, slides_after, share_before, share_after.
+        twins: group, shared (mask, picture or near-copy), slide_id, label, outcome: a row per member of a group.
+        decisions: a row per slide that is not plainly kept, what the machine says and what a person decided.
     """
 
     table: pd.DataFrame
@@ -33,6 +44,8 @@ class CleanResult:
     outcomes: dict[str, int]
     reasons: dict[str, int]
     class_shares: pd.DataFrame
+    twins: pd.DataFrame
+    decisions: pd.DataFrame
 
 
 def clean_cohort(
@@ -40,6 +53,8 @@ def clean_cohort(
     settings: CleanSettings,
     *,
     seed: int,
+    decisions: Mapping[str, Decision] | None = None,
+    hashes: Mapping[str, str] | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CleanResult:
@@ -51,51 +66,66 @@ def clean_cohort(
         root: the cohort's folder.
         settings: the policy.
         seed: of the split.
+        decisions: a person's, by slide; they override the policy.
+        hashes: the MD5 of files that somebody hashed before, by their path relative to `root`.
         workers: threads, all cores by default.
         progress: called with (slides measured, slides to measure).
 
     Raises:
-        CohortError: not a cohort, nothing usable is left, or fewer than two classes are.
+        CohortError: not a cohort, nothing usable is left, fewer than two classes are, or a decision is not possible.
     """
+    decisions = decisions or {}
     found = find_slides(root)
-    evidence = _measure(root, found[found["outcome"] == KEPT], workers, progress)
+    check_known(decisions, found["slide_id"])
+    evidence = _measure(root, found[found["outcome"] == KEPT], hashes or {}, workers, progress)
     labels: dict[str, str] = dict(found.loc[found["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
     given: dict[str, str] = dict(found.loc[found["group"].notna(), ["slide_id", "group"]].itertuples(index=False))
-    outcomes, joined = decide(evidence, labels, settings)
+    wanted = {slide for slide, decided in decisions.items() if decided.decision != DROP}
+    outcomes, joined = decide(evidence, labels, settings, wanted)
 
     table = found.set_index("slide_id", drop=False)
     decided = pd.DataFrame([vars(outcome) for outcome in outcomes.values()], index=list(outcomes), dtype=object)
     table["twin_of"] = None
     if len(decided):
         table.loc[decided.index, ["outcome", "reason", "twin_of"]] = decided[["outcome", "reason", "twin_of"]]
-    groups = merged_groups(list(table["slide_id"]), given, joined)
+    machine = table[["outcome", "reason"]].copy()
+    apply_decisions(table, decisions, evidence)
+    groups = merged_groups(list(table["slide_id"]), given, chain(*joined.values()))
     table["group"] = table["slide_id"].map(groups)
     for column in ("width", "height", "image_md5", "mask_md5"):
         values = [getattr(evidence.get(slide), column, None) for slide in table["slide_id"]]
         table[column] = pd.array(values, dtype="Int64" if column in ("width", "height") else "str")
     _drop_rare_classes(table)
+    check_followed(table, decisions)
     _refuse_nothing_left(table, root)
     _split(table, settings, seed)
 
+    reviewed = decision_table(table, machine, decisions, evidence)
+    twins = _twin_table(joined, table)
     table = check_table(_typed(table.reset_index(drop=True)), "the cleaned cohort")
     table.attrs["root"] = str(root)
     shares = _class_shares(table)
-    thumbnails = {slide: found.thumbnail for slide, found in evidence.items() if found.thumbnail}
     return CleanResult(
         table=table,
-        audit_html=render_audit(table, shares, thumbnails),
+        audit_html=render_audit(table, shares, twins, reviewed, evidence),
         outcomes={str(name): int(count) for name, count in table["outcome"].value_counts().items()},
         reasons=_reason_counts(table),
         class_shares=shares,
+        twins=twins,
+        decisions=reviewed,
     )
 
 
 def _measure(
-    root: Path, slides: pd.DataFrame, workers: int | None, progress: Callable[[int, int], None] | None
+    root: Path,
+    slides: pd.DataFrame,
+    hashes: Mapping[str, str],
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
 ) -> dict[str, Evidence]:
-    files = list(slides[["slide_id", "image", "mask"]].itertuples(index=False, name=None))
+    files: list[tuple[str, str, str]] = list(slides[["slide_id", "image", "mask"]].itertuples(index=False, name=None))
     evidence = {}
-    for measured in map_slides(lambda names: measure_slide(root, *names), files, workers=workers):
+    for measured in map_slides(lambda names: measure_slide(root, *names, hashes), files, workers=workers):
         evidence[measured.slide_id] = measured
         if progress is not None:
             progress(len(evidence), len(files))
@@ -137,6 +167,16 @@ def _split(table: pd.DataFrame, settings: CleanSettings, seed: int) -> None:
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     texts = [column for column in COLUMNS if column not in ("width", "height")]
     return table[list(COLUMNS)].astype(dict.fromkeys(texts, "str"))
+
+
+def _twin_table(joined: Mapping[str, Sequence[tuple[str, ...]]], table: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        {"group": f"{shared}-{number}", "shared": shared, "slide_id": slide, **table.loc[slide, ["label", "outcome"]]}
+        for shared, groups in joined.items()
+        for number, group in enumerate(groups, 1)
+        for slide in group
+    ]
+    return pd.DataFrame(rows, columns=["group", "shared", "slide_id", "label", "outcome"], dtype=object)
 
 
 def _reason_counts(table: pd.DataFrame) -> dict[str, int]:

@@ -1,63 +1,78 @@
-"""Clusters of near-copies of a slide: turned, flipped, saved again, or with a splat added.
+"""Clusters of near-copies of a slide: turned, flipped, scaled, saved again, or with a splat added.
 
-A slide is seen twice, as the whole frame and as the box of its tissue, reduced to a small grey square each. The signs
-of the differences along a square's rows and columns (a difference hash) are looked up in tables, line by line, for all
-eight turns and flips: a splat spoils some lines and leaves the others, so a copy still meets its original, and the
-work grows with the number of meetings, not with the square of the cohort. Every meeting is then checked on the grey
-values themselves, on tissue only, because the glass of all slides is alike.
+A slide is seen twice, as the whole frame and as the box of its tissue, and hashed with PDQ (Meta 2019). PDQ keeps the
+signs of a cosine transform, so the hashes of all eight turns and flips follow from one: a flip changes the sign of
+every other row or column, a quarter turn transposes besides. Slides meet by bit sampling (Indyk & Motwani 1998): equal in a few bits
+drawn at random, in any of many draws, so that the work grows with the number of meetings and not with the square of
+the cohort. Who meets is compared on all bits and then on the grey values, on tissue only, because the glass of all
+slides is alike.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
+import pdqhash
 from numpy.typing import NDArray
 
-SIDE: Final = 48  # of the small grey squares
-HASH_SIDE: Final = 16  # SIDE is a multiple, so that turning and reducing commute
-MIN_STEP: Final = 3  # grey levels; smaller differences are noise and count as none
-MIN_SIGNS: Final = 5  # rises and falls that a line needs to be looked up; glass has none
-MIN_LINES: Final = 2  # that two slides share before they are compared; a single one is often chance
-MAX_MEETINGS: Final = 64  # slides under one key, beyond which the key says nothing
+from doctogres.cleaning.tissue import halved, halved_mask
+
+HASH_SIDE: Final = 64  # of the square that PDQ hashes
+SIDE: Final = 32  # of the square whose grey values are compared
+HASH_BITS: Final = 16  # on each side of the square of PDQ's bits
+# Quarter turns counter-clockwise, then whether left and right are swapped.
+TURNS: Final = tuple((quarters, swapped) for quarters in range(4) for swapped in (False, True))
+MAX_DISTANCE: Final = 90  # of 256 bits; unrelated slides lie around 128, the best of eight turns seldom under 90
+MAX_EVEN_DISTANCE: Final = 27  # of the 64 bits that flips leave alone; seven of eight unrelated slides are further
+BIT_ERROR: Final = 0.22  # share of bits in which a copy may differ and still be met with probability MEETING
+MEETING: Final = 0.99
+MAX_BUCKET: Final = 64  # slides that one slide meets in one draw; more of them means that the bits say nothing
 MIN_CORRELATION: Final = 0.85
 MIN_OVERLAP: Final = 0.75  # intersection over union of the two tissue areas
-MIN_PIXELS: Final = 24
+MIN_PIXELS: Final = 24  # of a square, tissue seen in both slides
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A slide reduced for comparison; every array is (2, SIDE, SIDE): whole frame, tissue box.
+    """A slide reduced for comparison, 3.5 KB; the first axis is the view: whole frame, tissue box.
 
     Attributes:
-        grey: grey values, splats painted over with glass.
-        tissue: true on tissue.
-        hidden: true where a splat hides what is below.
+        coefficients: the cosine transform whose values above the median are PDQ's bits, (2, 16, 16).
+        grey: grey values, splats filled from their surroundings, (2, SIDE, SIDE).
+        tissue: true on tissue, packed, (2, SIDE * SIDE / 8).
+        hidden: true where a splat hides what is below, packed as well.
     """
 
+    coefficients: NDArray[np.float16]
     grey: NDArray[np.uint8]
-    tissue: NDArray[np.bool_]
-    hidden: NDArray[np.bool_]
+    tissue: NDArray[np.uint8]
+    hidden: NDArray[np.uint8]
 
 
 def fingerprint(
     small: NDArray[np.uint8],
     inside: NDArray[np.bool_],
-    glass: NDArray[np.float64],
     splat: NDArray[np.bool_] | None = None,
 ) -> Fingerprint:
-    """The fingerprint of a slide's working copy (height, width, 3), its silhouette, glass colour and splats."""
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    hidden = np.zeros(inside.shape, dtype=np.uint8) if splat is None else splat.astype(np.uint8)
-    grey = np.where(hidden.astype(np.bool_), np.uint8(round(float(glass.mean()))), grey)
-    tissue = inside.astype(np.uint8) & (1 - hidden)
-    frames = [(slice(None), slice(None)), _box(tissue)]
+    """The fingerprint of a slide's working copy (height, width, 3), its silhouette and splats."""
+    grey = np.asarray(cv2.cvtColor(halved(small), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    tissue = halved_mask(inside).view(np.uint8)
+    hidden = np.zeros_like(tissue) if splat is None else halved_mask(splat).view(np.uint8)
+    if splat is not None:
+        # Of the bits, fewer change than with the splat painted over in the colour of the glass.
+        grey = np.asarray(cv2.inpaint(grey, hidden, 3, cv2.INPAINT_NS), dtype=np.uint8)
+        tissue = tissue & ~hidden
+    views = [(slice(None), slice(None)), _box(tissue)]
+    squares = [_reduce(grey[view], HASH_SIDE) for view in views]
     return Fingerprint(
-        np.stack([_reduce(grey[frame]) for frame in frames]),
-        np.stack([_reduce(tissue[frame] * np.uint8(255)) > 127 for frame in frames]),
-        np.stack([_reduce(hidden[frame] * np.uint8(255)) > 0 for frame in frames]),
+        np.stack([_coefficients(square) for square in squares]),
+        np.stack([_reduce(square, SIDE) for square in squares]),
+        np.stack([np.packbits(_reduce(tissue[view] * np.uint8(255), SIDE) > 127) for view in views]),
+        np.stack([np.packbits(_reduce(hidden[view], SIDE, cv2.INTER_NEAREST) > 0) for view in views]),
     )
 
 
@@ -71,7 +86,7 @@ def near_duplicates(prints: Sequence[Fingerprint]) -> list[tuple[int, ...]]:
             index = parent[index]
         return index
 
-    for one, other, view, turn in _meetings(prints).tolist():
+    for one, other, view, turn in _meetings(prints):
         if root(one) != root(other) and _are_copies(prints[one], prints[other], view, turn):
             parent[max(root(one), root(other))] = min(root(one), root(other))
     clusters: dict[int, list[int]] = defaultdict(list)
@@ -82,10 +97,11 @@ def near_duplicates(prints: Sequence[Fingerprint]) -> list[tuple[int, ...]]:
 
 def similarity(one: Fingerprint, other: Fingerprint, view: int, turn: int) -> tuple[float, float]:
     """Correlation of the grey values on common tissue, and overlap of the two tissues, after turning `other`."""
-    tissue, hidden = _turned(other.tissue[view], turn), _turned(other.hidden[view], turn)
-    seen = ~(one.hidden[view] | hidden)
-    either = (one.tissue[view] | tissue) & seen
-    both = one.tissue[view] & tissue & seen
+    tissue, hidden = (_turned(_unpacked(packed[view]), turn) for packed in (other.tissue, other.hidden))
+    own = _unpacked(one.tissue[view])
+    seen = ~(_unpacked(one.hidden[view]) | hidden)
+    either = (own | tissue) & seen
+    both = own & tissue & seen
     if both.sum() < MIN_PIXELS:
         return 0.0, 0.0
     first = one.grey[view][both].astype(np.float32)
@@ -100,70 +116,90 @@ def _are_copies(one: Fingerprint, other: Fingerprint, view: int, turn: int) -> b
     return correlation >= MIN_CORRELATION and overlap >= MIN_OVERLAP
 
 
-def _meetings(prints: Sequence[Fingerprint]) -> NDArray[np.int64]:
-    """Pairs that share lines once the second is turned: (meetings, 4) of one, other, view, turn; one before other."""
-    if len(prints) < 2:
-        return np.empty((0, 4), dtype=np.int64)
-    forward, backward, shown = _line_codes(np.stack([print_.grey for print_ in prints]))  # (slides, 2, lines)
-    slides = np.arange(len(prints))[:, None, None]
-    place = np.arange(2)[:, None] * 2 * HASH_SIDE + np.arange(2 * HASH_SIDE)  # (2, lines): one table per view and line
-    first = place * np.int64(3 ** (HASH_SIDE - 1))
-    stored = np.sort(((first + forward) * len(prints) + slides)[shown])
-    met = []
-    for turn, (line, reversed_) in enumerate(_turned_lines()):
-        codes = np.where(reversed_, backward[..., line], forward[..., line])
-        asked = shown[..., line]
-        keys = ((first + codes) * len(prints) + slides)[asked]
-        view = np.broadcast_to(np.arange(2)[:, None], asked.shape)[asked]
-        position = np.searchsorted(stored, keys)  # where the slide itself would stand among those with its key
-        for back in range(1, MAX_MEETINGS + 1):
-            candidate = stored[np.maximum(position - back, 0)]
-            same = (position >= back) & (candidate // len(prints) == keys // len(prints))
-            if not same.any():
-                break
-            keys, view, position, candidate = keys[same], view[same], position[same], candidate[same]
-            one, other = candidate % len(prints), keys % len(prints)
-            met.append(np.stack([one, other, view, np.full_like(one, turn)], axis=1))
-    if not met:
-        return np.empty((0, 4), dtype=np.int64)
-    meetings, lines = np.unique(np.concatenate(met), axis=0, return_counts=True)
-    return np.asarray(meetings[lines >= MIN_LINES])
+def _meetings(prints: Sequence[Fingerprint]) -> list[tuple[int, int, int, int]]:
+    """The sorted (one, other, view, turn), one before other, whose hashes are near once the other is turned."""
+    found: set[tuple[int, int, int, int]] = set()
+    for view in range(2):
+        shown = [i for i, it in enumerate(prints) if np.bitwise_count(it.tissue[view]).sum() >= MIN_PIXELS]
+        if len(shown) < 2:
+            continue
+        coefficients = np.stack([prints[index].coefficients[view] for index in shown])
+        turned = [_packed(_turned_bits(coefficients, turn)) for turn in range(len(TURNS))]
+        for one, other, transposed in _drawn_together(_turned_bits(coefficients, 0)):
+            for turn, (quarters, _) in enumerate(TURNS):
+                if quarters % 2 == transposed:
+                    distance = np.bitwise_count(turned[0][one] ^ turned[turn][other]).sum(axis=1, dtype=np.uint16)
+                    near = np.flatnonzero(distance <= MAX_DISTANCE)
+                    pairs = zip(one[near].tolist(), other[near].tolist(), strict=True)
+                    found.update((shown[i], shown[j], view, turn) for i, j in pairs)
+    return sorted(found)
 
 
-def _line_codes(
-    grey: NDArray[np.uint8],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """The signs of the steps along every row, then every column, as numbers read forward and backward.
+def _drawn_together(bits: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
+    """Slides that agree in all bits of a draw, once the other is transposed or not: one and other, one before other.
 
-    Returns:
-        Two arrays of numbers and whether the line shows enough to be looked up, (slides, 2, 2 * HASH_SIDE) each.
+    Drawn is from the quarter of the bits (slides, 16, 16) that flips and half turns leave as they are.
     """
-    block = SIDE // HASH_SIDE
-    reduced = grey.reshape(*grey.shape[:2], HASH_SIDE, block, HASH_SIDE, block).mean(axis=(3, 5), dtype=np.float32)
-    lines = np.concatenate([reduced, reduced.swapaxes(2, 3)], axis=2)  # (slides, 2, 2 * HASH_SIDE, HASH_SIDE)
-    steps = np.diff(lines, axis=3)
-    signs = (steps > MIN_STEP).astype(np.int64) - (steps < -MIN_STEP)
-    weights = 3 ** np.arange(HASH_SIDE - 1)
-    shown = np.count_nonzero(signs, axis=3) >= MIN_SIGNS
-    return (signs + 1) @ weights, (1 - signs[..., ::-1]) @ weights, shown
+    slides, even = len(bits), bits[:, ::2, ::2]
+    flat = [of.reshape(slides, -1) for of in (even, even.swapaxes(1, 2))]
+    upright, turned = (np.ascontiguousarray(of.T, dtype=np.int32) for of in flat)
+    words = [np.packbits(of, axis=1).view(np.uint64)[:, 0] for of in flat]
+    drawn = max(6, math.ceil(math.log2(slides)))  # bits; leaves about one unrelated slide to meet in a draw
+    draws = math.ceil(math.log(1 - MEETING) / math.log(1 - (1 - BIT_ERROR) ** drawn))
+    random = np.random.default_rng(0)
+    place = slides.bit_length()  # the slide's number stands in the lowest bits of its key
+    for _ in range(draws):
+        chosen = random.choice(len(upright), drawn, replace=False).tolist()
+        stored, asked = (np.sort(_keys(of, chosen) << place | np.arange(slides)) for of in (upright, turned))
+        for keys, transposed in ((stored, False), (asked, True)):
+            position = np.searchsorted(stored, keys)  # where the slide itself would stand among those with its key
+            for back in range(1, MAX_BUCKET + 1):
+                candidate = stored[np.maximum(position - back, 0)]
+                same = (position >= back) & ((candidate ^ keys) >> place == 0)
+                if not same.any():
+                    break
+                keys, position, number = keys[same], position[same], (1 << place) - 1
+                one, other = candidate[same] & number, keys & number
+                near = np.bitwise_count(words[0][one] ^ words[transposed][other]) <= MAX_EVEN_DISTANCE
+                yield one[near], other[near], transposed
 
 
-def _turned_lines() -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
-    """For each of the eight turns: which line of the unturned square each line is, and whether it is reversed."""
-    cells = np.arange(HASH_SIDE**2).reshape(HASH_SIDE, HASH_SIDE)
-    ends = np.concatenate([cells[:, [0, -1]], cells[[0, -1]].T])  # (lines, 2): the first and last cell of each
-    for turn in range(8):
-        turned = _turned(cells, turn)
-        wanted = np.concatenate([turned[:, [0, -1]], turned[[0, -1]].T])
-        forward = (wanted[:, None] == ends).all(axis=2)
-        backward = (wanted[:, None, ::-1] == ends).all(axis=2)
-        yield (forward | backward).argmax(axis=1), backward.any(axis=1)
+def _keys(bits: NDArray[np.int32], chosen: Sequence[int]) -> NDArray[np.int64]:
+    """The chosen rows of bits (64, slides) as one number for each slide."""
+    key = np.zeros(bits.shape[1], dtype=np.int32)
+    for row in chosen:
+        key <<= 1
+        key |= bits[row]
+    return key.astype(np.int64)
 
 
-def _turned(square: NDArray[np.generic], turn: int) -> NDArray[np.generic]:
-    """One of the eight turns and flips; turn 0 leaves the square as it is."""
-    turned = np.rot90(square, turn % 4)
-    return turned[:, ::-1] if turn >= 4 else turned
+def _coefficients(square: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """PDQ of a grey square before the threshold, (16, 16); a row or column with an odd number turns its sign in a flip."""
+    values, _ = pdqhash.compute_float(cv2.merge([square, square, square]))
+    return np.asarray(values, dtype=np.float16).reshape(HASH_BITS, HASH_BITS)
+
+
+def _turned_bits(coefficients: NDArray[np.float16], turn: int) -> NDArray[np.bool_]:
+    """The PDQ bits (slides, 16, 16) of the turned pictures."""
+    quarters, swapped = TURNS[turn]
+    turned = (coefficients.swapaxes(1, 2) if quarters % 2 else coefficients).astype(np.float32)
+    if quarters in (1, 2):
+        turned[:, 1::2] *= -1
+    if (quarters in (2, 3)) != swapped:
+        turned[:, :, 1::2] *= -1
+    return np.asarray(turned > np.median(turned, axis=(1, 2), keepdims=True))
+
+
+def _packed(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Bits (slides, 16, 16) as words, (slides, 4)."""
+    return np.packbits(bits.reshape(len(bits), -1), axis=1).view(np.uint64)
+
+
+def _turned(square: NDArray[Any], turn: int) -> NDArray[Any]:
+    """One of the eight `TURNS`; turn 0 leaves the square as it is."""
+    quarters, swapped = TURNS[turn]
+    turned = np.rot90(square, quarters)
+    return turned[:, ::-1] if swapped else turned
 
 
 def _box(tissue: NDArray[np.uint8]) -> tuple[slice, slice]:
@@ -173,6 +209,9 @@ def _box(tissue: NDArray[np.uint8]) -> tuple[slice, slice]:
     return slice(y, y + height), slice(x, x + width)
 
 
-def _reduce(array: NDArray[np.generic]) -> NDArray[np.uint8]:
-    contiguous = np.ascontiguousarray(array, dtype=np.uint8)
-    return np.asarray(cv2.resize(contiguous, (SIDE, SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+def _reduce(array: NDArray[np.uint8], side: int, filtered: int = cv2.INTER_AREA) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(array, (side, side), interpolation=filtered), dtype=np.uint8)
+
+
+def _unpacked(packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return np.unpackbits(packed).reshape(SIDE, SIDE).view(np.bool_)

@@ -1,8 +1,10 @@
 """What is measured on one slide: its files are read once, hashed, decoded, and judged on a reduced copy."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -10,10 +12,11 @@ from numpy.typing import NDArray
 
 from doctogres.cleaning.duplicates import Fingerprint, fingerprint
 from doctogres.cleaning.slime import find_splat, remove_splat
-from doctogres.cleaning.tissue import TissueColour, glass_colour, judge_colour, silhouette, working_copy
-from doctogres.images import ImageError, picture_size, read_mask, read_rgb
+from doctogres.cleaning.tissue import TissueColour, glass_colour, halved, judge_colour, silhouette, working_copy
+from doctogres.images import ImageError, read_mask, read_rgb
 
-THUMBNAIL_SIZE = 220
+MAX_THUMBNAIL_SIZE = 320  # pixels on the long side
+MISPLACED_SHARE = 0.5  # of the lesions on glass; above it the mask may belong elsewhere
 MIN_REST_SHARE = 0.1  # of the silhouette beside a splat; with less, the splat itself is judged
 
 
@@ -24,6 +27,8 @@ class Evidence:
     Attributes:
         lesion_pixels: true pixels of the mask.
         lesion_left: the same without those under a splat.
+        on_glass: share of the lesions that lies on glass.
+        on_glass_turned: the smallest such share that turning or flipping the mask gives, and how it is turned.
         splat_share: share of the picture that is splat, 0 without one.
         splat_in_mask: share of the splat that the mask calls lesion.
         thumbnail: JPEG file for the audit.
@@ -37,6 +42,8 @@ class Evidence:
     mask_md5: str | None = None
     lesion_pixels: int = 0
     lesion_left: int = 0
+    on_glass: float = 0.0
+    on_glass_turned: tuple[float, str] = (0.0, "")
     splat_share: float = 0.0
     splat_in_mask: float = 0.0
     colour: TissueColour | None = None
@@ -44,11 +51,16 @@ class Evidence:
     thumbnail: bytes | None = None
 
 
-def measure_slide(root: Path, slide_id: str, image: str, mask: str) -> Evidence:
-    """Reads a slide's picture and mask (POSIX paths relative to `root`) and measures them."""
+def measure_slide(
+    root: Path, slide_id: str, image: str, mask: str, known_hashes: Mapping[str, str] = MappingProxyType({})
+) -> Evidence:
+    """Reads a slide's picture and mask (POSIX paths relative to `root`) and measures them.
+
+    A file whose MD5 is not among `known_hashes`, by path, is hashed.
+    """
     image_data, image_problem = _read(root, image)
     mask_data, mask_problem = _read(root, mask)
-    hashes = (_md5(image_data), _md5(mask_data))
+    hashes = (known_hashes.get(image) or _md5(image_data), known_hashes.get(mask) or _md5(mask_data))
     if image_problem or mask_problem:
         return Evidence(slide_id, image_problem or mask_problem, None, None, *hashes)
     try:
@@ -58,16 +70,14 @@ def measure_slide(root: Path, slide_id: str, image: str, mask: str) -> Evidence:
     height, width = rgb.shape[:2]
     small = working_copy(rgb)
     try:
-        mask_size = picture_size(mask_data, name=mask)
-        if mask_size != (width, height):
-            problem = (
-                f"size_mismatch: {mask} is {mask_size[0]} x {mask_size[1]} pixels but {image} is {width} x {height}"
-            )
-            return Evidence(slide_id, problem, width, height, *hashes, thumbnail=_thumbnail(small))
         lesion = read_mask(mask_data, name=mask)
     except ImageError as error:
         code = "unreadable_mask" if error.code == ImageError.code else error.code
         return Evidence(slide_id, f"{code}: {error}", width, height, *hashes, thumbnail=_thumbnail(small))
+    if lesion.shape != (height, width):
+        size = f"{lesion.shape[1]} x {lesion.shape[0]}"
+        problem = f"size_mismatch: {mask} is {size} pixels but {image} is {width} x {height}"
+        return Evidence(slide_id, problem, width, height, *hashes, thumbnail=_thumbnail(small))
     return _measure(slide_id, rgb, small, lesion, hashes)
 
 
@@ -88,6 +98,7 @@ def _measure(
         in_mask = (lesion_pixels - lesion_left) / (splat.mask.mean() * lesion.size)
         rest = inside & ~splat.mask
         judged = rest if rest.sum() >= MIN_REST_SHARE * inside.sum() else inside
+    on_glass = _on_glass(lesion, inside)
     return Evidence(
         slide_id,
         "",
@@ -96,12 +107,37 @@ def _measure(
         *hashes,
         lesion_pixels=lesion_pixels,
         lesion_left=lesion_left,
+        on_glass=on_glass,
+        on_glass_turned=_best_turn(lesion, inside) if on_glass > MISPLACED_SHARE else (on_glass, ""),
         splat_share=0.0 if splat is None else splat.area_share,
         splat_in_mask=min(1.0, in_mask),
         colour=judge_colour(small, judged, glass),
-        fingerprint=fingerprint(small, inside, glass, None if splat is None else splat.mask),
+        fingerprint=fingerprint(small, inside, None if splat is None else splat.mask),
         thumbnail=_thumbnail(small),
     )
+
+
+def _on_glass(lesion: NDArray[np.bool_], inside: NDArray[np.bool_]) -> float:
+    """The share of a mask (height, width) that lies outside the silhouette of the reduced picture."""
+    reduced = cv2.resize(lesion.view(np.uint8), inside.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    pixels = cv2.countNonZero(reduced)
+    return 1 - cv2.countNonZero(reduced & inside.view(np.uint8)) / pixels if pixels else 0.0
+
+
+def _best_turn(lesion: NDArray[np.bool_], inside: NDArray[np.bool_]) -> tuple[float, str]:
+    """The turn of a misplaced mask that brings it onto the tissue best: share left on glass, name of the turn."""
+    turns = {
+        "upside down": lesion[::-1],
+        "left to right": lesion[:, ::-1],
+        "by 180 degrees": lesion[::-1, ::-1],
+    }
+    if lesion.shape[0] == lesion.shape[1]:
+        turns |= {
+            "by 90 degrees": np.rot90(lesion),
+            "by 270 degrees": np.rot90(lesion, 3),
+            "along its diagonal": lesion.T,
+        }
+    return min((_on_glass(np.ascontiguousarray(turned), inside), name) for name, turned in turns.items())
 
 
 def _read(root: Path, name: str) -> tuple[bytes, str]:
@@ -116,9 +152,8 @@ def _md5(data: bytes) -> str | None:
 
 
 def _thumbnail(small: NDArray[np.uint8]) -> bytes:
-    height, width = small.shape[:2]
-    scale = min(1.0, THUMBNAIL_SIZE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    reduced = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(reduced[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    while max(small.shape) > MAX_THUMBNAIL_SIZE:
+        small = halved(small)
+    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return encoded.tobytes()

@@ -1,12 +1,12 @@
 """Combines what was measured on the slides into an outcome and a reason for each."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from doctogres.cleaning.duplicates import near_duplicates
-from doctogres.cleaning.evidence import Evidence
+from doctogres.cleaning.evidence import MISPLACED_SHARE, Evidence
 from doctogres.cleaning.twins import TwinVerdict, judge_copies, judge_twins, twin_groups
 from doctogres.cohort import DROPPED, KEPT, REPAIRED, REVIEW
 from doctogres.settings import CleanSettings
@@ -25,9 +25,13 @@ class Outcome:
 
 
 def decide(
-    evidence: Mapping[str, Evidence], labels: Mapping[str, str], settings: CleanSettings
-) -> tuple[dict[str, Outcome], list[tuple[str, ...]]]:
-    """The outcome of every slide in `evidence`, and the groups of slides that must stay on one side of a split."""
+    evidence: Mapping[str, Evidence], labels: Mapping[str, str], settings: CleanSettings, wanted: Collection[str] = ()
+) -> tuple[dict[str, Outcome], dict[str, list[tuple[str, ...]]]]:
+    """The outcome of every slide in `evidence`, and the groups of slides that must stay on one side of a split.
+
+    The groups are those with one `mask` and with one `picture`, byte for byte, and the `near-copy` clusters of what is
+    not dropped or is `wanted` by a person.
+    """
     outcomes = {slide: _alone(found) for slide, found in evidence.items()}
     readable = [slide for slide, outcome in outcomes.items() if outcome.outcome != DROPPED]
     twins = twin_groups((slide, evidence[slide].mask_md5) for slide in readable)
@@ -40,13 +44,18 @@ def decide(
         standing = tuple(slide for slide in group if outcomes[slide].outcome == KEPT)
         if len(standing) > 1:
             _apply(outcomes, judge_copies(standing, evidence, labels, shared="picture"))
-    compared = [slide for slide in readable if outcomes[slide].outcome != DROPPED]
+    compared = [slide for slide in readable if outcomes[slide].outcome != DROPPED or slide in wanted]
     prints = [found for slide in compared if (found := evidence[slide].fingerprint) is not None]
     copies = [tuple(compared[index] for index in cluster) for cluster in near_duplicates(prints)]
     for slide in compared:
-        if evidence[slide].splat_share:
+        if evidence[slide].splat_share and outcomes[slide].outcome != DROPPED:
             outcomes[slide] = _slimed(evidence[slide], outcomes[slide], copies, evidence, settings)
-    return outcomes, twins + pictures + copies
+    return outcomes, {"mask": twins, "picture": pictures, "near-copy": copies}
+
+
+def can_be_used(found: Evidence) -> bool:
+    """Whether the slide's own files allow to keep it, whatever they show."""
+    return _alone(found).outcome != DROPPED
 
 
 def merged_groups(slides: Sequence[str], given: Mapping[str, str], joined: Iterable[tuple[str, ...]]) -> dict[str, str]:
@@ -92,6 +101,12 @@ def _alone(found: Evidence) -> Outcome:
     share = found.lesion_pixels / ((found.width or 1) * (found.height or 1))
     if share > FULL_MASK_SHARE:
         return Outcome(REVIEW, f"full_mask: the mask of {found.slide_id} marks {share:.0%} of the picture as lesion")
+    if found.on_glass > MISPLACED_SHARE:
+        left, turn = found.on_glass_turned
+        hint = f"; turned {turn} it would be {left:.0%}" if left < MISPLACED_SHARE else ""
+        return Outcome(
+            REVIEW, f"mask_on_glass: {found.on_glass:.0%} of the mask of {found.slide_id} lies on glass{hint}"
+        )
     return Outcome()
 
 

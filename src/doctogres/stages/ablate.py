@@ -58,9 +58,9 @@ def uncleaned(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def ablate(*, data: str, preset: Preset, seed: int, force: bool = False) -> StageResult:
+def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", force: bool = False) -> StageResult:
     """Runs or reuses the ladder for the cohort at `data`."""
-    cleaned = clean(data=data, preset=preset, seed=seed)
+    cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions)
     source = find_artifact(cleaned.run_id, stage="clean", name="cohort", file="cohort.parquet")
     table = read_table(source.path)
 

@@ -1,5 +1,6 @@
 """clean: the cohort folder or zip -> the cohort table with an outcome for every slide, and the audit."""
 
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -10,31 +11,53 @@ import pandas as pd
 
 from doctogres import images
 from doctogres.cleaning import CleanResult, clean_cohort
-from doctogres.cohort import DROPPED, content_digest, find_slides, open_cohort, reason_code, usable, write_table
+from doctogres.cleaning.decisions import CODE, OUTCOME_OF, read_decisions
+from doctogres.cohort import (
+    DROPPED,
+    REVIEW,
+    content_digest,
+    file_hashes,
+    find_slides,
+    open_cohort,
+    reason_code,
+    slide_files,
+    usable,
+    write_table,
+)
 from doctogres.datasets import log_table
 from doctogres.evaluation.figures import class_shares_figure
 from doctogres.evaluation.pictures import contact_sheet
 from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.stages import workspace
-from doctogres.tracking import PROBLEMS, StageResult, StageRun, run_stage
+from doctogres.tracking import PROBLEMS, StageResult, StageRun, file_digest, run_stage
 
 SHEET_SLIDES: Final = 24
-# What cleaning is there to drop; every other dropped slide is bad input, which `strict` refuses.
-CONTAMINATION: Final = ("cartoon", "cartoon_twin", "slime", "duplicate")
+# What cleaning, or a person, is there to drop; every other dropped slide is bad input, which `strict` refuses.
+CONTAMINATION: Final = ("cartoon", "cartoon_twin", "slime", "duplicate", CODE)
+
+TWIN_METRICS: Final = {
+    "mask": "twins/mask_groups",
+    "picture": "twins/picture_groups",
+    "near-copy": "twins/near_copy_clusters",
+}
 
 
-def clean(*, data: str, preset: Preset, seed: int, force: bool = False, strict: bool = False) -> StageResult:
-    """Runs or reuses the stage for the cohort at `data` (folder or zip)."""
+def clean(
+    *, data: str, preset: Preset, seed: int, decisions: str = "", force: bool = False, strict: bool = False
+) -> StageResult:
+    """Runs or reuses the stage for the cohort at `data` (folder or zip); `decisions` is a CSV that overrides it."""
+    given = read_decisions(Path(decisions)) if decisions else {}
     root = open_cohort(data, workspace=workspace())
-    found = find_slides(root)
-    files = sorted(
-        {str(name) for column in ("image", "mask") for name in found[column].dropna() if (root / name).is_file()}
-    )
-    digest = content_digest(root, ["train_labels.csv", *files])
+    hashes = file_hashes(root, ["train_labels.csv", *slide_files(root, find_slides(root))])
+    digest = content_digest(hashes)
 
     def body(run: StageRun) -> None:
-        result = clean_cohort(root, preset.clean, seed=seed, progress=reporter("clean", "slides"))
+        if decisions:
+            shutil.copyfile(decisions, run.attach("decisions_given.csv"))
+        result = clean_cohort(
+            root, preset.clean, seed=seed, decisions=given, hashes=hashes, progress=reporter("clean", "slides")
+        )
         result.table.attrs["data_digest"] = digest
         _publish(run, result, data)
         _contact_sheet(run, result.table)
@@ -42,8 +65,8 @@ def clean(*, data: str, preset: Preset, seed: int, force: bool = False, strict: 
     return run_stage(
         "clean",
         body,
-        settings=preset.clean.model_dump() | {"seed": seed},
-        inputs={"data": digest},
+        settings=preset.clean.model_dump() | {"seed": seed, "max_pixels": images.max_pixels()},
+        inputs={"data": digest} | ({"decisions": file_digest(Path(decisions))} if decisions else {}),
         data_digest=digest,
         force=force,
         strict=strict,
@@ -54,6 +77,8 @@ def _publish(run: StageRun, result: CleanResult, data: str) -> None:
     table = result.table
     write_table(table, run.publish("cohort", "cohort.parquet"))
     run.publish("audit", "audit.html").write_text(result.audit_html, encoding="utf-8")
+    result.decisions.to_csv(run.publish("decisions", "decisions.csv"), index=False)
+    result.twins.to_csv(run.publish("twin_groups", "twin_groups.csv"), index=False)
     result.class_shares.to_csv(run.publish("class_shares", "class_shares.csv"), index=False)
     class_shares_figure(result.class_shares).savefig(run.attach("class_shares.png"), dpi=120)
     kept = len(usable(table))
@@ -63,12 +88,20 @@ def _publish(run: StageRun, result: CleanResult, data: str) -> None:
     unusable = dropped[~dropped["reason"].map(reason_code).isin(CONTAMINATION)]
     for row in unusable.itertuples():
         print(f"clean: {row.slide_id} cannot be used: {row.reason}", flush=True)
+    decided = result.decisions[result.decisions["decision"] != ""]
+    changed = int((decided["decision"].map(OUTCOME_OF) != decided["machine_outcome"]).sum())
     run.note(
         f"Looked at {len(table)} slides of {data} and kept {kept}, in {table['fold'].nunique()} parts. "
         f"Not plainly kept: {reasons}; see audit.html."
+        + (f" A person decided about {len(decided)}, otherwise than the machine about {changed}." * bool(len(decided)))
     )
+    if waiting := result.outcomes.get(REVIEW, 0):
+        print(f"clean: {waiting} slides are for review: see audit.html, give decisions.csv back filled in", flush=True)
     counts = {f"slides/{outcome}": float(count) for outcome, count in result.outcomes.items()}
     counts |= {f"reasons/{code}": float(count) for code, count in result.reasons.items()}
+    counts |= {"decisions/given": float(len(decided)), "decisions/changed": float(changed)}
+    groups = result.twins.drop_duplicates("group")["shared"].value_counts()
+    counts |= {metric: float(groups.get(shared, 0)) for shared, metric in TWIN_METRICS.items()}
     run.log_metrics({"slides/found": len(table), "slides/usable": kept, **counts, PROBLEMS: float(len(unusable))})
     log_table(table, name="slides", source=str(data), context="cleaning", targets="label")
 

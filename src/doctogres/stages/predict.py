@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from doctogres import images
-from doctogres.cohort import KEPT, content_digest, find_slides, open_cohort
+from doctogres.cohort import KEPT, content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.datasets import log_table
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
@@ -34,10 +34,7 @@ def predict(
     root = open_cohort(data, workspace=workspace())
     slides = find_slides(root, labelled=False)
     address = fixed_address(find_model(model))
-    files = sorted(
-        {str(name) for column in ("image", "mask") for name in slides[column].dropna() if (root / name).is_file()}
-    )
-    digest = content_digest(root, files)
+    digest = content_digest(file_hashes(root, slide_files(root, slides)))
 
     def body(run: StageRun) -> None:
         classifier = load_classifier(address)
@@ -58,7 +55,7 @@ def predict(
     result = run_stage(
         "predict",
         body,
-        settings=preset.predict.model_dump(),
+        settings=preset.predict.model_dump() | {"max_pixels": images.max_pixels()},
         inputs={"data": digest, "model": address},
         data_digest=digest,
         force=force,
