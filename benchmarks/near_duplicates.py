@@ -6,11 +6,8 @@ unrelated slides are independent, as those of real slides nearly are.
 
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from doctogres.cleaning.duplicates import HASH_BITS, SIDE, TURNS, Fingerprint, near_duplicates
 

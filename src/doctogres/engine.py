@@ -8,8 +8,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
+
+import cv2
 
 Slide = TypeVar("Slide")
 Result = TypeVar("Result")
@@ -36,7 +39,7 @@ def map_slides(
     count = workers or default_workers()
     pending: deque[Future[Result]] = deque()
     slides = iter(slides)
-    with ThreadPoolExecutor(count) as pool:
+    with ThreadPoolExecutor(count) as pool, _one_cv2_thread():
         try:
             pending.extend(pool.submit(function, slide) for slide in islice(slides, 2 * count))
             while pending:
@@ -46,3 +49,14 @@ def map_slides(
         finally:
             for future in pending:
                 future.cancel()
+
+
+@contextmanager
+def _one_cv2_thread() -> Iterator[None]:
+    """Keeps cv2 from dividing a picture among threads of its own, which would only get into each other's way here."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)

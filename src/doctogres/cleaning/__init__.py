@@ -171,12 +171,13 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 def _twin_table(joined: Mapping[str, Sequence[tuple[str, ...]]], table: pd.DataFrame) -> pd.DataFrame:
     rows = [
-        {"group": f"{shared}-{number}", "shared": shared, "slide_id": slide, **table.loc[slide, ["label", "outcome"]]}
+        (f"{shared}-{number}", shared, slide)
         for shared, groups in joined.items()
         for number, group in enumerate(groups, 1)
         for slide in group
     ]
-    return pd.DataFrame(rows, columns=["group", "shared", "slide_id", "label", "outcome"], dtype=object)
+    twins = pd.DataFrame(rows, columns=["group", "shared", "slide_id"], dtype=object)
+    return twins.assign(label=twins["slide_id"].map(table["label"]), outcome=twins["slide_id"].map(table["outcome"]))
 
 
 def _reason_counts(table: pd.DataFrame) -> dict[str, int]:

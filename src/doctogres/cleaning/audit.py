@@ -113,15 +113,14 @@ def _shares(shares: pd.DataFrame) -> str:
 def _twin_groups(twins: pd.DataFrame) -> str:
     if twins.empty:
         return ""
+    members: dict[str, dict[str, list[str]]] = {}
+    for row in twins.to_dict("records"):
+        members.setdefault(row["shared"], {}).setdefault(row["group"], []).append(_member(row))
     parts = []
-    for shared, of_kind in twins.groupby("shared", sort=False):
-        rows = "".join(
-            f"<tr><td>{', '.join(_member(row) for row in group.to_dict('records'))}</td></tr>"
-            for _, group in of_kind.groupby("group", sort=False)
-        )
-        count = of_kind["group"].nunique()
+    for shared, groups in members.items():
+        rows = "".join(f"<tr><td>{', '.join(group)}</td></tr>" for group in groups.values())
         parts.append(
-            f"<details><summary>{count} group{'s' * (count > 1)} of {escape(SHARED[str(shared)])}</summary>"
+            f"<details><summary>{len(groups)} group{'s' * (len(groups) > 1)} of {escape(SHARED[shared])}</summary>"
             f"<table><tbody>{rows}</tbody></table></details>"
         )
     return f"<h2>Twin groups</h2>{''.join(parts)}"

@@ -26,7 +26,8 @@ SIDE: Final = 32  # of the square whose grey values are compared
 HASH_BITS: Final = 16  # on each side of the square of PDQ's bits
 # Quarter turns counter-clockwise, then whether left and right are swapped.
 TURNS: Final = tuple((quarters, swapped) for quarters in range(4) for swapped in (False, True))
-MAX_DISTANCE: Final = 90  # of 256 bits; unrelated slides lie around 128, the best of eight turns seldom under 90
+MAX_DISTANCE: Final = 80  # of 256 bits; unrelated slides lie around 128, the best of eight turns seldom under 90
+FEW_SLIDES: Final = 1000  # up to which all pairs are compared, without drawing
 MAX_EVEN_DISTANCE: Final = 27  # of the 64 bits that flips leave alone; seven of eight unrelated slides are further
 BIT_ERROR: Final = 0.22  # share of bits in which a copy may differ and still be met with probability MEETING
 MEETING: Final = 0.99
@@ -34,6 +35,9 @@ MAX_BUCKET: Final = 64  # slides that one slide meets in one draw; more of them 
 MIN_CORRELATION: Final = 0.85
 MIN_OVERLAP: Final = 0.75  # intersection over union of the two tissue areas
 MIN_PIXELS: Final = 24  # of a square, tissue seen in both slides
+
+
+_Pairs = tuple[NDArray[np.int64], NDArray[np.int64], bool]  # one, other, whether the other is transposed
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,8 @@ def _meetings(prints: Sequence[Fingerprint]) -> list[tuple[int, int, int, int]]:
     return sorted(found)
 
 
-def _drawn_together(bits: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
-    """Slides that agree in all bits of a draw, once the other is transposed or not: one and other, one before other.
+def _drawn_together(bits: NDArray[np.bool_]) -> Iterator[_Pairs]:
+    """Slides that agree in all bits of a draw, or all pairs of a few slides; one before other.
 
     Drawn is from the quarter of the bits (slides, 16, 16) that flips and half turns leave as they are.
     """
@@ -144,6 +148,16 @@ def _drawn_together(bits: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64]
     flat = [of.reshape(slides, -1) for of in (even, even.swapaxes(1, 2))]
     upright, turned = (np.ascontiguousarray(of.T, dtype=np.int32) for of in flat)
     words = [np.packbits(of, axis=1).view(np.uint64)[:, 0] for of in flat]
+
+    def near(one: NDArray[np.int64], other: NDArray[np.int64], transposed: bool) -> _Pairs:
+        close = np.bitwise_count(words[0][one] ^ words[transposed][other]) <= MAX_EVEN_DISTANCE
+        return one[close], other[close], transposed
+
+    if slides <= FEW_SLIDES:
+        one, other = np.triu_indices(slides, 1)
+        yield near(one, other, False)
+        yield near(one, other, True)
+        return
     drawn = max(6, math.ceil(math.log2(slides)))  # bits; leaves about one unrelated slide to meet in a draw
     draws = math.ceil(math.log(1 - MEETING) / math.log(1 - (1 - BIT_ERROR) ** drawn))
     random = np.random.default_rng(0)
@@ -159,9 +173,7 @@ def _drawn_together(bits: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64]
                 if not same.any():
                     break
                 keys, position, number = keys[same], position[same], (1 << place) - 1
-                one, other = candidate[same] & number, keys & number
-                near = np.bitwise_count(words[0][one] ^ words[transposed][other]) <= MAX_EVEN_DISTANCE
-                yield one[near], other[near], transposed
+                yield near(candidate[same] & number, keys & number, transposed)
 
 
 def _keys(bits: NDArray[np.int32], chosen: Sequence[int]) -> NDArray[np.int64]:
