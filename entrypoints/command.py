@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from doctogres.errors import DoctogresError, ParameterError
-from doctogres.settings import PRESETS, Preset, load_preset
+from doctogres.settings import Preset, load_preset
 
 if TYPE_CHECKING:
     from doctogres.tracking import StageResult
@@ -56,7 +56,10 @@ class SettingType(click.ParamType[Any]):
 DATA: Final = Parameter("data", "data/demo", "cohort: a folder or a zip in the challenge's layout", click.STRING)
 SLIDES: Final = Parameter("data", "", "folder or zip of the slides, where it moved since `clean`", click.STRING)
 PRESET: Final = Parameter(
-    "preset", "demo", "settings of all stages: demo (small, CPU) or challenge (the full job)", click.Choice(PRESETS)
+    "preset",
+    "demo",
+    "settings of all stages: demo (small, CPU), challenge (the full job), or the path of your own YAML file",
+    click.STRING,
 )
 SEED: Final = Parameter("seed", 7, "seed of splits, weights, order and augmentation", click.IntRange(0, 2**31 - 1))
 DECISIONS: Final = Parameter(
@@ -114,7 +117,7 @@ class OneLineCommand(click.Command):
 
 def stage_command(
     name: str, *, parameters: Sequence[Parameter], sections: Sequence[str] = ()
-) -> Callable[[Callable[..., "StageResult"]], OneLineCommand]:
+) -> Callable[[Callable[..., "StageResult | None"]], OneLineCommand]:
     """Makes the command of an entry point.
 
     The function gets the parameters by name; where `preset` is among them it gets the loaded preset, with the given
@@ -127,16 +130,23 @@ def stage_command(
     """
     settings = setting_parameters(sections)
 
-    def decorate(function: Callable[..., "StageResult"]) -> OneLineCommand:
+    def decorate(function: Callable[..., "StageResult | None"]) -> OneLineCommand:
         def callback(**values: Any) -> None:
             overrides = {setting.name: values.pop(setting.name) for setting in settings}
             if "preset" in values:
                 given = {key: value for key, value in overrides.items() if value is not None}
                 values["preset"] = load_preset(values["preset"], given)
-            from doctogres.tracking import connect
+            from doctogres.training.processes import is_leader, process_count
 
-            connect()
-            print(function(**values).to_json(), flush=True)
+            if process_count() > 1 and name != "train":
+                raise ParameterError(f"{name} runs in one process; launch only `train` with torchrun or accelerate")
+            if is_leader():
+                from doctogres.tracking import connect
+
+                connect()
+            result = function(**values)
+            if result is not None:
+                print(result.to_json(), flush=True)
 
         return OneLineCommand(
             name, callback=callback, help=function.__doc__, params=[*map(_option, [*parameters, *settings])]

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     parameters=(upstream("patches", "patch"), upstream("params", "tune", default="none"), SLIDES, PRESET, SEED, FORCE),
     sections=("train", "evaluate"),
 )
-def command(**parameters: Any) -> "StageResult":
+def command(**parameters: Any) -> "StageResult | None":
     """Trains the patch classifier and logs it as a model that answers for whole slides."""
-    from doctogres.stages.train import train
+    from doctogres.stages.train import follow, train
+    from doctogres.training.processes import is_leader
 
-    return train(**parameters)
+    if is_leader():
+        return train(**parameters)
+    follow(**parameters)
+    return None
 
 
 if __name__ == "__main__":

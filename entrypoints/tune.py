@@ -9,7 +9,12 @@ from entrypoints.command import FORCE, PRESET, SEED, SLIDES, Parameter, stage_co
 if TYPE_CHECKING:
     from doctogres.tracking import StageResult
 
-STORAGE = Parameter("storage", "", "Optuna storage URL; empty: SQLite in the workspace", click.STRING)
+STORAGE = Parameter(
+    "storage",
+    "",
+    "where the study is kept: sqlite:///FILE (empty: in the workspace), or postgresql://USER@HOST/DATABASE for many workers",
+    click.STRING,
+)
 
 
 @stage_command(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the entry points do
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test downloads anything
 
 

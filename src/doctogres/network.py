@@ -119,6 +119,8 @@ def layer_groups(network: nn.Module) -> list[list[str]]:
     parameters = dict(network.named_parameters())
     last = {id(parameters[name]) for name in groups[-1]}
     classifier: Any = network.get_classifier()  # type: ignore[operator]
+    if not isinstance(classifier, nn.Module):
+        raise ParameterError("backbone: it has several classifiers (a distilled network); choose another backbone")
     if not all(id(parameter) in last for parameter in classifier.parameters()):
         raise ParameterError("backbone: timm's group matcher does not put the classifier last; choose another backbone")
     return groups
@@ -152,7 +154,12 @@ def normalise(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, .
     Returns:
         (patches, 3, height, width) float32.
     """
-    return standardise(pixels.permute(0, 3, 1, 2).float().div_(255), mean, std)
+    return standardise(unit_range(pixels), mean, std)
+
+
+def unit_range(pixels: torch.Tensor) -> torch.Tensor:
+    """(patches, height, width, 3) uint8 -> (patches, 3, height, width) float32 in 0..1."""
+    return pixels.permute(0, 3, 1, 2).float().div_(255)
 
 
 def standardise(unit: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
@@ -188,6 +195,6 @@ def patch_probabilities(
     results = []
     for start in range(0, len(pixels), batch_size):
         batch = torch.from_numpy(pixels[start : start + batch_size].copy()).to(device)
-        results.append(network(normalise(batch, mean, std)).double().softmax(1).cpu())
+        results.append(network(normalise(batch, mean, std)).cpu().double().softmax(1))
     network.train(was_training)
     return torch.cat(results)

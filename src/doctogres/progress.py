@@ -1,41 +1,124 @@
-"""Progress of a loop: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a loop: a bar on a terminal, plain lines elsewhere."""
 
 import sys
-import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections import deque
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, Self
 
 from tqdm import tqdm
 
-LINE_INTERVAL: Final = 10.0  # seconds
+LONG: Final = 5.0  # seconds; a loop that takes as long shows a line, and a last one when it ends
+LINE_INTERVAL: Final = 10.0  # seconds between plain lines
+RECENT: Final = 10.0  # seconds, and at least RECENT_STEPS steps, over which the rate is measured
+RECENT_STEPS: Final = 5
 
 
-def reporter(label: str, unit: str) -> Callable[[int, int], None]:
-    """A function to call with (done, total) after every step of a loop; shows rate and remaining time.
+class Reporter:
+    """Call it with (done, total) before the first step of a loop and after every step.
+
+    Rates count from the first call, so that what an earlier process did does not count. It closes itself when all is
+    done. A loop that may end early belongs in a `with` block, so that the bar goes and the last line comes. A total of 0
+    is an unknown one.
+    """
+
+    def __init__(self, label: str, unit: str):
+        self.label, self.unit, self.done, self.total = label, unit, 0, 0
+        self.started = monotonic()
+        self.next_line = self.started + LONG
+        self.first: tuple[float, int] | None = None  # when the first call came, and what was done by then
+        self.steps: deque[tuple[float, int]] = deque()  # the recent calls, a second apart or more
+        self.terminal, self.closed = sys.stderr.isatty(), False
+        self.bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shows how far the loop is, how fast, and how long it will take."""
+        if self.closed:
+            return
+        now, self.done, self.total = monotonic(), done, total
+        self.first = self.first or (now, done)
+        if not self.steps or now - self.steps[-1][0] >= 1:
+            self.steps.append((now, done))
+        while len(self.steps) > RECENT_STEPS and now - self.steps[1][0] >= RECENT:
+            self.steps.popleft()
+        if 0 < total <= done:
+            self.close()
+        elif self.terminal:
+            self._draw(now)
+        elif now >= self.next_line:
+            self._print(self._text(now))
+            self.next_line = now + LINE_INTERVAL
+
+    def close(self) -> None:
+        """Takes the bar away and, after a long loop, says what was done in how long; a second call does nothing."""
+        if self.closed:
+            return
+        self.closed = True
+        if self.bar is not None:
+            self.bar.close()
+        now = monotonic()
+        if self.first and now - self.started >= LONG:
+            took = tqdm.format_interval(now - self.started)
+            self._print(f"{self._so_far()} in {took}{_rate(self._speed(now, self.first), self.unit)}")
+
+    def __enter__(self) -> Self:
+        """The reporter itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes it, however the loop ended."""
+        self.close()
+
+    def _so_far(self) -> str:
+        of = f" of {self.total}" if self.total and self.done != self.total else ""
+        return f"{self.label}: {self.done}{of} {self.unit}"
+
+    def _speed(self, now: float, since: tuple[float, int]) -> float:
+        then, before = since
+        return (self.done - before) / (now - then) if now > then else 0.0
+
+    def _text(self, now: float) -> str:
+        rate = self._speed(now, self.steps[0])
+        left = f", {tqdm.format_interval((self.total - self.done) / rate)} left" if self.total and rate > 0 else ""
+        return f"{self._so_far()}{_rate(rate, self.unit)}{left}"
+
+    def _draw(self, now: float) -> None:
+        if self.bar is None:
+            self.bar = tqdm(
+                initial=self.done,
+                total=self.total or None,
+                bar_format="{bar:20} {desc}",
+                desc=self._text(now),
+                leave=False,
+                miniters=1,
+                dynamic_ncols=True,
+                file=sys.stderr,
+            )
+        self.bar.total = self.total or None
+        self.bar.set_description_str(self._text(now), refresh=False)
+        self.bar.update(self.done - self.bar.n)
+
+    def _print(self, line: str) -> None:
+        if self.terminal:
+            tqdm.write(line, file=sys.stderr)  # above the bars of the loops around this one
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _rate(per_second: float, unit: str) -> str:
+    if per_second <= 0:
+        return ""
+    value, per = (per_second, "s") if per_second >= 1 else (per_second * 60, "min")
+    return f", {value:.0f} {unit}/{per}" if value >= 100 else f", {value:.3g} {unit}/{per}"
+
+
+def reporter(label: str, unit: str) -> Reporter:
+    """A function to call with (done, total) before the first step of a loop and after every step.
 
     Args:
         label: what is being done.
         unit: what is counted.
     """
-    bar: Any = None
-    started = last = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        nonlocal bar, last
-        if sys.stderr.isatty():
-            bar = bar if bar is not None else tqdm(total=total, desc=label, unit=unit, leave=False)
-            bar.update(done - bar.n)
-            if done >= total:
-                bar.close()
-            return
-        now = time.monotonic()
-        if now - last >= LINE_INTERVAL:
-            rate = done / (now - started)
-            print(
-                f"{label}: {done} of {total}, {rate:.1f} {unit}/s, {(total - done) / rate:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-            last = now
-
-    return report
+    return Reporter(label, unit)

@@ -5,14 +5,17 @@ Imports nothing heavy, so that a command can check its parameters and print its 
 
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from doctogres.errors import ParameterError
 
 PRESETS: Final = ("demo", "challenge")
+# What a trial takes from `trial_epochs` and `trial_folds`, and where it runs.
+NOT_SEARCHED: Final = frozenset({"epochs", "oof_folds", "device"})
 
 
 class CleanSettings(BaseModel):
@@ -77,6 +80,18 @@ class TrainSettings(BaseModel):
         description="epochs without a better slide-level macro-F1 (or, at the same, validation loss) after which training stops",
     )
     augmentation: bool = Field(True, description="flips, turns, small affine, stain and colour jitter on every batch")
+    mixup: float = Field(0.0, ge=0, le=10, description="alpha of MixUp on the patches of a batch; 0 is none")
+    cutmix: float = Field(0.0, ge=0, le=10, description="alpha of CutMix on the patches of a batch; 0 is none")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the weights' moving average that is evaluated and kept; 0 is none"
+    )
+    feature_views: int = Field(
+        4,
+        ge=0,
+        le=64,
+        description="augmented views of every patch whose features are kept while the backbone is frozen; "
+        "0 computes new ones in every epoch",
+    )
     oof_folds: int = Field(
         1, ge=1, le=20, description="folds left out in turn for out-of-fold predictions; the first one's model is kept"
     )
@@ -105,6 +120,33 @@ class SearchRange(BaseModel):
             raise ValueError("give low < high (and low > 0 with log), or choices")
         return self
 
+    def holds(self, value: Any) -> bool:
+        """Whether a trial can have this value."""
+        if self.choices is not None:
+            return value in self.choices
+        assert self.low is not None  # a range or choices: `_one_kind`
+        assert self.high is not None
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        """The values as a message shows them: `0.1 to 0.5`, `one of 1, 2`."""
+        if self.choices is not None:
+            return f"one of {', '.join(map(str, self.choices))}"
+        return f"{self.low:g} to {self.high:g}"
+
+
+def _checked(name: str, values: SearchRange) -> SearchRange:
+    """The range, where the training takes each of its values; the choices get the setting's type (YAML reads 1e-4 as text)."""
+    if values.choices is None and TrainSettings.model_fields[name].annotation not in (int, float):
+        raise ValueError(f"{name} is not a number; give choices instead of low and high")
+    ends = values.choices if values.choices is not None else (values.low, values.high)
+    try:
+        taken = tuple(getattr(TrainSettings.model_validate({name: end}), name) for end in ends)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(f"{name}={problem['input']}: {problem['msg']}") from error
+    return values if values.choices is None else values.model_copy(update={"choices": taken})
+
 
 class TuneSettings(BaseModel):
     """The size and the search space of the study."""
@@ -113,13 +155,19 @@ class TuneSettings(BaseModel):
 
     trials: int = Field(20, ge=1, le=10_000, description="trials of the study; the first is the preset's own recipe")
     trial_epochs: int = Field(30, ge=1, description="epochs of one trial")
+    trial_folds: int = Field(
+        1, ge=1, le=20, description="folds left out in turn by one trial; its score is the mean over them"
+    )
     space: dict[str, SearchRange] = Field(default_factory=dict, description="training setting -> range or choices")
 
-    @model_validator(mode="after")
-    def _known_settings(self) -> "TuneSettings":
-        if unknown := set(self.space) - set(TrainSettings.model_fields):
+    @field_validator("space")
+    @classmethod
+    def _trainable(cls, space: dict[str, SearchRange]) -> dict[str, SearchRange]:
+        if unknown := set(space) - set(TrainSettings.model_fields):
             raise ValueError(f"not training settings: {', '.join(sorted(unknown))}")
-        return self
+        if fixed := NOT_SEARCHED & set(space):
+            raise ValueError(f"the study cannot change {', '.join(sorted(fixed))}; the recipe or `trial_epochs` does")
+        return {name: _checked(name, values) for name, values in space.items()}
 
 
 class EvaluateSettings(BaseModel):
@@ -174,25 +222,67 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Preset
     """The preset with some of its settings replaced.
 
     Args:
-        name: one of `PRESETS`.
+        name: one of `PRESETS`, or the path of a YAML file that holds what theirs hold.
         overrides: setting name -> value (text is parsed as the setting's type).
 
     Raises:
         ParameterError: the preset or a setting is unknown, or a value is not allowed; the message says what is.
     """
-    if name not in PRESETS:
-        raise ParameterError(f"preset={name}: there is no such preset; choose one of {', '.join(PRESETS)}")
-    content = yaml.safe_load(files("doctogres").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8"))
+    preset = _valid(_preset_content(name), f"preset={name}: ")
+    check_default_in_space(preset)
+    content = preset.model_dump()
     for setting, value in (overrides or {}).items():
         sections = sections_of(setting)
         if not sections:
             raise ParameterError(f"{setting}={value}: there is no such setting")
         content[sections[0]][setting] = value
+    return _valid(content) if overrides else preset
+
+
+def _preset_content(name: str) -> Any:
+    if name in PRESETS:
+        return yaml.safe_load(files("doctogres").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8"))
+    if not name.endswith((".yaml", ".yml")):
+        raise ParameterError(
+            f"preset={name}: there is no such preset; choose one of {', '.join(PRESETS)}, or give the path of a YAML file"
+        )
+    try:
+        return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ParameterError(f"preset={name}: the file cannot be read: {reason}") from error
+
+
+def _valid(content: Any, origin: str = "") -> Preset:
     try:
         return Preset.model_validate(content)
     except ValidationError as error:
-        problems = [f"{problem['loc'][-1]}={problem.get('input')}: {problem['msg']}" for problem in error.errors()]
-        raise ParameterError("; ".join(problems)) from error
+        raise ParameterError(origin + _problems(error)) from error
+
+
+def _problems(error: ValidationError) -> str:
+    """Every problem as `section.setting=value: what is wrong`, on one line."""
+    problems = []
+    for problem in error.errors():
+        place = ".".join(map(str, problem["loc"])) or "the file"
+        value = "" if isinstance(problem["input"], Mapping | BaseModel | None) else f"={problem['input']}"
+        problems.append(f"{place}{value}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(problems)
+
+
+def check_default_in_space(preset: Preset) -> None:
+    """Refuses a recipe that the study's first trial could not try, because a value lies outside the search space.
+
+    Raises:
+        ParameterError: names the setting, its value and the range.
+    """
+    for name, values in preset.tune.space.items():
+        value = getattr(preset.train, name)
+        if not values.holds(value):
+            raise ParameterError(
+                f"{name}={value}: outside the study's search space ({values}), but the first trial is the preset's own recipe; "
+                f"give a {name} inside, or widen `tune: space:` in a preset file"
+            )
 
 
 def replaced(preset: Preset, section: str, values: Mapping[str, Any]) -> Preset:
@@ -201,6 +291,5 @@ def replaced(preset: Preset, section: str, values: Mapping[str, Any]) -> Preset:
     try:
         changed = type(model).model_validate({**model.model_dump(), **values})
     except ValidationError as error:
-        problems = [f"{problem['loc'][-1]}={problem.get('input')}: {problem['msg']}" for problem in error.errors()]
-        raise ParameterError(f"{section}: " + "; ".join(problems)) from error
+        raise ParameterError(f"{section}: {_problems(error)}") from error
     return preset.model_copy(update={section: changed})

@@ -1,29 +1,186 @@
-"""The Optuna study: trials on folds of the training part, in Optuna's own RDB storage."""
+"""The Optuna study: trials on folds of the training part, shared by any number of workers through Optuna's RDB storage.
 
+A worker takes a trial while it holds a lock on the storage: what it reads there (who runs what, who died, what is still
+lacking) is then true until it has written its own name on the trial. The lock ends with the process, however that ends.
+"""
+
+import fcntl
+import os
+import platform
+import threading
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import matplotlib
 import numpy as np
 import optuna
+import psutil
+import sqlalchemy
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
 
 from doctogres.errors import ParameterError
 from doctogres.settings import SearchRange, TrainSettings, TuneSettings
 
-FINISHED: Final = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
 STARTUP_TRIALS: Final = 4  # TPE and the pruner look at this many trials before they judge
+HEARTBEAT: Final = 10  # seconds between two signs of life of a running trial
+GRACE: Final = 60  # seconds without one after which another machine's worker counts as dead
+POLL: Final = 1.0  # seconds between two looks of a worker that waits for the others
+MAX_RETRIES: Final = 3  # a trial that took this many workers with it is not tried again
+LOCK: Final = 0x646F63746F67  # the advisory lock's number in PostgreSQL
+
+# User attributes of a trial.
+DEFAULT: Final = "doctogres.default"  # it has the preset's own values
+OWNER: Final = "doctogres.owner"  # the process that runs it
+ERROR: Final = "doctogres.error"  # it failed by itself: trying the same values again would fail again
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """The finished study and its best trial's settings."""
+    """The finished study, its best trial, and the trial of the preset's own recipe."""
 
     study: optuna.Study
-    best: dict[str, Any]
-    default: optuna.trial.FrozenTrial | None  # the trial of the preset's own recipe
+    best_trial: FrozenTrial
+    default: FrozenTrial | None
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The best trial's settings."""
+        return dict(self.best_trial.params)
+
+
+def run_study(
+    objective: Callable[[optuna.Trial, dict[str, Any]], float],
+    *,
+    name: str,
+    storage: str,
+    settings: TuneSettings,
+    defaults: Mapping[str, Any],
+    seed: int,
+    report: Callable[[int, int], None] | None = None,
+) -> StudyResult:
+    """Runs trials until the study has as many as wanted, together with any other process that calls this.
+
+    Finished trials of an earlier or another process count. A trial whose process died is run again with its values.
+    The call ends when all trials are finished, wherever they run, so that every worker gets the same result.
+
+    Args:
+        objective: gets the trial and its settings, returns what is maximised; reports and prunes by itself.
+        name: of the study in the storage.
+        storage: URL of the storage, SQLite or PostgreSQL.
+        settings: number of trials and space.
+        defaults: the recipe's own values, which the first trial tries, so that tuning cannot end worse unnoticed.
+        seed: of the sampler.
+        report: called with (finished, wanted) trials.
+
+    Raises:
+        ParameterError: the storage cannot be used, or no trial was completed.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study, database = _open_study(name, storage, settings)
+    recipe = {key: defaults[key] for key in settings.space}
+    while (finished := len(study.get_trials(deepcopy=False, states=FINISHED))) < settings.trials:
+        if report:
+            report(finished, settings.trials)
+        with _alone(storage), _quiet():
+            trial = _take_trial(study, database, recipe, settings, seed)
+        if trial is None:
+            time.sleep(POLL)
+        else:
+            _run_trial(study, database, trial, objective)
+    if report:
+        report(finished, settings.trials)
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    if not complete:
+        raise ParameterError(f"trials={settings.trials}: no trial of the study {name} was completed; give more trials")
+    best = max(complete, key=lambda trial: (trial.value, DEFAULT in trial.user_attrs, -trial.number))
+    return StudyResult(study, best, next((trial for trial in complete if DEFAULT in trial.user_attrs), None))
+
+
+def _open_study(name: str, storage: str, settings: TuneSettings) -> tuple[optuna.Study, RDBStorage]:
+    try:
+        with _alone(storage), _quiet():  # two workers must not make the tables at the same time
+            sqlite = sqlalchemy.make_url(storage).get_backend_name() == "sqlite"
+            options = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
+            database = RDBStorage(storage, engine_kwargs=options, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+            # Few blocks are open in the first half of a trial: the curves lie together at chance and cross later.
+            pruner = optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=settings.trial_epochs // 2)
+            study = optuna.create_study(
+                storage=database, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
+            )
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
+        shown = sqlalchemy.make_url(storage).render_as_string(hide_password=True)
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ParameterError(f"storage={shown}: the database cannot be used: {reason}") from error
+    return study, database
+
+
+@contextmanager
+def _alone(storage: str) -> Iterator[None]:
+    """Keeps every other worker of the storage waiting; creates the folder of a SQLite file."""
+    try:
+        url = sqlalchemy.make_url(storage)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise ParameterError(
+            f"storage={storage}: not a database URL; give sqlite:///FILE or postgresql://..."
+        ) from error
+    backend = url.get_backend_name()
+    if backend == "sqlite" and url.database not in (None, "", ":memory:"):
+        path = Path(f"{url.database}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    elif backend == "postgresql":
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            yield
+    else:
+        shown = url.render_as_string(hide_password=True)
+        raise ParameterError(f"storage={shown}: give sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's warnings that heartbeats are experimental and meant for `Study.optimize`; we send them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.filterwarnings("ignore", message="Heartbeat of storage")
+        yield
+
+
+def _take_trial(
+    study: optuna.Study, database: RDBStorage, recipe: dict[str, Any], settings: TuneSettings, seed: int
+) -> optuna.Trial | None:
+    """A trial with all its values that is now this process's; None while the others run all that is lacking."""
+    _fail_dead(study)
+    _queue_retries(study)
+    trials = study.get_trials(deepcopy=False)
+    live = [trial for trial in trials if trial.state != TrialState.FAIL]
+    if sum(trial.state != TrialState.WAITING for trial in live) >= settings.trials:
+        return None
+    if not any(DEFAULT in trial.user_attrs for trial in live):
+        study.enqueue_trial(recipe, user_attrs={DEFAULT: True})
+    # A seed of its own for every draw: no two workers and no resumed study draw the same values.
+    drawn = sum(not RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in trials)
+    own_seed = int(np.random.SeedSequence([seed, drawn]).generate_state(1)[0])
+    study.sampler = optuna.samplers.TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS)
+    trial = study.ask()
+    for name, values in settings.space.items():
+        suggest(trial, name, values)
+    database.record_heartbeat(trial._trial_id)  # before the owner: a trial with an owner has a heartbeat to grow old
+    trial.set_user_attr(OWNER, this_process())
+    return trial
 
 
 def suggest(trial: optuna.Trial, name: str, values: SearchRange) -> Any:
@@ -37,77 +194,128 @@ def suggest(trial: optuna.Trial, name: str, values: SearchRange) -> Any:
     return trial.suggest_float(name, values.low, values.high, log=values.log)
 
 
-def storage_for(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's RDB storage; the folder of a SQLite file is made."""
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.RDBStorage(url)
+def _fail_dead(study: optuna.Study) -> None:
+    """Ends the trials whose process is gone: at once where this machine can see it, else after the grace period."""
+    optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = trial.user_attrs.get(OWNER)
+        if owner is None or is_gone(owner):  # without an owner: it died in `_take_trial`, which only we are in now
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def run_study(
+def _queue_retries(study: optuna.Study) -> None:
+    """Queues every interrupted trial again that is not yet: a worker may die between its failing and its retry."""
+    trials = study.get_trials()
+    retried = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    for trial in trials:
+        if trial.state == TrialState.FAIL and trial.number not in retried and ERROR not in trial.user_attrs:
+            trial.user_attrs = {DEFAULT: True} if DEFAULT in trial.user_attrs else {}
+            RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)(study, trial)
+
+
+def interrupted_trials(trial: optuna.Trial) -> list[FrozenTrial]:
+    """The earlier trials of the same values whose workers died, which this trial repeats."""
+    with _quiet():
+        numbers = RetryHeartbeatStaleTrialCallback.retry_history(trial.study.get_trials(deepcopy=False)[trial.number])
+    return [trial.study.get_trials(deepcopy=False)[number] for number in numbers]
+
+
+def _run_trial(
+    study: optuna.Study,
+    database: RDBStorage,
+    trial: optuna.Trial,
     objective: Callable[[optuna.Trial, dict[str, Any]], float],
-    *,
-    name: str,
-    storage: str,
-    settings: TuneSettings,
-    defaults: Mapping[str, Any],
-    seed: int,
-) -> StudyResult:
-    """Runs the trials that the study still lacks; finished ones of an earlier process count.
-
-    Args:
-        objective: gets the trial and its settings, returns what is maximised; reports and prunes by itself.
-        name: of the study in the storage.
-        storage: URL of the storage.
-        settings: number of trials and space.
-        defaults: the recipe's own values, which the first trial tries, so that tuning cannot end worse unnoticed.
-        seed: of the sampler.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=storage_for(storage),
-        study_name=name,
-        direction="maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=settings.trial_epochs // 3),
-    )
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # left by a killed process
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    # A study that goes on must not draw the values again that it drew before it stopped.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials()), n_startup_trials=STARTUP_TRIALS)
-    recipe = {key: defaults[key] for key in settings.space}
-    if default_trial(study, recipe) is None:
-        study.enqueue_trial(recipe)
-    done = study.get_trials(states=FINISHED)
-    study.optimize(
-        lambda trial: objective(trial, {key: suggest(trial, key, values) for key, values in settings.space.items()}),
-        n_trials=max(0, settings.trials - len(done)),
-    )
-    if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
-        raise ParameterError(f"trials={settings.trials}: no trial of the study {name} was completed; give more trials")
-    return StudyResult(study, dict(study.best_trial.params), default_trial(study, recipe))
+) -> None:
+    # A worker that is silent for too long loses its trial to another: then that one's result counts.
+    with _heartbeat(database, trial), suppress(UpdateFinishedTrialError):
+        try:
+            score = objective(trial, trial.params)
+        except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, Exception):
+                trial.set_user_attr(ERROR, repr(error))
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            raise
+        else:
+            study.tell(trial, score, state=TrialState.COMPLETE, skip_if_finished=True)
 
 
-def default_trial(study: optuna.Study, recipe: Mapping[str, Any]) -> optuna.trial.FrozenTrial | None:
-    """The trial of the recipe's own values, finished or still waiting; None when there is none."""
-    for trial in study.get_trials(states=(*FINISHED, optuna.trial.TrialState.WAITING)):
-        if {**trial.system_attrs.get("fixed_params", {}), **trial.params} == dict(recipe):
-            return trial
-    return None
+@contextmanager
+def _heartbeat(database: RDBStorage, trial: optuna.Trial) -> Iterator[None]:
+    """Signs of life while the block runs, so that no other worker takes the trial for dead."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT):
+            with suppress(StorageInternalError):  # the next one may come through
+                database.record_heartbeat(trial._trial_id)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def this_process() -> dict[str, Any]:
+    """Names this process for `is_gone`."""
+    return {"host": platform.node(), "machine": _machine(), "process": os.getpid(), "time": time.time()}
+
+
+def is_gone(owner: Mapping[str, Any]) -> bool:
+    """Whether the process is known to be dead; False also where this machine cannot tell."""
+    if owner["machine"] != _machine():
+        return False
+    try:
+        process = psutil.Process(owner["process"])
+        # A process that began well after the name was written has only inherited the number.
+        return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > owner["time"] + GRACE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _machine() -> str:
+    """What process numbers are unique in: this boot of the machine and, on it, this container."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return platform.node()
 
 
 def study_figures(study: optuna.Study) -> dict[str, Figure]:
-    """History, and from two finished trials on the importance of the settings and a slice per setting."""
+    """History, curves and timeline of the trials, and from two different scores on each setting's slice and importance."""
     from optuna.visualization import matplotlib as plots
 
-    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    makers: dict[str, Any] = {"history": plots.plot_optimization_history}
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    makers: dict[str, tuple[Any, str]] = {
+        "history": (plots.plot_optimization_history, "Score of every trial, and the best so far"),
+        "timeline": (plots.plot_timeline, "When each trial ran, and how it ended"),
+    }
+    if any(trial.intermediate_values for trial in complete):
+        title = "What the pruner saw: slide-level macro-F1 per epoch"
+        makers["intermediate_values"] = plots.plot_intermediate_values, title
     if len({trial.value for trial in complete}) > 1 and complete[0].params:
-        makers |= {"importance": plots.plot_param_importances, "slice": plots.plot_slice}
+        makers["importance"] = plots.plot_param_importances, "How much each setting moves the score"
+        makers["slice"] = plots.plot_slice, "Score against each setting, a point per trial"
     figures: dict[str, Figure] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        for name, make in makers.items():
+    # Optuna sets a style for the whole process.
+    with warnings.catch_warnings(), matplotlib.rc_context():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.filterwarnings("ignore", message="Attempting to set identical")  # a slice of one value
+        for name, (make, title) in makers.items():
             axes: Any = make(study)  # one Axes, or an array of them
-            figures[name] = np.atleast_1d(axes).flat[0].figure
+            panels = np.atleast_1d(axes).flatten().tolist()
+            figure = panels[0].figure
+            for panel in panels:
+                panel.set_title("", loc="left")
+                panel.set_title("" if len(panels) > 1 else title)
+                panel.xaxis.set_minor_formatter(NullFormatter())  # a logarithmic axis writes one over the other
+                if panel.get_ylabel() in ("Objective Value", "Intermediate Value"):
+                    panel.set_ylabel("slide-level macro-F1")
+            if len(panels) > 1:
+                figure.suptitle(title)
+            figures[name] = figure
     return figures

@@ -1,38 +1,19 @@
 """The training loop on coloured squares."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
+from coloured_squares import RECIPE, coloured_squares
 
+from doctogres.errors import ParameterError
 from doctogres.network import create_network, layer_groups, normalisation, patch_probabilities
-from doctogres.settings import TrainSettings
 from doctogres.training.loop import Samples, class_weights, slide_scores, train_network
-
-COLOURS = np.array([(200, 60, 60), (60, 200, 60), (60, 60, 200)])
-RECIPE = TrainSettings(
-    backbone="test_resnet", weights="none", epochs=2, unfreeze_every=0, batch_size=8, learning_rate=1e-3,
-    dropout=0.0, augmentation=False, device="cpu",
-)  # fmt: skip
 
 
 def recipe(**values):
     return RECIPE.model_copy(update=values)
-
-
-def coloured_squares(slides=18, *, classes=3, size=16, seed=0):
-    """Two noisy squares per slide, coloured by class; the last third of the slides validates."""
-    rng = np.random.default_rng(seed)
-    slide = np.repeat(np.arange(slides), 2)
-    targets = (slide % classes).astype(np.int64)
-    pixels = COLOURS[targets][:, None, None] + rng.normal(0, 20, (len(slide), size, size, 3))
-    samples = Samples(
-        pixels=pixels.clip(0, 255).astype(np.uint8),
-        targets=targets,
-        slide_ids=np.array([f"img_{number:04d}" for number in slide]),
-        areas=rng.uniform(200, 900, len(slide)),
-    )
-    rows = np.arange(len(slide))
-    return samples, rows[slide < slides * 2 // 3], rows[slide >= slides * 2 // 3]
 
 
 def run(samples, train, validation, settings, *, seed=0, **options):
@@ -229,3 +210,38 @@ def test_slide_scores_count_slides_not_patches():
     score, predicted = slide_scores(samples, np.arange(5), probabilities, 2)
     assert predicted.tolist() == [0, 1]  # two of slide a's three patches say 1, its mean says 0
     assert score == 1.0
+
+
+def test_a_moving_average_without_memory_is_the_network_itself():
+    part = coloured_squares(size=32)
+    settings = recipe(backbone="test_convnext", epochs=2)
+    plain, same, slow = (run(*part, settings.model_copy(update={"ema": decay})) for decay in (0.0, 1e-12, 0.9))
+    assert np.allclose(plain.probabilities, same.probabilities, atol=1e-6)
+    assert not np.allclose(plain.probabilities, slow.probabilities, atol=1e-4)
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_mixed_patches_still_teach_an_easy_task(mixing):
+    trained = run(*coloured_squares(24, size=32), recipe(epochs=8, batch_size=4, **mixing))
+    assert trained.best.slide_macro_f1 == 1.0
+    assert same_weights(trained, run(*coloured_squares(24, size=32), recipe(epochs=8, batch_size=4, **mixing)))
+
+
+def test_an_empty_part_is_named():
+    samples, train, validation = coloured_squares()
+    for parts in ((train[:0], validation), (train, validation[:0])):
+        with pytest.raises(ParameterError, match="holds no patches"):
+            run(samples, *parts, RECIPE)
+
+
+def test_every_step_is_reported():
+    reports = []
+
+    @contextmanager
+    def progress(what, unit):
+        yield lambda done, total: reports.append((what, unit, done, total))
+
+    samples, train, validation = coloured_squares()
+    run(samples, train, validation, RECIPE, progress=progress)
+    steps = 2 * int(np.ceil(len(train) / RECIPE.batch_size))
+    assert reports == [("training", "steps", done, steps) for done in range(steps + 1)]

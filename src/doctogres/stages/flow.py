@@ -7,7 +7,7 @@ from typing import Any, Final
 import mlflow
 
 from doctogres.cohort import open_cohort
-from doctogres.settings import Preset
+from doctogres.settings import Preset, check_default_in_space
 from doctogres.stages import workspace
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
@@ -26,6 +26,7 @@ def run_all(
     *, data: str, preset: Preset, seed: int, decisions: str = "", force: bool = False, strict: bool = False
 ) -> StageResult:
     """Runs or reuses every stage on the cohort at `data`; the test slides are predicted where there are any."""
+    check_default_in_space(preset)
     with open_run("main") as parent:
         mlflow.set_tags({STAGE_TAG: "main", "mlflow.runName": f"main · {Path(data).name}"})
         mlflow.log_params({"main.data": data, "main.seed": seed, "main.backbone": preset.train.backbone})

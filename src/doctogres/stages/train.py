@@ -1,7 +1,9 @@
 """train: the patch manifest and a recipe -> curves, the logged model, and the out-of-fold predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,14 +20,16 @@ from doctogres.patches import PatchSet, load_patches, read_manifest
 from doctogres.progress import reporter
 from doctogres.serving.classifier import make_classifier
 from doctogres.serving.logged import log_classifier
-from doctogres.settings import Preset, replaced
+from doctogres.settings import Preset, TrainSettings, replaced
 from doctogres.splits import HOLDOUT, check_no_leakage
 from doctogres.stages import workspace
-from doctogres.tracking import StageResult, StageRun, file_digest, run_stage
+from doctogres.tracking import StageResult, StageRun, file_digest, fingerprint, run_stage
 from doctogres.training.loop import Epoch, Samples, Trained, train_network
+from doctogres.training.processes import is_leader, process_count, shared
 from doctogres.upstream import find_artifact
 
 NO_PARAMS: Final = "none"
+FEATURES: Final = "features"  # folder in the workspace
 CURVES: Final = (
     "train_loss", "val_loss", "patch_macro_f1", "slide_macro_f1", "learning_rate",
     "trainable_parameters", "open_blocks", "patches_per_s",
@@ -63,6 +67,7 @@ def training_part(manifest: pd.DataFrame, data: str = "") -> TrainingPart:
         targets=table["label"].map(position).fillna(-1).to_numpy(np.int64),
         slide_ids=table["slide_id"].to_numpy(str),
         areas=table["area"].to_numpy(np.float64),
+        pixels_key=manifest.attrs["pixels"],
     )
     folds = sorted(fold for fold in table["fold"].unique() if fold != HOLDOUT)
     return TrainingPart(patches, samples, classes, folds)
@@ -81,6 +86,17 @@ def read_params(params: str) -> tuple[dict[str, Any], str]:
     return content["train"], upstream.uri
 
 
+@dataclass(frozen=True)
+class Job:
+    """All that a process needs to train its share."""
+
+    manifest: pd.DataFrame
+    data: str
+    settings: TrainSettings
+    seed: int
+    key: str  # names the checkpoints
+
+
 def train(
     *, patches: str, params: str, preset: Preset, seed: int, data: str = "", force: bool = False, strict: bool = False
 ) -> StageResult:
@@ -89,6 +105,11 @@ def train(
     tuned, origin = read_params(params)
     recipe = replaced(preset, "train", tuned)
     manifest = read_manifest(upstream.path)
+    settings = recipe.train.model_dump() | {"seed": seed, "processes": process_count()}
+    inputs = {"patches": file_digest(upstream.path), "weights": _weights_digest(recipe.train.weights)}
+    job = Job(manifest, data, recipe.train, seed, fingerprint("train", settings, inputs))
+    if force:
+        _forget(job)
 
     def body(run: StageRun) -> None:
         part = training_part(manifest, data)
@@ -100,20 +121,72 @@ def train(
         log_table(part.patches.table, name="patches", source=upstream.uri, context="training", targets="label")
         mlflow.set_tag("doctogres.params_from", origin)
         (run.attach("settings.yaml")).write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
-        folds = part.folds[: recipe.train.oof_folds]
-        trained = [_train_fold(part, fold, recipe, seed, log=index == 0) for index, fold in enumerate(folds)]
-        _publish(run, part, folds, trained, recipe)
+        if process_count() > 1:
+            shared(job, recipe.train)
+        trained = train_folds(job, part)
+        _publish(run, part, trained, recipe)
 
-    return run_stage(
+    result = run_stage(
         "train",
         body,
-        settings=recipe.train.model_dump() | {"seed": seed},
-        inputs={"patches": file_digest(upstream.path), "weights": _weights_digest(recipe.train.weights)},
+        settings=settings,
+        inputs=inputs,
         data_digest=manifest.attrs["data_digest"],
         force=force,
         strict=strict,
         system_metrics=True,
     )
+    if process_count() > 1:
+        shared(None, recipe.train)  # the others may go
+    _forget(job)
+    return result
+
+
+def follow(*, preset: Preset, **_: Any) -> None:
+    """What a process does that does not lead (see `training.processes`): trains what the leader hands it."""
+    while (job := shared(None, preset.train)) is not None:
+        train_folds(job, training_part(job.manifest, job.data))
+
+
+def train_folds(job: Job, part: TrainingPart) -> dict[str, Trained]:
+    """Trains a network for each fold that is left out, going on where a killed process stopped."""
+    trained: dict[str, Trained] = {}
+    for fold in part.folds[: job.settings.oof_folds]:
+        train_rows, validation_rows = part.rows(fold)
+        checkpoint = _checkpoint(job, fold)
+        if is_leader() and checkpoint.is_file():
+            print(f"train: {fold} goes on where a killed run stopped ({checkpoint})", flush=True)
+        trained[fold] = train_network(
+            part.samples,
+            train_rows,
+            validation_rows,
+            classes=len(part.classes),
+            settings=job.settings,
+            seed=job.seed,
+            on_epoch=_log_epoch if is_leader() and not trained else None,  # the curves of the first fold
+            checkpoint=checkpoint,
+            features=workspace() / FEATURES,
+            progress=partial(reporting, f"train ({fold} left out)"),
+        )
+    return trained
+
+
+def _log_epoch(epoch: Epoch) -> None:
+    mlflow.log_metrics({name: float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch)
+
+
+def reporting(label: str, what: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Opens a report on a loop of a training, for `train_network`; only the leading process shows it."""
+    return reporter(f"{label}: {what}", unit) if is_leader() else nullcontext(lambda done, total: None)
+
+
+def _checkpoint(job: Job, fold: str) -> Path:
+    return workspace() / "checkpoints" / f"{job.key}-{fold}.pt"
+
+
+def _forget(job: Job) -> None:
+    for path in (workspace() / "checkpoints").glob(f"{job.key}-*.pt"):
+        path.unlink()
 
 
 def _weights_digest(weights: str) -> str:
@@ -121,39 +194,19 @@ def _weights_digest(weights: str) -> str:
     return file_digest(path) if path.is_file() else weights
 
 
-def _train_fold(part: TrainingPart, fold: str, recipe: Preset, seed: int, *, log: bool) -> Trained:
-    train_rows, validation_rows = part.rows(fold)
-    report = reporter(f"train ({fold} left out)", "epochs")
-
-    def on_epoch(epoch: Epoch) -> None:
-        report(epoch.epoch + 1, recipe.train.epochs)
-        if log:
-            mlflow.log_metrics({name: float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch)
-
-    return train_network(
-        part.samples,
-        train_rows,
-        validation_rows,
-        classes=len(part.classes),
-        settings=recipe.train,
-        seed=seed,
-        on_epoch=on_epoch,
-    )
-
-
-def oof_table(part: TrainingPart, folds: Sequence[str], trained: Sequence[Trained]) -> pd.DataFrame:
+def oof_table(part: TrainingPart, trained: Mapping[str, Trained]) -> pd.DataFrame:
     """Patch probabilities of the folds left out: patch_id, slide_id, fold, label, and a column per class."""
     tables = []
-    for fold, result in zip(folds, trained, strict=True):
+    for fold, result in trained.items():
         rows = part.patches.table.iloc[part.rows(fold)[1]][["patch_id", "slide_id", "fold", "label", "area"]]
         probabilities = pd.DataFrame(result.probabilities, columns=part.classes, index=rows.index)
         tables.append(pd.concat([rows, probabilities], axis=1))
     return pd.concat(tables, ignore_index=True)
 
 
-def _publish(run: StageRun, part: TrainingPart, folds: list[str], trained: list[Trained], recipe: Preset) -> None:
-    first = trained[0]
-    oof_table(part, folds, trained).to_parquet(run.publish("oof_predictions", "oof_predictions.parquet"), index=False)
+def _publish(run: StageRun, part: TrainingPart, trained: Mapping[str, Trained], recipe: Preset) -> None:
+    fold, first = next(iter(trained.items()))
+    oof_table(part, trained).to_parquet(run.publish("oof_predictions", "oof_predictions.parquet"), index=False)
     first.history.to_csv(run.publish("history", "history.csv"), index=False)
     training_curves_figure(first.history).savefig(run.attach("curves.png"), dpi=120)
     slides = part.patches.table[part.patches.table["fold"] != HOLDOUT].drop_duplicates("slide_id")
@@ -173,7 +226,7 @@ def _publish(run: StageRun, part: TrainingPart, folds: list[str], trained: list[
             "best/epoch": first.best.epoch,
             "best/slide_macro_f1": first.best.slide_macro_f1,
             "best/val_loss": first.best.val_loss,
-            "oof/slide_macro_f1_mean": float(np.mean([result.best.slide_macro_f1 for result in trained])),
+            "oof/slide_macro_f1_mean": float(np.mean([result.best.slide_macro_f1 for result in trained.values()])),
             "patches_per_s_median": float(first.history["patches_per_s"].median()),
             "single_class": float(first.single_class),
         }
@@ -184,7 +237,7 @@ def _publish(run: StageRun, part: TrainingPart, folds: list[str], trained: list[
         else ""
     )
     run.note(
-        f"Trained {recipe.train.backbone} for {len(first.history)} epochs on {len(part.rows(folds[0])[0])} patches; "
-        f"epoch {first.best.epoch} was kept, with a slide-level macro-F1 of {first.best.slide_macro_f1:.3f} on {folds[0]}, "
+        f"Trained {recipe.train.backbone} for {len(first.history)} epochs on {len(part.rows(fold)[0])} patches; "
+        f"epoch {first.best.epoch} was kept, with a slide-level macro-F1 of {first.best.slide_macro_f1:.3f} on {fold}, "
         f"the fold that chose it (the hold-out was not looked at).{alarm}"
     )

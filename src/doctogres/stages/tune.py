@@ -1,28 +1,70 @@
 """tune: the patch manifest -> an Optuna study, a child run per trial, and the best recipe."""
 
+import json
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import mlflow
+import numpy as np
 import optuna
 import yaml
+from matplotlib import pyplot as plt
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from optuna.trial import FrozenTrial, TrialState
 
+from doctogres.aggregation import aggregate_slides
 from doctogres.datasets import log_table
+from doctogres.errors import ParameterError
+from doctogres.evaluation.bootstrap import Estimate
+from doctogres.evaluation.metrics import paired_difference
 from doctogres.patches import read_manifest
 from doctogres.progress import reporter
-from doctogres.settings import Preset, replaced
+from doctogres.settings import Preset, check_default_in_space, replaced
 from doctogres.stages import workspace
-from doctogres.stages.train import CURVES, TrainingPart, training_part
-from doctogres.tracking import StageResult, StageRun, digest_of, file_digest, run_stage
+from doctogres.stages.train import CURVES, FEATURES, TrainingPart, reporting, training_part
+from doctogres.tracking import (
+    STAGE_VERSIONS,
+    StageResult,
+    StageRun,
+    digest_of,
+    experiment_id,
+    file_digest,
+    metric_name,
+    run_stage,
+)
 from doctogres.training.loop import Epoch, train_network
-from doctogres.tuning import StudyResult, run_study, study_figures
+from doctogres.tuning import (
+    DEFAULT,
+    ERROR,
+    FINISHED,
+    StudyResult,
+    interrupted_trials,
+    is_gone,
+    run_study,
+    study_figures,
+    this_process,
+)
 from doctogres.upstream import find_artifact
+
+STUDY_TAG: Final = "doctogres.study"
+WORKER_TAG: Final = "doctogres.worker"  # the process behind a run: when it is dead, the run is
+STATE_TAG: Final = "doctogres.trial_state"
+NOTE_TAG: Final = "mlflow.note.content"
+# User attributes of a trial.
+RUN: Final = "doctogres.run"  # its MLflow run
+PREDICTED: Final = "doctogres.predicted"  # slide -> class index
 
 
 def tune(
     *, patches: str, preset: Preset, seed: int, storage: str = "", data: str = "", force: bool = False
 ) -> StageResult:
-    """Runs or reuses the stage; an interrupted study goes on where it stopped."""
+    """Runs or reuses the stage; an interrupted study goes on where it stopped, a running one is joined."""
+    check_default_in_space(preset)
     upstream = find_artifact(patches, stage="patch", name="patches", file="patches.parquet")
     manifest = read_manifest(upstream.path)
     url = storage or f"sqlite:///{workspace() / 'optuna.db'}"
@@ -31,29 +73,42 @@ def tune(
         **{f"recipe.{k}": v for k, v in preset.train.model_dump().items()},
         "seed": seed,
     }
-    inputs = {"patches": file_digest(upstream.path)}
+    weights = Path(preset.train.weights)
+    inputs = {
+        "patches": file_digest(upstream.path),
+        "weights": file_digest(weights) if weights.is_file() else preset.train.weights,
+    }
 
     def body(run: StageRun) -> None:
         part = training_part(manifest, data)
+        if preset.tune.trial_folds > len(part.folds):
+            raise ParameterError(
+                f"trial_folds={preset.tune.trial_folds}: the cohort has {len(part.folds)} folds; give at most that"
+            )
+        run.name(f"tune · {preset.tune.trials} trials")
         log_table(part.patches.table, name="patches", source=upstream.uri, context="tuning", targets="label")
-        report = reporter("tune", "trials")
+        # More trials are the same study; a forced repetition is a new one.
+        same = {key: value for key, value in settings.items() if key != "trials"}
+        name = f"doctogres-{digest_of(STAGE_VERSIONS['tune'], same, inputs)}" + (f"-{run.run_id[:8]}" if force else "")
+        mlflow.set_tags({STUDY_TAG: name, WORKER_TAG: json.dumps(this_process())})
+        end_dead_runs(name, run.run_id)
+        own: set[int] = set()
 
         def objective(trial: optuna.Trial, values: dict[str, Any]) -> float:
-            score = run_trial(trial, values, part, preset, seed)
-            report(trial.number + 1, preset.tune.trials)
-            return score
+            own.add(trial.number)
+            return run_trial(trial, values, part, preset, seed)
 
-        # A forced repetition is a new study; an interrupted one has the same name and goes on.
-        name = f"doctogres-{digest_of(settings, inputs)}" + (f"-{run.run_id[:8]}" if force else "")
-        result = run_study(
-            objective,
-            name=name,
-            storage=url,
-            settings=preset.tune,
-            defaults=preset.train.model_dump(),
-            seed=seed,
-        )
-        _publish(run, result, name)
+        with reporter("tune", "trials") as report:
+            result = run_study(
+                objective,
+                name=name,
+                storage=url,
+                settings=preset.tune,
+                defaults=preset.train.model_dump(),
+                seed=seed,
+                report=report,
+            )
+        _publish(run, result, part, name, own)
 
     return run_stage(
         "tune", body, settings=settings, inputs=inputs, data_digest=manifest.attrs["data_digest"], force=force
@@ -61,73 +116,179 @@ def tune(
 
 
 def run_trial(trial: optuna.Trial, values: dict[str, Any], part: TrainingPart, preset: Preset, seed: int) -> float:
-    """One trial in its child run: trains on all folds but one, reports every epoch, returns the best slide-level macro-F1."""
-    recipe = replaced(preset, "train", {**values, "epochs": preset.tune.trial_epochs})
-    # The schedule shrinks with the trial, so that a trial passes through all its phases as the full training does.
-    shrink = preset.tune.trial_epochs / preset.train.epochs
-    recipe = replaced(
-        recipe,
-        "train",
-        {"unfreeze_every": max(1, round(preset.train.unfreeze_every * shrink)) if preset.train.unfreeze_every else 0},
-    )
-    fold = part.folds[0]
-    train_rows, validation_rows = part.rows(fold)
-    with mlflow.start_run(run_name=f"trial-{trial.number:03d}", nested=True):
+    """One trial in its child run; returns the best epoch's slide-level macro-F1, averaged over the trial's folds."""
+    recipe = trial_recipe(preset, values)
+    folds = part.folds[: preset.tune.trial_folds]
+    with mlflow.start_run(run_name=f"trial-{trial.number:03d}", nested=True) as child:
+        trial.set_user_attr(RUN, child.info.run_id)
         mlflow.log_params({f"train.{key}": value for key, value in values.items()})
-        mlflow.set_tags({"doctogres.trial": trial.number, "doctogres.trial_state": "RUNNING"})
-
-        def on_epoch(epoch: Epoch) -> None:
-            mlflow.log_metrics({name: float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch)
-            trial.report(epoch.slide_macro_f1, epoch.epoch)
-            if trial.should_prune():
-                mlflow.set_tag("doctogres.trial_state", "PRUNED")
-                mlflow.set_tag(
-                    "mlflow.note.content",
-                    f"Pruned after epoch {epoch.epoch}: below the median of the trials before it.",
-                )
-                raise optuna.TrialPruned
-
+        mlflow.set_tags({"doctogres.trial": trial.number, STATE_TAG: "RUNNING"})
+        origin = _describe_origin(trial, child.data.tags["mlflow.parentRunId"])
+        scores: list[float] = []
+        predicted: dict[str, int] = {}
         try:
-            trained = train_network(
-                part.samples, train_rows, validation_rows,
-                classes=len(part.classes), settings=recipe.train, seed=seed, on_epoch=on_epoch,
-            )  # fmt: skip
-        except optuna.TrialPruned:
+            for fold in folds:
+                train_rows, validation_rows = part.rows(fold)
+                trained = train_network(
+                    part.samples,
+                    train_rows,
+                    validation_rows,
+                    classes=len(part.classes),
+                    settings=recipe.train,
+                    seed=seed,
+                    on_epoch=_on_epoch(trial, fold, list(scores), preset.tune.trial_epochs),
+                    features=workspace() / FEATURES,
+                    progress=partial(reporting, f"trial-{trial.number:03d} ({fold} left out)"),
+                )
+                scores.append(trained.best.slide_macro_f1)
+                slides, means = aggregate_slides(
+                    part.samples.slide_ids[validation_rows].tolist(),
+                    trained.probabilities,
+                    part.samples.areas[validation_rows],
+                    method="mean",
+                )
+                predicted |= dict(zip(slides, means.argmax(1).tolist(), strict=True))
+        except optuna.TrialPruned as pruned:
+            mlflow.set_tags({STATE_TAG: "PRUNED", NOTE_TAG: f"{origin}{pruned}"})
             mlflow.end_run("FINISHED")
             raise
-        score = trained.best.slide_macro_f1
+        except (Exception, KeyboardInterrupt) as error:
+            mlflow.set_tags({STATE_TAG: "FAIL", NOTE_TAG: f"{origin}Ended by {type(error).__name__}: {error}"})
+            raise
+        score = float(np.mean(scores))
+        trial.set_user_attr(PREDICTED, predicted)
         mlflow.log_metric("best/slide_macro_f1", score)
-        mlflow.set_tag("doctogres.trial_state", "COMPLETE")
-        mlflow.set_tag(
-            "mlflow.note.content",
-            f"Reached a slide-level macro-F1 of {score:.3f} on {fold} in {len(trained.history)} epochs.",
-        )
+        reached = f"Reached a slide-level macro-F1 of {score:.3f} on {', '.join(folds)} ({len(predicted)} slides)."
+        mlflow.set_tags({STATE_TAG: "COMPLETE", NOTE_TAG: origin + reached})
         return score
 
 
-def _publish(run: StageRun, result: StudyResult, name: str) -> None:
-    best = result.study.best_trial
-    states = [trial.state.name.lower() for trial in result.study.get_trials()]
-    counts = {state: states.count(state) for state in sorted(set(states))}
+def trial_recipe(preset: Preset, values: dict[str, Any]) -> Preset:
+    """The preset with the trial's values; the unfreezing shrinks with the epochs, so that a trial passes all its phases."""
+    recipe = replaced(preset, "train", {**values, "epochs": preset.tune.trial_epochs})
+    every = recipe.train.unfreeze_every
+    shrink = preset.tune.trial_epochs / preset.train.epochs
+    return replaced(recipe, "train", {"unfreeze_every": max(1, round(every * shrink)) if every else 0})
+
+
+def _on_epoch(trial: optuna.Trial, fold: str, before: list[float], epochs: int) -> Callable[[Epoch], None]:
+    """Logs the epoch, tells the pruner the mean over this fold and the ones before it, and ends the trial if told to."""
+
+    def on_epoch(epoch: Epoch) -> None:
+        prefix = f"{fold}/" if before else ""  # the first fold's curves have the names that `train` gives
+        mlflow.log_metrics(
+            {metric_name(prefix + name): float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch
+        )
+        trial.report(float(np.mean([*before, epoch.slide_macro_f1])), len(before) * epochs + epoch.epoch)
+        # The preset's own recipe is never pruned: everything is compared with it.
+        if DEFAULT not in trial.user_attrs and trial.should_prune():
+            raise optuna.TrialPruned(
+                f"Pruned after epoch {epoch.epoch} on {fold}: its best so far is below the median of the finished trials."
+            )
+
+    return on_epoch
+
+
+def _describe_origin(trial: optuna.Trial, stage_run: str) -> str:
+    """Where the trial's values come from, for its note; the runs of the interrupted trials that it repeats are ended."""
+    texts = ["The preset's own recipe. "] if DEFAULT in trial.user_attrs else []
+    for dead in interrupted_trials(trial):
+        mlflow.set_tag("doctogres.retry_of", dead.number)
+        texts.append(f"Repeats trial-{dead.number:03d}, whose worker was interrupted. ")
+        if run_id := dead.user_attrs.get(RUN):
+            end_run(run_id, f"Interrupted; trial-{trial.number:03d} in run {stage_run} repeats it.", stage_run)
+    return "".join(texts)
+
+
+def end_dead_runs(study: str, stage_run: str) -> None:
+    """Ends the runs that killed processes of this machine left open on this study, with their trials' runs."""
+    query = f"attributes.status = 'RUNNING' and tags.`{STUDY_TAG}` = '{study}'"
+    for run in MlflowClient().search_runs([experiment_id()], query):
+        if run.info.run_id != stage_run and is_gone(json.loads(run.data.tags[WORKER_TAG])):
+            trials = f"attributes.status = 'RUNNING' and tags.mlflow.parentRunId = '{run.info.run_id}'"
+            for trial in MlflowClient().search_runs([experiment_id()], trials):
+                end_run(trial.info.run_id, f"Interrupted; the study goes on in run {stage_run}.", stage_run)
+            end_run(run.info.run_id, f"Interrupted; the study goes on in run {stage_run}.", stage_run)
+
+
+def end_run(run_id: str, note: str, stage_run: str) -> None:
+    """Notes on a dead process's run how it goes on, and ends it and the runs above it that are still open."""
+    client = MlflowClient()
+    with suppress(MlflowException):  # a worker may have another tracking store, where these runs are not
+        client.set_tag(run_id, NOTE_TAG, note)
+        client.set_tag(run_id, STATE_TAG, "INTERRUPTED")
+        above: str | None = run_id
+        while above and above != stage_run:
+            run = client.get_run(above)
+            if run.info.status != "FINISHED" and NOTE_TAG not in run.data.tags:  # `mlflow run` may have ended it
+                client.set_tag(above, NOTE_TAG, note)
+            if run.info.status == "RUNNING":
+                client.set_terminated(above, "KILLED")
+            above = run.data.tags.get("mlflow.parentRunId")
+
+
+def _publish(run: StageRun, result: StudyResult, part: TrainingPart, name: str, own: set[int]) -> None:
+    best, default = result.best_trial, result.default
+    assert best.value is not None  # a complete trial
     content = {"study": name, "trial": best.number, "slide_macro_f1": best.value, "train": result.best}
     run.publish("best_params", "best_params.yaml").write_text(
         yaml.safe_dump(content, sort_keys=False), encoding="utf-8"
     )
-    result.study.trials_dataframe().to_csv(run.publish("trials", "trials.csv"), index=False)
+    trials = result.study.get_trials(deepcopy=False)
+    columns = ("number", "value", "datetime_start", "datetime_complete", "params", "user_attrs", "state")
+    table = result.study.trials_dataframe(attrs=columns)
+    table.drop(columns=f"user_attrs_{PREDICTED}").to_csv(run.publish("trials", "trials.csv"), index=False)
     for title, figure in study_figures(result.study).items():
-        path: Path = run.attach(f"{title}.png")
-        figure.savefig(path, dpi=120, bbox_inches="tight")
-    value = result.default.value if result.default else None
-    default = f"{value:.3f}" if value is not None else "no value"
-    run.name(f"tune · {len(states)} trials")
+        figure.savefig(run.attach(f"{title}.png"), dpi=120, bbox_inches="tight")
+        plt.close(figure)
+    counts = Counter(map(_state, trials))
+    finished = [trial.number for trial in trials if trial.state in FINISHED]
+    run.name(f"tune · {len(finished)} trials")
     run.log_metrics(
         {
-            "best/slide_macro_f1": float(best.value or 0),
+            "best/slide_macro_f1": best.value,
             "best/trial": best.number,
-            **{f"trials/{k}": v for k, v in counts.items()},
+            **({"default/slide_macro_f1": default.value} if default and default.value is not None else {}),
+            **{f"trials/{state}": count for state, count in counts.items()},
         }
     )
-    run.note(
-        f"{', '.join(f'{count} {state}' for state, count in counts.items())} trials; the best is trial {best.number} with a "
-        f"slide-level macro-F1 of {best.value:.3f} on the validation fold. The preset's own recipe reached {default}."
+    elsewhere = len(set(finished) - own)
+    others = f" ({elsewhere} of them ran in earlier runs or by other workers)" if elsewhere else ""
+    listed = ", ".join(f"{count} {state}" for state, count in counts.items())
+    run.note(f"Trials: {listed}{others}. {_verdict(run, best, default, part)}")
+
+
+def _state(trial: FrozenTrial) -> str:
+    interrupted = trial.state == TrialState.FAIL and ERROR not in trial.user_attrs
+    return "interrupted" if interrupted else trial.state.name.lower()
+
+
+def _verdict(run: StageRun, best: FrozenTrial, default: FrozenTrial | None, part: TrainingPart) -> str:
+    """What the study gained over the preset's own recipe, with its interval; logs both."""
+    reached = f"The best is trial-{best.number:03d} with a slide-level macro-F1 of {best.value:.3f}"
+    if default is None:
+        return f"{reached}; the preset's own recipe was not completed, so there is nothing to compare it with."
+    if best.number == default.number:
+        return f"{reached}: the preset's own recipe, which no other trial beat."
+    gain, slides = gain_over(default, best, part)
+    run.log_metrics({"gain/slide_macro_f1": gain.value, "gain/low": gain.low, "gain/high": gain.high})
+    lies = (
+        "The interval holds zero: on so many slides the difference is not distinguishable from noise."
+        if gain.low <= 0
+        else "The best of several trials was chosen on these very slides, so expect less on others."
     )
+    return (
+        f"{reached}, the preset's own recipe reached {default.value:.3f}. "
+        f"Difference on the same {slides} slides, with its 95 % interval: {gain}. {lies}"
+    )
+
+
+def gain_over(default: FrozenTrial, best: FrozenTrial, part: TrainingPart) -> tuple[Estimate, int]:
+    """Slide-level macro-F1 of the best trial minus the default's, by the paired bootstrap, and the number of slides."""
+    slides = sorted(best.user_attrs[PREDICTED])
+    table = part.patches.table.drop_duplicates("slide_id").set_index("slide_id").loc[slides]
+    best_rows, default_rows = (
+        np.eye(len(part.classes))[[trial.user_attrs[PREDICTED][slide] for slide in slides]] for trial in (best, default)
+    )
+    groups = table["group"].tolist()
+    return paired_difference(table["label"].tolist(), best_rows, default_rows, part.classes, groups), len(slides)

@@ -1,8 +1,15 @@
-"""The training loop: one network, one training part, one validation fold."""
+"""The training loop: one network, one training part, one validation fold; in one process or in several.
+
+Everything random in an epoch follows from the seed, the epoch and the process, so that a training which goes on after
+a kill does not have to remember where its generators stood.
+"""
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +18,23 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from doctogres.aggregation import aggregate_slides
 from doctogres.errors import ParameterError
 from doctogres.evaluation.metrics import macro_f1
-from doctogres.network import create_network, layer_groups, normalisation, patch_probabilities, standardise
+from doctogres.network import create_network, layer_groups, normalisation, patch_probabilities, standardise, unit_range
 from doctogres.settings import TrainSettings
-from doctogres.training.augmentation import augment
+from doctogres.training.augmentation import augment_pixels
+from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
+from doctogres.training.features import PLAIN, FrozenFeatures, is_cut_before_head
+from doctogres.training.mixing import mix, weighted_cross_entropy
 from doctogres.training.optimizer import add_opened, make_optimizer, set_learning_rates
 from doctogres.training.schedule import apply_freezing, open_blocks, train_mode
+
+# Opens a report on a loop, given what is done and its unit: a function of (done, total), closed at the end.
+Progress = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 
 
 @dataclass(frozen=True)
@@ -30,11 +45,12 @@ class Samples:
     targets: npt.NDArray[np.int64]  # (patches,) class index
     slide_ids: npt.NDArray[np.str_]  # (patches,)
     areas: npt.NDArray[np.float64]  # (patches,) pixels
+    pixels_key: str = ""  # names the pixels' content, where it is known
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is recorded of an epoch; losses are means over patches, learning_rate is the head's."""
+    """What is recorded of an epoch; losses are weighted means over patches, learning_rate is the head's."""
 
     epoch: int
     train_loss: float
@@ -92,23 +108,46 @@ def slide_scores(
     return macro_f1(truth, predicted, classes), predicted
 
 
-def _batches(rows: npt.NDArray[np.int64], size: int, order: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+def _batches(
+    rows: npt.NDArray[np.int64], size: int, order: np.random.Generator, *, fewest: int
+) -> Iterator[npt.NDArray[np.int64]]:
     shuffled = order.permutation(rows)
     for start in range(0, len(shuffled), size):
         batch = shuffled[start : start + size]
-        if len(batch) > 1 or len(shuffled) == 1:  # batch norm cannot train on a single patch
+        if len(batch) >= fewest or len(shuffled) <= size:
             yield np.sort(batch)  # ascending reads of the memory map
 
 
+class _Forward(nn.Module):
+    """Both ways through the network, from patches and from kept features, for what has to wrap a single module."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: torch.Tensor, kept_features: bool) -> Any:
+        return self.network.forward_head(inputs) if kept_features else self.network(inputs)  # type: ignore[operator]
+
+
 class _Trainer:
-    """State of one training; `run` is the loop, the other methods are its steps."""
+    """State of one training; `train_network` is the loop, the methods are its steps."""
 
     def __init__(
-        self, samples: Samples, train: npt.NDArray[np.int64], classes: int, settings: TrainSettings, seed: int
+        self,
+        samples: Samples,
+        train: npt.NDArray[np.int64],
+        validation: npt.NDArray[np.int64],
+        classes: int,
+        settings: TrainSettings,
+        seed: int,
+        features: Path | None,
+        progress: Progress,
     ):
         torch.manual_seed(seed)
-        self.samples, self.train, self.classes, self.settings = samples, train, classes, settings
+        self.samples, self.train, self.classes, self.settings, self.seed = samples, train, classes, settings, seed
         self.accelerator = make_accelerator(settings)
+        self.progress = progress
+        self.processes, self.process = self.accelerator.num_processes, self.accelerator.process_index
         network = create_network(
             settings.backbone,
             classes=classes,
@@ -118,63 +157,176 @@ class _Trainer:
         )
         self.mean, self.std = normalisation(network)
         self.groups = layer_groups(network)
-        self.network = network.to(self.accelerator.device)
+        # A third less time for convolutions on a CPU, and what a GPU's tensor cores want.
+        self.network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weights = torch.from_numpy(class_weights(samples.targets[train], classes)).to(self.accelerator.device)
-        self.order = np.random.default_rng([seed, 1])
-        self.noise = torch.Generator().manual_seed(seed)
-        self.blocks_open = open_blocks(0, blocks=len(self.groups) - 1, unfreeze_every=settings.unfreeze_every)
-        apply_freezing(self.network, self.groups, self.blocks_open)
-        self.optimizer = make_optimizer(self.network, self.groups, settings)
-        full, rest = divmod(len(train), settings.batch_size)
-        self.steps_per_epoch = max(1, full + (rest > 1))  # `_batches` leaves out a batch of one
+        self.blocks_open = -1
+        self.optimizer: Any = None
+        self.open_for(0)
+        self.average = (
+            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)  # type: ignore[no-untyped-call]
+            if settings.ema
+            else None
+        )
+        self.features = self._frozen_features(features, np.union1d(train, validation)) if features else None
+        self.batch_size = settings.batch_size * self.processes
+        self.fewest = 2 * self.processes  # batch norm cannot train on a single patch
+        full, rest = divmod(len(train), self.batch_size)
+        self.steps_per_epoch: int = max(1, full + (rest >= self.fewest))
         self.step = 0
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is evaluated and kept."""
+        return self.average.module if self.average else self.network
+
+    @property
+    def head_only(self) -> bool:
+        return self.blocks_open == 0
 
     def open_for(self, epoch: int) -> None:
         wanted = open_blocks(epoch, blocks=len(self.groups) - 1, unfreeze_every=self.settings.unfreeze_every)
-        if wanted != self.blocks_open:
-            apply_freezing(self.network, self.groups, wanted)
+        if wanted == self.blocks_open:
+            return
+        apply_freezing(self.network, self.groups, wanted)
+        if self.optimizer is None:
+            self.optimizer = make_optimizer(self.network, self.groups, self.settings)
+        else:
             add_opened(self.optimizer, self.network, self.groups, self.settings)
-            self.blocks_open = wanted
+        self.blocks_open = wanted
+        # The gradients that processes exchange are settled when the network is wrapped, so it is wrapped anew.
+        forward = _Forward(self.network)
+        self.forward: nn.Module = DistributedDataParallel(forward) if self.processes > 1 else forward
 
-    def train_epoch(self) -> tuple[float, float]:
-        """One pass; returns the mean loss and patches per second."""
+    def _frozen_features(self, folder: Path, rows: npt.NDArray[np.int64]) -> FrozenFeatures | None:
+        settings = self.settings
+        mixes = settings.mixup or settings.cutmix  # of pictures, which kept features no longer are
+        if not (settings.feature_views and self.head_only) or mixes:
+            return None
+        if not is_cut_before_head(self.network, self.samples.pixels.shape[1]):
+            return None
+        return FrozenFeatures(
+            self.network,
+            set(self.groups[-1]),
+            self.samples.pixels,
+            self.samples.pixels_key,
+            rows,
+            mean=self.mean,
+            std=self.std,
+            folder=folder,
+            autocast=self.accelerator.autocast,
+            progress=self.progress,
+        )
+
+    def _generator_seed(self, purpose: int, epoch: int) -> int:
+        sequence = np.random.SeedSequence([self.seed, purpose, epoch, self.process])
+        return int(sequence.generate_state(1, np.uint64)[0])
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training, if it does not stop early."""
+        return self.settings.epochs * self.steps_per_epoch
+
+    def train_epoch(self, epoch: int, report: Callable[[int, int], None]) -> tuple[float, float]:
+        """One pass; returns the loss and patches per second. `report` is called after every step."""
         train_mode(self.network)
-        steps = self.settings.epochs * self.steps_per_epoch
-        total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        torch.manual_seed(self._generator_seed(1, epoch))  # of dropout and dropped paths
+        noise = torch.Generator().manual_seed(self._generator_seed(2, epoch))
+        order = np.random.default_rng([self.seed, epoch])
+        warmup = min(20, max(1, self.steps // 20))
+        # Loss and weight; double precision is not to be had on Apple's devices, and a sum over batches needs it.
+        total = torch.zeros(2, dtype=torch.float64)
+        losses: list[torch.Tensor] = []
         started, seen = time.perf_counter(), 0
-        for batch in _batches(self.train, self.settings.batch_size, self.order):
-            set_learning_rates(self.optimizer, step=self.step, steps=steps, warmup=min(20, max(1, steps // 20)))
-            total += self.train_step(batch).double() * len(batch)
+        for batch in _batches(self.train, self.batch_size, order, fewest=self.fewest):
+            set_learning_rates(self.optimizer, step=self.step, steps=self.steps, warmup=warmup)
+            losses.append(self.train_step(batch, epoch, noise))
             self.step += 1
             seen += len(batch)
-        return float(total) / max(seen, 1), seen / (time.perf_counter() - started)
+            report(self.step, self.steps)
+        if losses:
+            total = torch.stack(losses).cpu().double().sum(0)
+        loss, weight = self._summed(total).tolist()
+        return loss / weight if weight else 0.0, seen / (time.perf_counter() - started)
 
-    def train_step(self, batch: npt.NDArray[np.int64]) -> torch.Tensor:
-        pixels = torch.from_numpy(self.samples.pixels[batch]).to(self.accelerator.device)
-        targets = torch.from_numpy(self.samples.targets[batch]).to(self.accelerator.device)
-        unit = pixels.permute(0, 3, 1, 2).float().div_(255)
-        if self.settings.augmentation:
-            unit = augment(unit, self.noise)
+    def train_step(self, batch: npt.NDArray[np.int64], epoch: int, noise: torch.Generator) -> torch.Tensor:
+        """One optimizer step on this process's share of the batch; returns the sums of the losses and of their weights."""
+        rows = batch[self.process :: self.processes]
+        targets = torch.from_numpy(self.samples.targets[rows]).to(self.accelerator.device)
+        inputs, kept_features = self._inputs(rows, epoch, noise)
+        mixup, cutmix = self.settings.mixup, self.settings.cutmix
+        if mixup or cutmix:
+            inputs, targets = mix(inputs, targets, self.classes, mixup=mixup, cutmix=cutmix, generator=noise)
+        if not kept_features:
+            inputs = standardise(inputs, self.mean, self.std).contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
-            logits = self.network(standardise(unit, self.mean, self.std))
-            loss = F.cross_entropy(
-                logits.float(), targets, weight=self.weights, label_smoothing=self.settings.label_smoothing
-            )
-        self.accelerator.backward(loss)
+            logits = self.forward(inputs, kept_features)
+        loss, weight = weighted_cross_entropy(logits.float(), targets, self.weights, self.settings.label_smoothing)
+        # The mean over all processes' patches: gradients are averaged over processes, the weights summed here.
+        whole = self.weights[torch.from_numpy(self.samples.targets[batch]).to(self.weights.device)].sum()
+        self.accelerator.backward(loss * self.processes / whole)
         self.accelerator.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        if self.average:
+            self.average.update_parameters(self.network)
+        return torch.stack([loss.detach(), weight])
+
+    def _inputs(self, rows: npt.NDArray[np.int64], epoch: int, noise: torch.Generator) -> tuple[torch.Tensor, bool]:
+        """Kept features, or patches in 0..1 (patches, 3, size, size), augmented; and whether they are features."""
+        if self.features and self.head_only:
+            view = 1 + epoch % self.settings.feature_views if self.settings.augmentation else PLAIN
+            return self.features[view, rows], True
+        pixels = torch.from_numpy(self.samples.pixels[rows]).to(self.accelerator.device)
+        augmented = augment_pixels(pixels, noise) if self.settings.augmentation else unit_range(pixels)
+        return augmented, False
 
     def predict(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """(rows, classes) probabilities in evaluation mode, read in blocks of ascending rows."""
-        blocks = [
-            patch_probabilities(
-                self.network, self.samples.pixels[rows[start : start + 256]], mean=self.mean, std=self.std
-            )
-            for start in range(0, len(rows), 256)
-        ]
-        return torch.cat(blocks).numpy()
+        """(rows, classes) probabilities in evaluation mode, each process's share of them put together."""
+        probabilities = torch.zeros(len(rows), self.classes, dtype=torch.float64)
+        own = np.arange(self.process, len(rows), self.processes)
+        for start in range(0, len(own), 256):
+            places = own[start : start + 256]
+            probabilities[places] = self._probabilities(rows[places])
+        return self._summed(probabilities).numpy()
+
+    def _probabilities(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        if self.features and self.head_only:
+            with torch.inference_mode():
+                self.kept.eval()
+                logits: torch.Tensor = self.kept.forward_head(self.features[PLAIN, rows])  # type: ignore[operator]
+                return logits.cpu().double().softmax(1)
+        return patch_probabilities(self.kept, self.samples.pixels[rows], mean=self.mean, std=self.std)
+
+    def _summed(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes of a double precision tensor on the CPU."""
+        if self.processes == 1:
+            return values
+        summed: torch.Tensor = self.accelerator.reduce(values.to(self.accelerator.device), reduction="sum")
+        return summed.cpu()
+
+    def state(self) -> dict[str, Any]:
+        """What a training that goes on needs, beside the epochs done."""
+        average = self.average.state_dict() if self.average else None
+        optimizer = self.optimizer.state_dict()
+        return {"network": self.network.state_dict(), "average": average, "optimizer": optimizer, "step": self.step}
+
+    def restore(self, state: dict[str, Any], epochs: int) -> None:
+        """Puts a state back that was taken after `epochs` epochs."""
+        for epoch in range(epochs):
+            self.open_for(epoch)  # in the same order, so that the optimizer's groups are the same
+        self.network.load_state_dict(state["network"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+
+@dataclass(frozen=True)
+class _Best:
+    epoch: Epoch
+    state: dict[str, torch.Tensor]
+    probabilities: npt.NDArray[np.float64]
 
 
 def train_network(
@@ -186,6 +338,9 @@ def train_network(
     settings: TrainSettings,
     seed: int,
     on_epoch: Callable[[Epoch], None] | None = None,
+    checkpoint: Path | None = None,
+    features: Path | None = None,
+    progress: Progress = lambda what, unit: nullcontext(lambda done, total: None),
 ) -> Trained:
     """Trains a patch classifier and keeps the epoch with the best slide-level macro-F1 of the validation fold.
 
@@ -198,38 +353,71 @@ def train_network(
         classes: number of classes.
         settings: the recipe.
         seed: of weights, order and augmentation.
-        on_epoch: called after every epoch; what it raises ends the training (a pruned trial).
+        on_epoch: called after every epoch, and at once for those of an earlier process; what it raises ends the
+            training (a pruned trial).
+        checkpoint: a file that holds the state after every epoch; where it exists, the training goes on from it.
+        features: a folder in which a frozen backbone's features are kept; without one they are computed anew.
+        progress: opens a report on a loop, by what is done and its unit.
+
+    Raises:
+        ParameterError: the training part or the validation fold is empty.
     """
-    trainer = _Trainer(samples, train, classes, settings, seed)
+    if not len(train) or not len(validation):
+        raise ParameterError("train: the training part or the validation fold holds no patches; use fewer folds")
+    trainer = _Trainer(samples, train, validation, classes, settings, seed, features, progress)
     truth = torch.from_numpy(samples.targets[validation])
-    epochs: list[Epoch] = []
-    best: tuple[Epoch, dict[str, torch.Tensor], npt.NDArray[np.float64]] | None = None
-    for number in range(settings.epochs):
-        trainer.open_for(number)
-        loss, rate = trainer.train_epoch()
-        probabilities = trainer.predict(validation)
-        clipped = torch.from_numpy(probabilities).clamp_min(1e-12).log()
-        epoch = Epoch(
-            epoch=number,
-            train_loss=loss,
-            val_loss=float(F.nll_loss(clipped, truth)),
-            patch_macro_f1=macro_f1(samples.targets[validation], probabilities.argmax(1), classes),
-            slide_macro_f1=slide_scores(samples, validation, probabilities, classes)[0],
-            learning_rate=float(trainer.optimizer.param_groups[0]["lr"]),
-            trainable_parameters=sum(p.numel() for p in trainer.network.parameters() if p.requires_grad),
-            open_blocks=trainer.blocks_open,
-            patches_per_s=rate,
-        )
-        epochs.append(epoch)
-        if best is None or (epoch.slide_macro_f1, -epoch.val_loss) > (best[0].slide_macro_f1, -best[0].val_loss):
-            state = {name: value.detach().clone() for name, value in trainer.network.state_dict().items()}
-            best = epoch, state, probabilities
+    epochs, best = _restored(trainer, checkpoint)
+    for epoch in epochs:
         if on_epoch:
             on_epoch(epoch)
-        if number - best[0].epoch >= settings.patience:
-            break
+    with progress("training", "steps") as report:
+        report(trainer.step, trainer.steps)
+        for number in range(len(epochs), settings.epochs):
+            if best is not None and number - 1 - best.epoch.epoch >= settings.patience:
+                break
+            trainer.open_for(number)
+            loss, rate = trainer.train_epoch(number, report)
+            probabilities = trainer.predict(validation)
+            clipped = torch.from_numpy(probabilities).clamp_min(1e-12).log()
+            epoch = Epoch(
+                epoch=number,
+                train_loss=loss,
+                val_loss=float(F.nll_loss(clipped, truth)),
+                patch_macro_f1=macro_f1(samples.targets[validation], probabilities.argmax(1), classes),
+                slide_macro_f1=slide_scores(samples, validation, probabilities, classes)[0],
+                learning_rate=float(trainer.optimizer.param_groups[0]["lr"]),
+                trainable_parameters=sum(p.numel() for p in trainer.network.parameters() if p.requires_grad),
+                open_blocks=trainer.blocks_open,
+                patches_per_s=rate,
+            )
+            epochs.append(epoch)
+            rank = (epoch.slide_macro_f1, -epoch.val_loss)
+            if best is None or rank > (best.epoch.slide_macro_f1, -best.epoch.val_loss):
+                state = {name: value.detach().clone() for name, value in trainer.kept.state_dict().items()}
+                best = _Best(epoch, state, probabilities)
+            if checkpoint and trainer.accelerator.is_main_process:
+                _save(trainer, epochs, best, checkpoint)
+            if on_epoch:
+                on_epoch(epoch)
     assert best is not None  # epochs >= 1
-    trainer.network.load_state_dict(best[1])
-    predicted = slide_scores(samples, validation, best[2], classes)[1]
+    trainer.network.load_state_dict(best.state)
+    predicted = slide_scores(samples, validation, best.probabilities, classes)[1]
     history = pd.DataFrame([asdict(epoch) for epoch in epochs])
-    return Trained(trainer.network, history, best[0], best[2], single_class=len(set(predicted.tolist())) == 1)
+    single_class = len(set(predicted.tolist())) == 1
+    return Trained(trainer.network, history, best.epoch, best.probabilities, single_class)
+
+
+def _save(trainer: _Trainer, epochs: list[Epoch], best: _Best, path: Path) -> None:
+    kept = {"epoch": best.epoch.epoch, "state": best.state, "probabilities": torch.from_numpy(best.probabilities)}
+    save_checkpoint({"trainer": trainer.state(), "epochs": [asdict(epoch) for epoch in epochs], "best": kept}, path)
+
+
+def _restored(trainer: _Trainer, path: Path | None) -> tuple[list[Epoch], _Best | None]:
+    """The epochs that an earlier process finished, its state put into the trainer, and the best of them."""
+    if path is None or not path.is_file():
+        return [], None
+    content = load_checkpoint(path, trainer.accelerator.device)
+    epochs = [Epoch(**epoch) for epoch in content["epochs"]]
+    trainer.restore(content["trainer"], len(epochs))
+    best = content["best"]
+    return epochs, _Best(epochs[best["epoch"]], best["state"], best["probabilities"].cpu().numpy())

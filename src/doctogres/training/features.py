@@ -1,0 +1,177 @@
+"""Features of a frozen backbone, computed once and used again by every epoch and every trial.
+
+While only the head trains, what reaches it depends on the patch alone. It is kept for the plain patch and for a number
+of augmented views of it, in one file a view, named by all it depends on: the frozen weights, the patches, the
+normalisation, the device's arithmetic and the view.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from doctogres.network import standardise, unit_range
+from doctogres.training.augmentation import augment_pixels
+
+VERSION: Final = 1  # raised when the augmentation or the preprocessing gives other features for the same key
+PLAIN: Final = 0  # the number of the view without augmentation
+BLOCK: Final = 64  # patches per forward pass
+
+Reduction = Callable[[torch.Tensor], torch.Tensor]
+
+
+class FrozenFeatures:
+    """The head's inputs for some rows of the patches, view by view.
+
+    Args:
+        network: its backbone is frozen; on its device.
+        head: names of the head's parameters.
+        pixels: (patches, size, size, 3) uint8, memory-mapped or not.
+        pixels_key: what names them; the pixels' own bytes where it is empty.
+        rows: the row numbers that are asked for, ascending.
+        mean: per channel.
+        std: per channel.
+        folder: where the files are kept.
+        autocast: the arithmetic of the forward pass.
+        progress: opens a report on a loop, by what is done and its unit.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        head: set[str],
+        pixels: npt.NDArray[np.uint8],
+        pixels_key: str,
+        rows: npt.NDArray[np.int64],
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        folder: Path,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        progress: Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]],
+    ):
+        self.network, self.pixels, self.rows = network, pixels, rows
+        self.mean, self.std, self.folder, self.autocast, self.progress = mean, std, folder, autocast, progress
+        self.device = next(network.parameters()).device
+        self.reduction = head_reduction(network, pixels.shape[1])
+        self.key = self._key(head, pixels_key)
+        self._views: dict[int, npt.NDArray[np.float32]] = {}
+
+    def __getitem__(self, asked: tuple[int, npt.NDArray[np.int64]]) -> torch.Tensor:
+        """The head's inputs for (view, row numbers), on the network's device."""
+        number, rows = asked
+        return torch.from_numpy(self.view(number)[np.searchsorted(self.rows, rows)]).to(self.device)
+
+    def view(self, number: int) -> npt.NDArray[np.float32]:
+        """A view's features of all rows, (rows, ...), memory-mapped; computed where there is no file of it yet."""
+        if number not in self._views:
+            path = self.folder / f"{self.key}-{number}.npy"
+            if not path.is_file():
+                self._compute(number, path)
+            self._views[number] = np.load(path, mmap_mode="r")
+        return self._views[number]
+
+    def _compute(self, number: int, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            target: Any = None
+            with self.progress(f"features of the frozen backbone, view {number}", "patches") as report:
+                for start, block in self._blocks(number):
+                    if target is None:
+                        shape = (len(self.rows), *block.shape[1:])
+                        target = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+                    target[start : start + len(block)] = block
+                    report(start + len(block), len(self.rows))
+            target.flush()
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @torch.inference_mode()
+    def _blocks(self, number: int) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        was_training = self.network.training
+        self.network.eval()
+        for start in range(0, len(self.rows), BLOCK):
+            pixels = torch.from_numpy(self.pixels[self.rows[start : start + BLOCK]]).to(self.device)
+            noise = torch.Generator().manual_seed(number * 2**32 + start)
+            unit = unit_range(pixels) if number == PLAIN else augment_pixels(pixels, noise)
+            standardised = standardise(unit, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+            with self.autocast():
+                features = self.network.forward_features(standardised)  # type: ignore[operator]
+                reduced = self.reduction(features)
+            yield start, reduced.float().cpu().numpy()
+        self.network.train(was_training)
+
+    def _key(self, head: set[str], pixels_key: str) -> str:
+        digest = hashlib.sha256()
+        for name, value in self.network.state_dict().items():
+            if name not in head:
+                digest.update(name.encode())
+                digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        digest.update(pixels_key.encode() or np.ascontiguousarray(self.pixels[self.rows]).data)
+        digest.update(self.rows.tobytes())
+        arithmetic = str(torch.get_autocast_dtype(self.device.type)) if self._is_mixed() else "float32"
+        digest.update(repr((VERSION, self.mean, self.std, self.device.type, arithmetic)).encode())
+        return digest.hexdigest()[:24]
+
+    def _is_mixed(self) -> bool:
+        with self.autocast():
+            return torch.is_autocast_enabled(self.device.type)
+
+
+def is_cut_before_head(network: nn.Module, size: int) -> bool:
+    """Whether the backbone's output is free of the parameters that train while it is frozen (the head's).
+
+    Of some architectures (DenseNet) timm's group matcher puts a layer of the backbone into the head's group; their
+    features change from step to step.
+    """
+    was_training, device = network.training, next(network.parameters()).device
+    network.eval()  # else batch norm would take the zeros for data
+    with torch.enable_grad():
+        features = network.forward_features(torch.zeros(1, 3, size, size, device=device))  # type: ignore[operator]
+    network.train(was_training)
+    return not features.requires_grad
+
+
+def head_reduction(network: nn.Module, size: int) -> Reduction:
+    """The smallest form of the backbone's output for which the head gives the same logits.
+
+    Most heads begin with a mean over space or look at one token only; a map as large as the picture need not be kept
+    for them. Which form serves is tried on random features, architecture by architecture.
+
+    Args:
+        network: a timm classifier.
+        size: side of its input in pixels.
+    """
+    was_training, device = network.training, next(network.parameters()).device
+    network.eval()
+    tokens = getattr(network, "num_prefix_tokens", 0)
+    with torch.inference_mode():
+        shape = network.forward_features(torch.zeros(1, 3, size, size, device=device)).shape  # type: ignore[operator]
+        probe = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0)).to(device)
+        wanted = network.forward_head(probe)  # type: ignore[operator]
+        forms: list[Reduction] = []
+        if len(shape) == 4:
+            space = (2, 3) if shape[1] == network.num_features else (1, 2)
+            forms = [lambda features: features.mean(space, keepdim=True)]
+        elif len(shape) == 3:  # (patches, tokens, channels)
+            forms = [
+                lambda features: features[:, :1],
+                lambda features: torch.cat([features[:, :tokens], features[:, tokens:].mean(1, keepdim=True)], 1),
+            ]
+        same = (torch.allclose(network.forward_head(form(probe)), wanted, 1e-3, 1e-4) for form in forms)  # type: ignore[operator]
+        chosen = next((form for form, serves in zip(forms, same, strict=True) if serves), _as_it_is)
+    network.train(was_training)
+    return chosen
+
+
+def _as_it_is(features: torch.Tensor) -> torch.Tensor:
+    return features

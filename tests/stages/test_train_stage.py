@@ -1,0 +1,92 @@
+"""The train stage: killed half-way, and in two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from doctogres.settings import load_preset
+from doctogres.stages import train as stage
+from doctogres.stages.clean import clean
+from doctogres.stages.patch import patch
+from doctogres.tracking import experiment_id
+
+pytestmark = pytest.mark.slow
+QUICK = {"epochs": 5, "unfreeze_every": 1, "oof_folds": 2}
+
+
+@pytest.fixture
+def patches(store, small_cohort):
+    """A run of `patch` in the store."""
+    preset = load_preset("demo", QUICK)
+    cleaned = clean(data=str(small_cohort), preset=preset, seed=5)
+    return patch(cohort=cleaned.run_id, preset=preset, data=str(small_cohort)).run_id
+
+
+def table(result, name):
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=result.artifacts[name]))
+    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+
+
+def run(patches, **options):
+    return stage.train(patches=patches, params="none", preset=load_preset("demo", QUICK), seed=5, **options)
+
+
+def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch, capsys):
+    whole = run(patches)
+    checkpoints = store / "workspace/checkpoints"
+    assert not list(checkpoints.glob("*"))
+
+    class Killed(BaseException):
+        pass
+
+    log_epoch = stage._log_epoch
+
+    def killing(epoch):
+        log_epoch(epoch)
+        if epoch.epoch == 2:
+            raise Killed
+
+    MlflowClient().delete_run(whole.run_id)
+    with monkeypatch.context() as patcher, pytest.raises(Killed):
+        patcher.setattr(stage, "_log_epoch", killing)
+        run(patches)
+    assert len(list(checkpoints.iterdir())) == 1
+    resumed = run(patches)
+    assert "fold0 goes on where a killed run stopped" in capsys.readouterr().out
+    assert not list(checkpoints.iterdir())
+    assert not resumed.reused
+    curves = [table(result, "history").drop(columns="patches_per_s") for result in (whole, resumed)]
+    assert curves[0].equals(curves[1])
+    assert table(whole, "oof_predictions").equals(table(resumed, "oof_predictions"))
+    logged = MlflowClient().get_metric_history(resumed.run_id, "slide_macro_f1")
+    assert [metric.step for metric in logged] == [0, 1, 2, 3, 4]
+
+
+def test_only_the_leader_of_two_processes_talks_to_mlflow(store, patches):
+    root = Path(__file__).parents[2]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "entrypoints.train", "--patches", patches, "--epochs", "3"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(lines) == 1
+    runs = MlflowClient().search_runs([experiment_id()], "tags.`doctogres.stage` = 'train'")
+    assert [run.info.run_id for run in runs] == [json.loads(lines[0])["run_id"]]
+    assert runs[0].data.params["train.processes"] == "2"
+
+
+def test_another_stage_refuses_to_run_in_several_processes(store):
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "1"}
+    command = [sys.executable, "-m", "entrypoints.clean"]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert "clean runs in one process" in done.stderr
