@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from doctogres import tuning
 from doctogres.errors import ParameterError
+from doctogres.interrupted import is_gone, this_process
 from doctogres.settings import PRESETS, SearchRange, TrainSettings, TuneSettings, check_default_in_space, load_preset
-from doctogres.tuning import ERROR, OWNER, is_gone, run_study, study_figures, this_process
+from doctogres.tuning import ERROR, OWNER, run_study, study_figures
 
 SPACE = {
     "dropout": SearchRange(low=0.0, high=0.6),

@@ -5,8 +5,6 @@ lacking) is then true until it has written its own name on the trial. The lock e
 """
 
 import fcntl
-import os
-import platform
 import threading
 import time
 import warnings
@@ -19,7 +17,6 @@ from typing import Any, Final
 import matplotlib
 import numpy as np
 import optuna
-import psutil
 import sqlalchemy
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -28,6 +25,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from doctogres.errors import ParameterError
+from doctogres.interrupted import is_gone, this_process
 from doctogres.settings import SearchRange, TrainSettings, TuneSettings
 
 FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -258,31 +256,6 @@ def _heartbeat(database: RDBStorage, trial: optuna.Trial) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def this_process() -> dict[str, Any]:
-    """Names this process for `is_gone`."""
-    return {"host": platform.node(), "machine": _machine(), "process": os.getpid(), "time": time.time()}
-
-
-def is_gone(owner: Mapping[str, Any]) -> bool:
-    """Whether the process is known to be dead; False also where this machine cannot tell."""
-    if owner["machine"] != _machine():
-        return False
-    try:
-        process = psutil.Process(owner["process"])
-        # A process that began well after the name was written has only inherited the number.
-        return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > owner["time"] + GRACE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _machine() -> str:
-    """What process numbers are unique in: this boot of the machine and, on it, this container."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return platform.node()
 
 
 def study_figures(study: optuna.Study) -> dict[str, Figure]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+from doctogres.interrupted import WORKER_TAG, this_process
 from doctogres.settings import load_preset
 from doctogres.stages import train as stage
 from doctogres.stages.clean import clean
@@ -38,6 +39,15 @@ def run(patches, **options):
     return stage.train(patches=patches, params="none", preset=load_preset("demo", QUICK), seed=5, **options)
 
 
+def left_open(run_id):
+    """Makes a run look as a SIGKILL leaves it."""
+    died = subprocess.Popen([sys.executable, "-c", ""])
+    died.wait()
+    MlflowClient().set_tag(run_id, WORKER_TAG, json.dumps({**this_process(), "process": died.pid}))
+    MlflowClient().update_run(run_id, status="RUNNING")
+    return run_id
+
+
 def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch, capsys):
     whole = run(patches)
     checkpoints = store / "workspace/checkpoints"
@@ -58,7 +68,10 @@ def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch,
         patcher.setattr(stage, "_log_epoch", killing)
         run(patches)
     assert len(list(checkpoints.iterdir())) == 1
+    dead = left_open(MlflowClient().search_runs([experiment_id()], "tags.`doctogres.stage` = 'train'")[0].info.run_id)
     resumed = run(patches)
+    assert MlflowClient().get_run(dead).info.status == "KILLED"
+    assert resumed.run_id in MlflowClient().get_run(dead).data.tags["mlflow.note.content"]
     assert "fold0 goes on where a killed run stopped" in capsys.readouterr().out
     assert not list(checkpoints.iterdir())
     assert not resumed.reused

@@ -16,6 +16,7 @@ import yaml
 from doctogres.datasets import log_table
 from doctogres.errors import CohortError, ParameterError, UpstreamError
 from doctogres.evaluation.figures import training_curves_figure
+from doctogres.interrupted import take_over
 from doctogres.patches import PatchSet, load_patches, read_manifest
 from doctogres.progress import reporter
 from doctogres.serving.classifier import make_classifier
@@ -23,7 +24,7 @@ from doctogres.serving.logged import log_classifier
 from doctogres.settings import Preset, TrainSettings, replaced
 from doctogres.splits import HOLDOUT, check_no_leakage
 from doctogres.stages import workspace
-from doctogres.tracking import StageResult, StageRun, file_digest, fingerprint, run_stage
+from doctogres.tracking import FINGERPRINT_TAG, StageResult, StageRun, file_digest, fingerprint, run_stage
 from doctogres.training.loop import Epoch, Samples, Trained, train_network
 from doctogres.training.processes import is_leader, process_count, shared
 from doctogres.upstream import find_artifact
@@ -120,6 +121,7 @@ def train(
         run.name(f"train · {recipe.train.backbone}")
         log_table(part.patches.table, name="patches", source=upstream.uri, context="training", targets="label")
         mlflow.set_tag("doctogres.params_from", origin)
+        take_over(FINGERPRINT_TAG, job.key, run.run_id, f"Interrupted; run {run.run_id} goes on with the training.")
         (run.attach("settings.yaml")).write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
         if process_count() > 1:
             shared(job, recipe.train)

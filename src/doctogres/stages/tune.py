@@ -1,9 +1,7 @@
 """tune: the patch manifest -> an Optuna study, a child run per trial, and the best recipe."""
 
-import json
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +11,6 @@ import numpy as np
 import optuna
 import yaml
 from matplotlib import pyplot as plt
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from doctogres.aggregation import aggregate_slides
@@ -22,6 +18,7 @@ from doctogres.datasets import log_table
 from doctogres.errors import ParameterError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.metrics import paired_difference
+from doctogres.interrupted import NOTE_TAG, STATE_TAG, end_run, take_over
 from doctogres.patches import read_manifest
 from doctogres.progress import reporter
 from doctogres.settings import Preset, check_default_in_space, replaced
@@ -32,7 +29,6 @@ from doctogres.tracking import (
     StageResult,
     StageRun,
     digest_of,
-    experiment_id,
     file_digest,
     metric_name,
     run_stage,
@@ -44,17 +40,12 @@ from doctogres.tuning import (
     FINISHED,
     StudyResult,
     interrupted_trials,
-    is_gone,
     run_study,
     study_figures,
-    this_process,
 )
 from doctogres.upstream import find_artifact
 
 STUDY_TAG: Final = "doctogres.study"
-WORKER_TAG: Final = "doctogres.worker"  # the process behind a run: when it is dead, the run is
-STATE_TAG: Final = "doctogres.trial_state"
-NOTE_TAG: Final = "mlflow.note.content"
 # User attributes of a trial.
 RUN: Final = "doctogres.run"  # its MLflow run
 PREDICTED: Final = "doctogres.predicted"  # slide -> class index
@@ -90,8 +81,7 @@ def tune(
         # More trials are the same study; a forced repetition is a new one.
         same = {key: value for key, value in settings.items() if key != "trials"}
         name = f"doctogres-{digest_of(STAGE_VERSIONS['tune'], same, inputs)}" + (f"-{run.run_id[:8]}" if force else "")
-        mlflow.set_tags({STUDY_TAG: name, WORKER_TAG: json.dumps(this_process())})
-        end_dead_runs(name, run.run_id)
+        take_over(STUDY_TAG, name, run.run_id, f"Interrupted; the study goes on in run {run.run_id}.")
         own: set[int] = set()
 
         def objective(trial: optuna.Trial, values: dict[str, Any]) -> float:
@@ -198,33 +188,6 @@ def _describe_origin(trial: optuna.Trial, stage_run: str) -> str:
         if run_id := dead.user_attrs.get(RUN):
             end_run(run_id, f"Interrupted; trial-{trial.number:03d} in run {stage_run} repeats it.", stage_run)
     return "".join(texts)
-
-
-def end_dead_runs(study: str, stage_run: str) -> None:
-    """Ends the runs that killed processes of this machine left open on this study, with their trials' runs."""
-    query = f"attributes.status = 'RUNNING' and tags.`{STUDY_TAG}` = '{study}'"
-    for run in MlflowClient().search_runs([experiment_id()], query):
-        if run.info.run_id != stage_run and is_gone(json.loads(run.data.tags[WORKER_TAG])):
-            trials = f"attributes.status = 'RUNNING' and tags.mlflow.parentRunId = '{run.info.run_id}'"
-            for trial in MlflowClient().search_runs([experiment_id()], trials):
-                end_run(trial.info.run_id, f"Interrupted; the study goes on in run {stage_run}.", stage_run)
-            end_run(run.info.run_id, f"Interrupted; the study goes on in run {stage_run}.", stage_run)
-
-
-def end_run(run_id: str, note: str, stage_run: str) -> None:
-    """Notes on a dead process's run how it goes on, and ends it and the runs above it that are still open."""
-    client = MlflowClient()
-    with suppress(MlflowException):  # a worker may have another tracking store, where these runs are not
-        client.set_tag(run_id, NOTE_TAG, note)
-        client.set_tag(run_id, STATE_TAG, "INTERRUPTED")
-        above: str | None = run_id
-        while above and above != stage_run:
-            run = client.get_run(above)
-            if run.info.status != "FINISHED" and NOTE_TAG not in run.data.tags:  # `mlflow run` may have ended it
-                client.set_tag(above, NOTE_TAG, note)
-            if run.info.status == "RUNNING":
-                client.set_terminated(above, "KILLED")
-            above = run.data.tags.get("mlflow.parentRunId")
 
 
 def _publish(run: StageRun, result: StudyResult, part: TrainingPart, name: str, own: set[int]) -> None:
