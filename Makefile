@@ -44,6 +44,7 @@ request: setup ## one test slide of the demo, posted to `make serve`
 
 bench: setup ## cleaning and cutting against bare decoding; DATA=FOLDER for another cohort than the demo
 	$(BIN)/python -m benchmarks.cleaning $(DATA)
+	$(BIN)/python -m benchmarks.training
 
 pins: ## the exact versions, from pyproject.toml's names
 	uv pip compile --quiet --upgrade pyproject.toml $(PINS) -o requirements.txt
