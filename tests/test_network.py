@@ -255,3 +255,11 @@ def test_the_batch_size_does_not_change_the_probabilities(patches):
         patch_probabilities(network, patches, mean=(0.5,) * 3, std=(0.5,) * 3, batch_size=size) for size in (2, 64)
     )
     assert torch.allclose(few, many, rtol=0, atol=1e-6)
+
+
+def test_pretrained_weights_come_with_a_head_that_answers_about_evenly(tmp_path):
+    body = create_network("mobilenetv2_100", classes=6, size=32)
+    save_weights(body, tmp_path / "body.safetensors")
+    network = create_network("mobilenetv2_100", classes=6, size=32, weights=str(tmp_path / "body.safetensors")).eval()
+    assert network.classifier.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    assert not network.classifier.bias.any()
