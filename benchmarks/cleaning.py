@@ -8,8 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -23,7 +22,7 @@ import pandas as pd
 
 from doctogres.cleaning import CleanResult, clean_cohort
 from doctogres.cohort import KEPT, content_digest, file_hashes, find_slides, slide_files, usable, write_table
-from doctogres.engine import default_workers
+from doctogres.engine import default_workers, one_cv2_thread
 from doctogres.patches import cut_cohort, read_slide, write_manifest
 from doctogres.patching import cut_patches, find_patches, mask_regions
 from doctogres.settings import PatchSettings, Preset, load_preset
@@ -161,7 +160,7 @@ def regions_and_crops(root: Path, table: pd.DataFrame, settings: PatchSettings, 
     slides = list(usable(table).itertuples(index=False))
     passes: list[dict[str, float]] = []
     counts: list[int] = []
-    with _one_thread():
+    with one_cv2_thread():
         for _ in range(repeats):
             spent: dict[str, float] = defaultdict(float)
             for slide in slides:
@@ -205,16 +204,6 @@ def _timed(
     result = work(*given, **named)
     spent[what] += time.thread_time() - start
     return result
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
 
 
 def main() -> None:

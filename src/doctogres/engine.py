@@ -39,7 +39,7 @@ def map_slides(
     count = workers or default_workers()
     pending: deque[Future[Result]] = deque()
     slides = iter(slides)
-    with ThreadPoolExecutor(count) as pool, _one_cv2_thread():
+    with ThreadPoolExecutor(count) as pool, one_cv2_thread():
         try:
             pending.extend(pool.submit(function, slide) for slide in islice(slides, 2 * count))
             while pending:
@@ -52,7 +52,7 @@ def map_slides(
 
 
 @contextmanager
-def _one_cv2_thread() -> Iterator[None]:
+def one_cv2_thread() -> Iterator[None]:
     """Keeps cv2 from dividing a picture among threads of its own, which would only get into each other's way here."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
