@@ -8,7 +8,11 @@ if TYPE_CHECKING:
     from doctogres.tracking import StageResult
 
 
-@stage_command("ablate", parameters=(DATA, PRESET, SEED, DECISIONS, FORCE), sections=("clean", "patch", "train"))
+@stage_command(
+    "ablate",
+    parameters=(DATA, PRESET, SEED, DECISIONS, FORCE),
+    sections=("clean", "patch", "train", "tune", "answer", "evaluate", "ablate"),
+)
 def command(**parameters: Any) -> "StageResult":
     """Trains and evaluates every row of the results ladder on the same slides."""
     from doctogres.stages.ablate import ablate

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 @stage_command(
     "main",
     parameters=(DATA, PRESET, SEED, DECISIONS, FORCE, STRICT),
-    sections=("clean", "patch", "train", "tune", "evaluate", "predict"),
+    sections=("clean", "patch", "train", "tune", "answer", "evaluate", "gate", "predict"),
 )
 def command(**parameters: Any) -> "StageResult":
     """Cleans, cuts, tunes, trains, evaluates, registers and predicts."""

@@ -2,13 +2,27 @@
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoints.command import FORCE, stage_command, upstream
+import click
+
+from entrypoints.command import FORCE, PRESET, SEED, SLIDES, Parameter, stage_command, upstream
 
 if TYPE_CHECKING:
     from doctogres.tracking import StageResult
 
 
-@stage_command("register", parameters=(upstream("evaluation", "evaluate"), FORCE))
+PROMOTE = Parameter(
+    "promote",
+    "auto",
+    "auto (the gate decides) or force (champion whatever the gate says, which leaves its mark)",
+    click.Choice(["auto", "force"]),
+)
+
+
+@stage_command(
+    "register",
+    parameters=(upstream("evaluation", "evaluate"), PROMOTE, SLIDES, PRESET, SEED, FORCE),
+    sections=("gate",),
+)
 def command(**parameters: Any) -> "StageResult":
     """Registers an evaluated model when it passes the gate, as champion or challenger."""
     from doctogres.stages.register import register

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 @stage_command(
     "train",
     parameters=(upstream("patches", "patch"), upstream("params", "tune", default="none"), SLIDES, PRESET, SEED, FORCE),
-    sections=("train", "evaluate"),
+    sections=("train", "answer", "evaluate"),
 )
 def command(**parameters: Any) -> "StageResult | None":
     """Trains the patch classifier and logs it as a model that answers for whole slides."""

@@ -15,7 +15,7 @@ from doctogres.errors import ParameterError
 
 PRESETS: Final = ("demo", "challenge")
 # What a trial takes from `trial_epochs` and `trial_folds`, and where it runs.
-NOT_SEARCHED: Final = frozenset({"epochs", "oof_folds", "device"})
+NOT_SEARCHED: Final = frozenset({"epochs", "oof_folds", "repeats", "ensemble", "device"})
 
 
 class CleanSettings(BaseModel):
@@ -93,7 +93,16 @@ class TrainSettings(BaseModel):
         "0 computes new ones in every epoch",
     )
     oof_folds: int = Field(
-        1, ge=1, le=20, description="folds left out in turn for out-of-fold predictions; the first one's model is kept"
+        1,
+        ge=0,
+        le=20,
+        description="folds left out in turn for out-of-fold predictions, a network for each; 0 leaves out every fold once",
+    )
+    repeats: int = Field(
+        1, ge=1, le=20, description="times this is done, from the second on with newly drawn folds of the training part"
+    )
+    ensemble: bool = Field(
+        False, description="keep all these networks as one model (the mean of their probabilities), not the first alone"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="where to train; auto takes an accelerator when there is one"
@@ -170,22 +179,61 @@ class TuneSettings(BaseModel):
         return {name: _checked(name, values) for name, values in space.items()}
 
 
+class AnswerSettings(BaseModel):
+    """How a slide's answer is made of its patches'. Travels inside the model, so that serving answers as evaluation did."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    aggregation: Literal[
+        "mean", "area_mean", "log_mean", "majority", "max_confidence", "top_k_mean", "log_sum_exp", "attention"
+    ] = Field(
+        "mean",
+        description="How a slide's patch probabilities become one: their mean, the mean weighted by region area, the "
+        "normalised geometric mean, the majority's vote, the surest patch, the mean of the highest per class, a soft "
+        "maximum, or a gated-attention head (Ilse 2018) on the patches' features.",
+    )
+    tta: bool = Field(False, description="Classify every patch in its eight flips and turns and take the mean.")
+    target_precision: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="Share of right answers among those given: a slide whose confidence is below the out-of-fold "
+        "threshold for it gets `abstained`.",
+    )
+
+
 class EvaluateSettings(BaseModel):
     """The evaluation's parameters; each description is the option's help text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    aggregation: Literal["mean", "area_mean", "log_mean"] = Field(
-        default="mean",
-        description="How a slide's patch probabilities become one: their mean, the mean weighted by region area, "
-        "or the normalised geometric mean.",
-    )
     resamples: int = Field(
         default=2000,
         ge=100,
         le=100_000,
         description="How many bootstrap resamples stand behind every 95 % interval.",
     )
+
+
+class GateSettings(BaseModel):
+    """The gate's parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loss_margin: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Loss of macro-F1 against the champion that the 95 % interval of the paired difference must exclude.",
+    )
+
+
+class AblateSettings(BaseModel):
+    """The ladder's parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: int = Field(3, ge=1, le=50, description="Trainings of every row, each with a seed of its own.")
 
 
 class PredictSettings(BaseModel):
@@ -205,7 +253,10 @@ class Preset(BaseModel):
     patch: PatchSettings
     train: TrainSettings
     tune: TuneSettings
+    answer: AnswerSettings
     evaluate: EvaluateSettings
+    gate: GateSettings
+    ablate: AblateSettings
     predict: PredictSettings
 
 

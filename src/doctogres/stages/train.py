@@ -153,7 +153,7 @@ def follow(*, preset: Preset, **_: Any) -> None:
 def train_folds(job: Job, part: TrainingPart) -> dict[str, Trained]:
     """Trains a network for each fold that is left out, going on where a killed process stopped."""
     trained: dict[str, Trained] = {}
-    for fold in part.folds[: job.settings.oof_folds]:
+    for fold in part.folds[: job.settings.oof_folds or None]:
         train_rows, validation_rows = part.rows(fold)
         checkpoint = _checkpoint(job, fold)
         if is_leader() and checkpoint.is_file():
@@ -218,7 +218,7 @@ def _publish(run: StageRun, part: TrainingPart, trained: Mapping[str, Trained], 
         classes=part.classes,
         class_shares={str(k): v for k, v in slides["label"].value_counts(normalize=True).items()},
         patch=recipe.patch.model_validate(part.patches.table.attrs["patch"]),
-        aggregation=recipe.evaluate.aggregation,
+        aggregation=recipe.answer.aggregation,
     )
     run.artifacts["model"] = log_classifier(
         classifier, metadata={"classes": part.classes, "backbone": recipe.train.backbone}
