@@ -16,7 +16,7 @@ from sklearn.metrics import (
 )
 
 from doctogres.errors import ParameterError
-from doctogres.evaluation.metrics import Estimate, macro_f1, null_metrics, paired_difference, slide_metrics
+from doctogres.evaluation.metrics import Estimate, macro_f1, null_metrics, slide_metrics
 
 CLASSES = ("Luminal B", "Luminal A", "HER2(+)", "Triple negative")  # not in alphabetical order, on purpose
 
@@ -215,24 +215,6 @@ def test_a_model_that_knows_nothing_does_not_beat_chance() -> None:
     truth, rows = planted(200, 4, signal=0.0)
     chance = null_metrics(truth, truth, CLASSES)["chance/macro_f1"]
     assert slide_metrics(truth, rows, CLASSES)["macro_f1"].low < chance.high
-
-
-def test_a_model_against_itself_differs_by_exactly_nothing() -> None:
-    truth, rows = planted(50, 2)
-    assert paired_difference(truth, rows, rows, CLASSES) == Estimate(0.0, 0.0, 0.0)
-
-
-def test_pairing_sees_what_two_separate_intervals_cannot() -> None:
-    truth, rows = planted(300, 6)
-    worse = rows.copy()
-    worse[:12] = np.roll(np.eye(4)[[CLASSES.index(label) for label in truth[:12]]], 1, axis=1)  # twelve made wrong
-    better, spoiled = (slide_metrics(truth, each, CLASSES)["macro_f1"] for each in (rows, worse))
-    assert better.low < spoiled.high
-    difference = paired_difference(truth, rows, worse, CLASSES)
-    assert difference.low > 0
-    assert difference.value == pytest.approx(better.value - spoiled.value)
-    turned = paired_difference(truth, worse, rows, CLASSES)
-    assert turned.value == pytest.approx(-difference.value)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How good slide predictions are, each number with a 95 % interval; the null models to beat; paired comparison.
+"""How good slide predictions are, each number with a 95 % interval; the null models to beat.
 
 Every metric is written for weighted slides: weights of one give the value, bootstrap weights (`bootstrap.py`) its
 interval. The predicted class is the most probable one, the first in class order among equals.
@@ -18,11 +18,12 @@ from doctogres.evaluation.weighted import auroc, class_f1, confusion_cells, conf
 __all__ = [
     "Estimate",
     "bootstrap",
+    "canonical_order",
+    "checked",
     "class_indices",
     "confidence_bins",
     "macro_f1",
     "null_metrics",
-    "paired_difference",
     "slide_metrics",
 ]
 
@@ -87,8 +88,8 @@ def slide_metrics(
     Raises:
         ParameterError: no slides, a label that is no class, or arrays that do not fit.
     """
-    labels, rows = _checked(truth, probabilities, classes)
-    order, groups = _canonical_order(labels, [rows], groups)
+    labels, rows = checked(truth, probabilities, classes)
+    order, groups = canonical_order(labels, [rows], groups)
     labels, rows = labels[order], rows[order]
     slides = np.arange(len(labels))
     predicted, confidence = rows.argmax(axis=1), rows.max(axis=1)
@@ -141,7 +142,7 @@ def null_metrics(
         ParameterError: no slides, no training labels, or a label that is no class.
     """
     labels = class_indices(truth, classes)
-    order, groups = _canonical_order(labels, [], groups)
+    order, groups = canonical_order(labels, [], groups)
     labels = labels[order]
     train_counts = np.bincount(class_indices(train_labels, classes), minlength=len(classes))
     if train_counts.sum() == 0:
@@ -166,39 +167,7 @@ def null_metrics(
     return {name: percentile_estimate(float(value), draws[name]) for name, value in values.items()}
 
 
-def paired_difference(
-    truth: Sequence[str],
-    probabilities_a: NDArray[np.float64],
-    probabilities_b: NDArray[np.float64],
-    classes: Sequence[str],
-    groups: Sequence[str] | None = None,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Estimate:
-    """Returns macro-F1 of model a minus model b on the same slides.
-
-    Both models are scored on the same resamples (paired bootstrap), so that what makes a slide hard for both cancels:
-    an interval that excludes zero is a difference even where the models' own intervals overlap.
-
-    Raises:
-        ParameterError: see `slide_metrics`.
-    """
-    labels, rows_a = _checked(truth, probabilities_a, classes)
-    _, rows_b = _checked(truth, probabilities_b, classes)
-    order, groups = _canonical_order(labels, [rows_a, rows_b], groups)
-    cells_a, cells_b = (
-        confusion_cells(labels[order], rows[order].argmax(axis=1), len(classes)) for rows in (rows_a, rows_b)
-    )
-
-    def statistics(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        scores = [macro(class_f1(confusions(weights, cells))) for cells in (cells_a, cells_b)]
-        return {"difference": scores[0] - scores[1]}
-
-    return bootstrap(statistics, len(labels), groups=groups, resamples=resamples, seed=seed)["difference"]
-
-
-def _checked(
+def checked(
     truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Returns the class positions and the probabilities in float64."""
@@ -213,7 +182,7 @@ def _checked(
     return labels, rows
 
 
-def _canonical_order(
+def canonical_order(
     labels: NDArray[np.int64], tables: Sequence[NDArray[np.float64]], groups: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], list[str] | None]:
     """Returns an order of the slides that their content alone decides, and the groups in it.

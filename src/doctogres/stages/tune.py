@@ -17,7 +17,7 @@ from doctogres.aggregation import aggregate_slides
 from doctogres.datasets import log_table
 from doctogres.errors import ParameterError
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.metrics import paired_difference
+from doctogres.evaluation.comparison import compare
 from doctogres.interrupted import NOTE_TAG, STATE_TAG, end_run, take_over
 from doctogres.patches import read_manifest
 from doctogres.progress import reporter
@@ -253,5 +253,6 @@ def gain_over(default: FrozenTrial, best: FrozenTrial, part: TrainingPart) -> tu
     best_rows, default_rows = (
         np.eye(len(part.classes))[[trial.user_attrs[PREDICTED][slide] for slide in slides]] for trial in (best, default)
     )
-    groups = table["group"].tolist()
-    return paired_difference(table["label"].tolist(), best_rows, default_rows, part.classes, groups), len(slides)
+    models, pair = {"best": [best_rows], "default": [default_rows]}, {"best": "default"}
+    compared = compare(table["label"].tolist(), models, part.classes, against=pair, groups=table["group"].tolist())
+    return compared.differences["best"], len(slides)
