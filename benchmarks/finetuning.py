@@ -40,17 +40,6 @@ Rows = npt.NDArray[np.int64]
 TEST: Final = "test"
 STRENGTHS: Final = (1e-4, 1e-3, 1e-2, 1e-1)  # C of the regression
 # Chosen on the folds, see README.md; any setting can be given anew with --set.
-RECIPE: Final[Mapping[str, Any]] = {
-    "patch_size": 96,
-    "margin": 0.0,
-    "backbone": "mobilenetv2_100",
-    "epochs": 12,
-    "patience": 12,
-    "unfreeze_every": 4,
-    "learning_rate": 2e-4,
-    "layer_decay": 0.5,
-    "ema": 0.99,
-}
 
 
 @dataclass(frozen=True)
@@ -291,7 +280,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="cohort with train_data, test_data and test_labels.csv")
     parser.add_argument("--weights", required=True, help="imagenet, or a safetensors file of the backbone")
-    parser.add_argument("--backbone", default=RECIPE["backbone"])
     parser.add_argument("--seeds", type=int, default=3, help="networks to train; 0 leaves the regression alone")
     parser.add_argument(
         "--validate", type=int, default=0, metavar="FOLDS", help="the folds only, never the test slides"
@@ -302,8 +290,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     given = dict(text.split("=", 1) for text in options.set)
-    settings = {**RECIPE, "backbone": options.backbone, "weights": options.weights, "device": "cpu", **given}
-    preset = load_preset("challenge", settings)
+    preset = load_preset("small", {"weights": options.weights, "device": "cpu", **given})
     with tempfile.TemporaryDirectory() as temporary:
         inputs = prepare(options.folder.resolve(), options.cache or Path(temporary), preset)
         slides = inputs.part.patches.table["slide_id"].nunique()

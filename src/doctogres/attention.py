@@ -54,7 +54,8 @@ class GatedAttention(nn.Module):
     def of_slide(self, features: torch.Tensor) -> torch.Tensor:
         """Probabilities of one slide from its patches' features (patches, features), (classes,) in double precision."""
         self.eval()
-        return self(features, torch.zeros(len(features), dtype=torch.long))[0].double().softmax(0)
+        logits: torch.Tensor = self(features, torch.zeros(len(features), dtype=torch.long))
+        return logits[0].double().softmax(0)
 
 
 def train_attention(
@@ -78,11 +79,11 @@ def train_attention(
         head = GatedAttention(features.shape[1], classes)
         optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         for _ in range(EPOCHS):
-            for chosen in torch.randperm(len(targets)).split(SLIDES_PER_STEP):
+            for chosen in torch.split(torch.randperm(len(targets)), SLIDES_PER_STEP):
                 rows = [patches_of[slide] for slide in chosen.tolist()]
                 numbers = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(one) for one in rows]))
                 loss = F.cross_entropy(head(features[torch.cat(rows)], numbers), wanted[chosen], weight=weights)
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
     return head.eval()

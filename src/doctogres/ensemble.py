@@ -52,12 +52,13 @@ class Outputs:
             ensemble: the one that made these outputs.
             slides: row numbers of each slide's patches.
         """
-        heads = [head.cpu() for head in ensemble.attention]
+        heads: list[Any] = [head.cpu() for head in ensemble.attention]
         answers = [
-            [torch.stack([head.of_slide(features[rows]) for rows in slides]) for head, features in zip(heads, view, strict=True)]
+            [head.of_slide(features[rows]).numpy() for rows in slides]
             for view in self.features
-        ]  # fmt: skip
-        return np.mean([[one.numpy() for one in view] for view in answers], axis=(0, 1))
+            for head, features in zip(heads, view, strict=True)
+        ]
+        return np.asarray(np.mean(answers, axis=0))
 
 
 def turned(inputs: torch.Tensor, turn: int) -> torch.Tensor:
@@ -66,13 +67,14 @@ def turned(inputs: torch.Tensor, turn: int) -> torch.Tensor:
     return quarter.flip(3) if turn >= 4 else quarter
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: an attention head trains on the features
 def outputs_of(
     ensemble: Ensemble,
     pixels: Any,
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    rows: npt.NDArray[np.int64] | None = None,
     tta: bool = False,
     features: bool = False,
     batch_size: int = 64,
@@ -84,6 +86,7 @@ def outputs_of(
         pixels: (patches, size, size, 3) uint8 array, memory-mapped or not; at least one patch.
         mean: per channel.
         std: per channel.
+        rows: numbers of the patches that are asked for; all where not given.
         tta: in all eight flips and turns, not only as they are.
         features: return the features before the classifier, too.
         batch_size: patches per forward pass.
@@ -94,7 +97,7 @@ def outputs_of(
     views = range(TURNS if tta else 1)
     answers: list[list[list[Any]]] = [[[] for _ in ensemble.members] for _ in views]
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in ensemble.members] for _ in views]
-    for batch in _batches(pixels, batch_size):
+    for batch in _batches(pixels, np.arange(len(pixels)) if rows is None else rows, batch_size):
         inputs = normalise(torch.from_numpy(batch).to(device), mean, std)
         for view in views:
             patches = turned(inputs, view).contiguous(memory_format=torch.channels_last)
@@ -111,6 +114,6 @@ def outputs_of(
     return Outputs(probabilities, [[torch.cat(one) for one in view] for view in kept] if features else [])
 
 
-def _batches(pixels: Any, size: int) -> Iterator[npt.NDArray[np.uint8]]:
-    for start in range(0, len(pixels), size):
-        yield np.array(pixels[start : start + size])  # a copy: torch wants to own what it reads
+def _batches(pixels: Any, rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.uint8]]:
+    for start in range(0, len(rows), size):
+        yield np.asarray(pixels[rows[start : start + size]])

@@ -1,7 +1,7 @@
 """Intervals by the percentile bootstrap over slides, or over groups of slides."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,11 @@ class Estimate:
         """Returns `value`, `low` and `high` for JSON, which has no NaN: undefined is None."""
         fields = {"value": self.value, "low": self.low, "high": self.high}
         return {name: float(number) if math.isfinite(number) else None for name, number in fields.items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, float | None]) -> "Estimate":
+        """What `to_dict` made."""
+        return cls(**{name: math.nan if number is None else number for name, number in fields.items()})
 
     def __str__(self) -> str:
         """Returns the value and its interval to three digits: "0.661 [0.489, 0.783]"."""

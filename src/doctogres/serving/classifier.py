@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import nn
 
 from doctogres.aggregation import aggregate
 from doctogres.attention import GatedAttention
@@ -84,7 +83,9 @@ class SlideClassifier:
 
     card: ClassifierCard
     network: Ensemble
-    evidence: Mapping[str, Any] = field(default_factory=dict)  # how it did out of fold, for people; see `evaluation.oof`
+    evidence: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # how it did out of fold, for people; see `evaluation.oof`
 
     def save(self, folder: Path) -> None:
         """Writes `weights.safetensors`, `classifier.json` and `evidence.json`."""
@@ -139,9 +140,7 @@ class SlideClassifier:
         chosen = regions[kept]
         pixels = cut_patches(rgb, chosen, card.patch)
         features = card.answer.aggregation == ATTENTION
-        outputs = outputs_of(
-            self.network, pixels, mean=card.mean, std=card.std, tta=card.answer.tta, features=features
-        )
+        outputs = outputs_of(self.network, pixels, mean=card.mean, std=card.std, tta=card.answer.tta, features=features)
         (raw,) = slide_probabilities(
             self.network, outputs, [np.arange(len(chosen))], chosen[:, 4], aggregation=card.answer.aggregation
         )

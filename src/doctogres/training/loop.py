@@ -24,7 +24,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from doctogres.aggregation import aggregate_slides
 from doctogres.errors import ParameterError
 from doctogres.evaluation.metrics import macro_f1
-from doctogres.network import create_network, layer_groups, normalisation, patch_probabilities, standardise, unit_range
+from doctogres.network import (
+    check_patch_size,
+    create_network,
+    layer_groups,
+    normalisation,
+    patch_probabilities,
+    standardise,
+    unit_range,
+)
 from doctogres.settings import TrainSettings
 from doctogres.training.augmentation import augment_pixels
 from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
@@ -155,6 +163,7 @@ class _Trainer:
             weights=settings.weights,
             dropout=settings.dropout,
         )
+        check_patch_size(network, settings.backbone, samples.pixels.shape[1])
         self.mean, self.std = normalisation(network)
         self.groups = layer_groups(network)
         # A third less time for convolutions on a CPU, and what a GPU's tensor cores want.
