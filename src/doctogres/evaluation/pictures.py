@@ -117,6 +117,12 @@ def overlay(
     return np.asarray(picture)
 
 
+def heat_colours(values: NDArray[np.float32]) -> Pixels:
+    """Returns the colours of values in 0..1, (h, w) -> (h, w, 3): viridis, which grows evenly brighter to every eye."""
+    steps = np.rint(values * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(steps, cv2.COLORMAP_VIRIDIS)[..., ::-1], dtype=np.uint8)
+
+
 def elide(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """Returns the text on one line, cut with an ellipsis to fit the width in pixels."""
     line = " ".join(text.split())[:500]
