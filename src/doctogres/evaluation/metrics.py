@@ -18,10 +18,12 @@ from doctogres.evaluation.weighted import auroc, class_f1, confusion_cells, conf
 __all__ = [
     "Estimate",
     "bootstrap",
+    "calibration_gaps",
     "canonical_order",
     "checked",
     "class_indices",
     "confidence_bins",
+    "log_losses",
     "macro_f1",
     "null_metrics",
     "slide_metrics",
@@ -60,6 +62,19 @@ def confidence_bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
+def log_losses(labels: NDArray[np.int64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns each slide's -ln p(truth), (slides,), p floored at 1e-15."""
+    return np.asarray(-np.log(np.maximum(rows[np.arange(len(labels)), labels], PROBABILITY_FLOOR)))
+
+
+def calibration_gaps(labels: NDArray[np.int64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns (slides, bins): confidence minus correctness in the slide's bin; the ECE is its mean's absolute sum."""
+    gaps = np.zeros((len(labels), CALIBRATION_BINS))
+    confidence = rows.max(axis=1)
+    gaps[np.arange(len(labels)), confidence_bins(confidence)] = confidence - (rows.argmax(axis=1) == labels)
+    return gaps
+
+
 def slide_metrics(
     truth: Sequence[str],
     probabilities: NDArray[np.float64],
@@ -91,13 +106,10 @@ def slide_metrics(
     labels, rows = checked(truth, probabilities, classes)
     order, groups = canonical_order(labels, [rows], groups)
     labels, rows = labels[order], rows[order]
-    slides = np.arange(len(labels))
-    predicted, confidence = rows.argmax(axis=1), rows.max(axis=1)
-    cells = confusion_cells(labels, predicted, len(classes))
-    log_loss = -np.log(np.maximum(rows[slides, labels], PROBABILITY_FLOOR))
+    cells = confusion_cells(labels, rows.argmax(axis=1), len(classes))
+    losses = log_losses(labels, rows)
     brier = ((rows - np.eye(len(classes))[labels]) ** 2).sum(axis=1)
-    gaps = np.zeros((len(slides), CALIBRATION_BINS))  # confidence minus correctness, in the slide's bin
-    gaps[slides, confidence_bins(confidence)] = confidence - (predicted == labels)
+    gaps = calibration_gaps(labels, rows)
 
     def statistics(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         total = weights.sum(axis=1)
@@ -111,7 +123,7 @@ def slide_metrics(
             "macro_f1": macro(f1),
             "accuracy": hits.sum(axis=1) / total,
             "balanced_accuracy": macro(recall),
-            "log_loss": weights @ log_loss / total,
+            "log_loss": weights @ losses / total,
             "brier": weights @ brier / total,
             "ece": abs(weights @ gaps).sum(axis=1) / total,
             "macro_auroc": macro(areas),
@@ -120,7 +132,7 @@ def slide_metrics(
             found |= {f"{kind}/{name}": table[:, index] for index, name in enumerate(classes)}
         return found
 
-    return bootstrap(statistics, len(slides), groups=groups, resamples=resamples, seed=seed)
+    return bootstrap(statistics, len(labels), groups=groups, resamples=resamples, seed=seed)
 
 
 def null_metrics(
