@@ -319,7 +319,7 @@ def _publish(run: StageRun, part: TrainingPart, members: Sequence[Member], recip
     )
     best = [member.trained.best for member in members]
     oof = {name: Estimate.from_dict(fields) for name, fields in assessment.evidence["metrics"].items()}
-    calibration = assessment.calibration
+    calibration = assessment.calibration.model_dump()
     run.log_metrics({
         "best/epoch": best[0].epoch,
         "best/slide_macro_f1": best[0].slide_macro_f1,
@@ -328,11 +328,7 @@ def _publish(run: StageRun, part: TrainingPart, members: Sequence[Member], recip
         **{f"oof/{name}": estimate.value for name, estimate in oof.items() if "/" not in name},
         "oof/macro_f1/low": oof["macro_f1"].low,
         "oof/macro_f1/high": oof["macro_f1"].high,
-        "calibration/temperature": calibration.temperature,
-        "calibration/threshold": calibration.threshold,
-        "calibration/coverage": calibration.coverage,
-        "calibration/ece_before": calibration.ece_before,
-        "calibration/ece_after": calibration.ece_after,
+        **{f"calibration/{name}": value for name, value in calibration.items() if value is not None},
         "tta_cost": assessment.evidence["tta_cost"],
         "members": len(kept),
         "patches_per_s_median": float(first.history["patches_per_s"].median()),
@@ -375,7 +371,7 @@ def _note(members: Sequence[Member], kept: Sequence[Member], assessment: Assessm
     answered = (
         f"a confidence of {calibration.threshold:.2f} is reached for {calibration.coverage:.0%} of the slides, "
         f"and {calibration.precision:.0%} of those answers are right"
-        if calibration.precision is not None
+        if calibration.precision is not None and calibration.coverage is not None
         else f"no threshold reaches a precision of {calibration.target_precision:.0%}: every slide is marked as not sure"
     )
     return (
