@@ -24,8 +24,8 @@ demo: setup ## the demo cohort, `mlflow run .` on it, and what to type next
 	@cat .doctogres/summary.txt
 
 test: setup lint ## every test, the fast ones first
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow"
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -58,8 +58,8 @@ def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch,
 
     log_epoch = stage._log_epoch
 
-    def killing(epoch):
-        log_epoch(epoch)
+    def killing(epoch, **options):
+        log_epoch(epoch, **options)
         if epoch.epoch == 2:
             raise Killed
 

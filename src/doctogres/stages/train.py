@@ -16,17 +16,16 @@ import yaml
 
 from doctogres.datasets import log_table
 from doctogres.ensemble import Ensemble
-from doctogres.errors import CohortError, ParameterError, UpstreamError
+from doctogres.errors import ParameterError, UpstreamError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.figures import training_curves_figure
 from doctogres.evaluation.oof import Assessment, assess, gather
 from doctogres.interrupted import take_over
-from doctogres.patches import PatchSet, load_patches, read_manifest
+from doctogres.patches import read_manifest
 from doctogres.progress import reporter
 from doctogres.serving.classifier import ATTENTION, Seen, SlideClassifier, group_digest, make_classifier
 from doctogres.serving.logged import log_classifier
 from doctogres.settings import AnswerSettings, PatchSettings, Preset, TrainSettings, replaced
-from doctogres.splits import HOLDOUT, check_no_leakage, draw_folds
 from doctogres.stages import workspace
 from doctogres.tracking import (
     FINGERPRINT_TAG,
@@ -38,7 +37,8 @@ from doctogres.tracking import (
     run_stage,
 )
 from doctogres.training.left_out import TURNED, WAYS, LeftOut, answer_left_out
-from doctogres.training.loop import Epoch, Samples, Trained, train_network
+from doctogres.training.loop import Epoch, Trained, train_network
+from doctogres.training.part import Rows, TrainingPart, training_part
 from doctogres.training.processes import is_leader, process_count, shared
 from doctogres.upstream import find_artifact
 
@@ -48,65 +48,6 @@ CURVES: Final = (
     "train_loss", "val_loss", "patch_macro_f1", "slide_macro_f1", "learning_rate",
     "trainable_parameters", "open_blocks", "patches_per_s",
 )  # fmt: skip
-
-
-Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class TrainingPart:
-    """The patches that training may see, with the class order and the folds."""
-
-    patches: PatchSet
-    samples: Samples
-    classes: list[str]
-    folds: list[str]
-
-    def rows(self, fold: str, *, repeat: int = 0, seed: int = 0) -> tuple[Rows, Rows]:
-        """Row numbers to train on, and of the fold left out; the hold-out is in neither.
-
-        Args:
-            fold: the one that is left out.
-            repeat: 0 for the manifest's own folds, else the number of a new draw of them.
-            seed: of the new draws.
-        """
-        table = self.patches.table
-        column = table["fold"]
-        if repeat:
-            slides = self.slides
-            drawn = draw_folds(
-                slides["label"].tolist(), slides["group"].tolist(), folds=len(self.folds), seed=seed + repeat
-            )
-            column = table["slide_id"].map(dict(zip(slides["slide_id"], drawn, strict=True))).fillna(HOLDOUT)
-        train = np.flatnonzero((column != fold) & (column != HOLDOUT)).astype(np.int64)
-        return train, np.flatnonzero(column == fold).astype(np.int64)
-
-    @property
-    def slides(self) -> pd.DataFrame:
-        """The slides that have patches, without the hold-out: a row of the manifest for each."""
-        table = self.patches.table
-        return table[table["fold"] != HOLDOUT].drop_duplicates("slide_id")
-
-
-def training_part(manifest: pd.DataFrame, data: str = "") -> TrainingPart:
-    """The kept patches as samples; refuses a manifest whose groups stand on two sides of the split."""
-    patches = load_patches(manifest, cache=workspace(), cohort_root=Path(data) if data else None)
-    table = patches.table
-    slides = table.drop_duplicates("slide_id")
-    check_no_leakage(slides["fold"].tolist(), slides["group"].tolist())
-    classes = sorted(table.loc[table["fold"] != HOLDOUT, "label"].unique())
-    if len(classes) < 2:
-        raise CohortError(f"train: the training part holds {len(classes)} class(es); at least two are needed")
-    position = {label: index for index, label in enumerate(classes)}
-    samples = Samples(
-        pixels=patches.pixels,
-        targets=table["label"].map(position).fillna(-1).to_numpy(np.int64),
-        slide_ids=table["slide_id"].to_numpy(str),
-        areas=table["area"].to_numpy(np.float64),
-        pixels_key=manifest.attrs["pixels"],
-    )
-    folds = sorted(fold for fold in table["fold"].unique() if fold != HOLDOUT)
-    return TrainingPart(patches, samples, classes, folds)
 
 
 def read_params(params: str) -> tuple[dict[str, Any], str]:
@@ -166,7 +107,7 @@ def train(
         _forget(job)
 
     def body(run: StageRun) -> None:
-        part = training_part(manifest, data)
+        part = training_part(manifest, cache=workspace(), data=data)
         _check_folds(recipe.train, len(part.folds))
         run.name(f"train · {recipe.train.backbone}")
         log_table(part.patches.table, name="patches", source=upstream.uri, context="training", targets="label")
@@ -196,7 +137,7 @@ def train(
 def follow(*, preset: Preset, **_: Any) -> None:
     """What a process does that does not lead (see `training.processes`): trains what the leader hands it."""
     while (job := shared(None, preset.train)) is not None:
-        train_folds(job, training_part(job.manifest, job.data))
+        train_folds(job, training_part(job.manifest, cache=workspace(), data=job.data))
 
 
 def _check_folds(settings: TrainSettings, folds: int) -> None:
@@ -319,7 +260,7 @@ def _publish(run: StageRun, part: TrainingPart, members: Sequence[Member], recip
     )
     best = [member.trained.best for member in members]
     oof = {name: Estimate.from_dict(fields) for name, fields in assessment.evidence["metrics"].items()}
-    calibration = assessment.calibration
+    calibration = assessment.calibration.model_dump()
     run.log_metrics({
         "best/epoch": best[0].epoch,
         "best/slide_macro_f1": best[0].slide_macro_f1,
@@ -328,11 +269,7 @@ def _publish(run: StageRun, part: TrainingPart, members: Sequence[Member], recip
         **{f"oof/{name}": estimate.value for name, estimate in oof.items() if "/" not in name},
         "oof/macro_f1/low": oof["macro_f1"].low,
         "oof/macro_f1/high": oof["macro_f1"].high,
-        "calibration/temperature": calibration.temperature,
-        "calibration/threshold": calibration.threshold,
-        "calibration/coverage": calibration.coverage,
-        "calibration/ece_before": calibration.ece_before,
-        "calibration/ece_after": calibration.ece_after,
+        **{f"calibration/{name}": value for name, value in calibration.items() if value is not None},
         "tta_cost": assessment.evidence["tta_cost"],
         "members": len(kept),
         "patches_per_s_median": float(first.history["patches_per_s"].median()),
@@ -375,7 +312,7 @@ def _note(members: Sequence[Member], kept: Sequence[Member], assessment: Assessm
     answered = (
         f"a confidence of {calibration.threshold:.2f} is reached for {calibration.coverage:.0%} of the slides, "
         f"and {calibration.precision:.0%} of those answers are right"
-        if calibration.precision is not None
+        if calibration.precision is not None and calibration.coverage is not None
         else f"no threshold reaches a precision of {calibration.target_precision:.0%}: every slide is marked as not sure"
     )
     return (

@@ -23,7 +23,7 @@ from doctogres.patches import read_manifest
 from doctogres.progress import reporter
 from doctogres.settings import Preset, check_default_in_space, replaced
 from doctogres.stages import workspace
-from doctogres.stages.train import CURVES, FEATURES, TrainingPart, reporting, training_part
+from doctogres.stages.train import CURVES, FEATURES, reporting
 from doctogres.tracking import (
     STAGE_VERSIONS,
     StageResult,
@@ -34,6 +34,7 @@ from doctogres.tracking import (
     run_stage,
 )
 from doctogres.training.loop import Epoch, train_network
+from doctogres.training.part import TrainingPart, training_part
 from doctogres.tuning import (
     DEFAULT,
     ERROR,
@@ -71,7 +72,7 @@ def tune(
     }
 
     def body(run: StageRun) -> None:
-        part = training_part(manifest, data)
+        part = training_part(manifest, cache=workspace(), data=data)
         if preset.tune.trial_folds > len(part.folds):
             raise ParameterError(
                 f"trial_folds={preset.tune.trial_folds}: the cohort has {len(part.folds)} folds; give at most that"
