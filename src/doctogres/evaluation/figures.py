@@ -101,12 +101,21 @@ def reliability_figure(
     detail = f"calibration error {error:.3f} over {len(truth)} slides"
     if raw is not None:
         before, stated_raw, correct_raw, _ = _calibration(truth, raw, classes)
-        upper.plot(stated_raw, correct_raw, color=ORANGE, linewidth=1, marker="s", markersize=5, alpha=0.7, label="before the temperature")
+        upper.plot(
+            stated_raw,
+            correct_raw,
+            color=ORANGE,
+            linewidth=1,
+            marker="s",
+            markersize=5,
+            alpha=0.7,
+            label="before the temperature",
+        )
         detail = f"calibration error {before:.3f} before, {error:.3f} after the temperature; {len(truth)} slides"
     upper.plot(stated, correct, color=BLUE, linewidth=1.2, marker="o", markersize=7, label="this model")
     upper.set(ylim=(-0.03, 1.03), xlim=(0, 1), ylabel="slides predicted right")
     upper.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    upper.legend(frameon=False, loc="upper left")
+    upper.legend(frameon=False, loc="best")
     centres = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
     lower.bar(centres, slides, width=0.9 / CALIBRATION_BINS, color=BLUE, alpha=0.75)
     lower.set(xlabel="confidence in the predicted class", ylabel="slides")

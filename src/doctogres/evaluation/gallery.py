@@ -56,7 +56,12 @@ class Wall:
 
 
 def choose_slides(
-    of_truth: NDArray[np.float64], confidence: NDArray[np.float64], correct: NDArray[np.bool_], *, wrong: int, unsure: int
+    of_truth: NDArray[np.float64],
+    confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    *,
+    wrong: int,
+    unsure: int,
 ) -> tuple[list[int], list[int]]:
     """Returns row numbers of the most wrong and of the least sure slides; no slide is in both.
 
@@ -105,7 +110,7 @@ def show_slide(
     return ShownSlide(slide_id, truth, answer, (width, height), overlay(rgb, NO_BOXES, [], [], mask), patches)
 
 
-def gallery_html(walls: Sequence[Wall], classes: Sequence[str], *, budget: int) -> str:
+def gallery_html(walls: Sequence[Wall], classes: Sequence[str], budget: int) -> str:
     """Returns the gallery, at most `budget` bytes long; empty if there is no slide to show.
 
     Pictures get smaller and coarser until they fit; where that is not enough, the last slides are left out, and the
@@ -113,31 +118,25 @@ def gallery_html(walls: Sequence[Wall], classes: Sequence[str], *, budget: int) 
     """
     if not any(wall.slides for wall in walls):
         return ""
+    colours = class_colours(classes)
+    switch = '<input type="checkbox" id="boxes" checked><label for="boxes"> show the region boxes</label>'
+    head = [_legend(colours, [slide for wall in walls for slide in wall.slides]), switch]
+    most = max(len(wall.slides) for wall in walls)
     for size in SIZES:
-        page = _gallery(walls, classes, size)
-        if len(page.encode()) <= budget:
-            return page
-    for kept in range(max(len(wall.slides) for wall in walls) - 1, -1, -1):
-        fewer = [
-            Wall(wall.heading, f"{wall.lead} The first {kept} of {len(wall.slides)} are shown, to keep this file small.", wall.slides[:kept])
-            if kept < len(wall.slides)
-            else wall
-            for wall in walls
-        ]  # fmt: skip
-        page = _gallery(fewer, classes, SIZES[-1])
-        if len(page.encode()) <= budget:
-            break
+        drawn = [[_slide(slide, colours, size) for slide in wall.slides] for wall in walls]
+        for kept in range(most, -1, -1) if size == SIZES[-1] else (most,):
+            page = "\n".join([*head, *(_wall(wall, slides, kept) for wall, slides in zip(walls, drawn, strict=True))])
+            if len(page.encode()) <= budget:
+                return page
     return page
 
 
-def _gallery(walls: Sequence[Wall], classes: Sequence[str], size: tuple[int, int, int]) -> str:
-    colours = class_colours(classes)
-    shown = [slide for wall in walls for slide in wall.slides]
-    parts = [_legend(colours, shown), '<input type="checkbox" id="boxes" checked><label for="boxes"> show the region boxes</label>']  # fmt: skip
-    for wall in walls:
-        slides = "".join(_slide(slide, colours, size) for slide in wall.slides)
-        parts.append(f'<section class="wall"><h3>{escape(wall.heading)}</h3><p>{escape(wall.lead)}</p>{slides}</section>')
-    return "\n".join(parts)
+def _wall(wall: Wall, slides: Sequence[str], kept: int) -> str:
+    left_out = f" The first {kept} of {len(slides)} are shown, to keep this file small." if kept < len(slides) else ""
+    return (
+        f'<section class="wall"><h3>{escape(wall.heading)}</h3><p>{escape(wall.lead + left_out)}</p>'
+        f"{''.join(slides[:kept])}</section>"
+    )
 
 
 def _legend(colours: dict[str, Colour], shown: Sequence[ShownSlide]) -> str:
@@ -151,11 +150,12 @@ def _legend(colours: dict[str, Colour], shown: Sequence[ShownSlide]) -> str:
     if heat is None:
         heat_text = "Heat maps are not available for this network: it has no layer whose output is a map of places."
     else:
-        scale = heated(np.full((16, 96, 3), 190, np.uint8), np.linspace(0, 1, 96, dtype=np.float32)[None])
+        scale = heated(np.full((16, 96, 3), 190, np.uint8), np.arange(96, dtype=np.float32)[None] / np.float32(95))
         heat_text = (
-            f'<img class="ramp" alt="colours from 0 to 1" src="{jpeg_address(scale, 96, 90)}"> 0 to 1. Beside each patch: where it '
-            "speaks for the class that it was given (Grad-CAM), on the patch in grey. 1 is the strongest place among the "
-            "patches shown of the same slide, so colours compare within a slide and not between slides. The map has only "
+            f'<img class="ramp" alt="colours from 0 to 1" src="{jpeg_address(scale, 96, 90)}"> 0 to 1. Right of each patch, on '
+            "the patch in grey: where it speaks for the class that it was given (Grad-CAM; the mean of the networks' maps, each "
+            "on its own scale). 1 is the strongest place among the patches shown of the same slide, so colours compare within "
+            "a slide and not between slides. The map has only "
             f"{heat.shape[0]}×{heat.shape[1]} places and is blurred over the patch: it says roughly where, not which cell. "
             "It shows what the networks used, not what is right."
         )
@@ -163,8 +163,10 @@ def _legend(colours: dict[str, Colour], shown: Sequence[ShownSlide]) -> str:
         '<div class="legend"><p>A box is a region that was classified. Its colour is the class that the region was given; it is '
         "filled from clear (probability 0) to strong (1), the same for every slide:</p>"
         f'<ul class="keys">{ramps}</ul>'
-        f'<p>A white line is the edge of the marked lesion. Numbered boxes are the patches beside the slide, the surest {PATCHES} at most. '
-        f"</p><p>{heat_text}</p></div>"
+        "<p>A white line with a dark rim is the edge of the marked lesion; without a box the region was too small to count. "
+        f"The numbered boxes are the patches under the slide: the {PATCHES} at most that the networks were surest of. The "
+        "probabilities of regions are the networks' own; the slide's confidence is made of all its regions and then "
+        f"calibrated, so it can be higher.</p><p>{heat_text}</p></div>"
     )
 
 
@@ -174,7 +176,9 @@ def _slide(slide: ShownSlide, colours: dict[str, Colour], size: tuple[int, int, 
     verdict = "right" if slide.truth == answer.label else "wrong"
     sure = " · <strong>not sure</strong>" if answer.abstained else ""
     note = f'<p class="note">{escape(answer.note)}</p>' if answer.note else ""
-    patches = "".join(_patch(number, patch, patch_side, quality, colours) for number, patch in enumerate(slide.patches, 1))
+    patches = "".join(
+        _patch(number, patch, patch_side, quality, colours) for number, patch in enumerate(slide.patches, 1)
+    )
     return (
         f'<article class="slide"><h4>{escape(slide.slide_id)}</h4><p>truth <strong>{escape(slide.truth)}</strong> · '
         f"predicted <strong>{escape(answer.label)}</strong> ({verdict}) · confidence {answer.confidence:.2f}{sure}</p>{note}"
@@ -241,7 +245,7 @@ def heated(pixels: Pixels, heat: NDArray[np.float32]) -> Pixels:
         pixels: (size, size, 3).
         heat: (rows, columns) in 0..1.
     """
-    places = cv2.resize(heat, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    places = np.asarray(cv2.resize(heat, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
     grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return np.asarray(cv2.addWeighted(grey, 0.5, heat_colours(places), 0.5, 0), dtype=np.uint8)
 

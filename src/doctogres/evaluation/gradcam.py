@@ -73,7 +73,7 @@ def ensemble_gradcam(
 ) -> NDArray[np.float32]:
     """Returns the mean of the members' maps, each on its own scale of 0..1; see `gradcam`."""
     maps = [gradcam(member, pixels, targets, mean=mean, std=std) for member in ensemble.members]
-    return np.mean(maps, axis=0, dtype=np.float32)
+    return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
 
 
 @torch.inference_mode()
@@ -94,8 +94,8 @@ def _last_map(network: nn.Module, inputs: torch.Tensor) -> nn.Module:
             hook.remove()
     # (patch, channels, height, width); tokens are (patch, tokens, channels), and some transformers put channels last.
     channels_first = getattr(network, "output_fmt", "NCHW") == "NCHW"
-    maps = [name for name in names if channels_first and len(shape := shapes.get(name, ())) == 4 and min(shape[2:]) >= SMALLEST_MAP]  # fmt: skip
-    if not maps:
+    maps = [name for name, shape in shapes.items() if len(shape) == 4 and min(shape[2:]) >= SMALLEST_MAP]
+    if not maps or not channels_first:
         raise NoHeatMapError(
             f"{type(network).__name__} has no layer whose output is a map of places for patches of {inputs.shape[3]} px; "
             "Grad-CAM needs a convolutional backbone (and patches that leave it at least 2×2 places)"

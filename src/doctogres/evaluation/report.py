@@ -29,8 +29,8 @@ METRICS: Final = {
     "chance/macro_f1": ("Null model: guessing", "macro-F1 of guessing by the training part's class shares"),
 }  # fmt: skip
 NULL_MODELS: Final = {
-    "majority/macro_f1": "always answering the commonest training class",
-    "chance/macro_f1": "guessing by the training part's class shares",
+    "majority/macro_f1": "always answering the commonest class",
+    "chance/macro_f1": "guessing by the class shares",
 }
 PER_CLASS: Final = ("f1", "recall", "precision")
 PATCH: Final = "patch/"
@@ -39,6 +39,7 @@ PATCH: Final = "patch/"
 def render_report(
     *,
     title: str,
+    slides: str,
     metrics: Mapping[str, Estimate],
     null: Mapping[str, Estimate],
     raw_ece: Estimate,
@@ -53,6 +54,7 @@ def render_report(
 
     Args:
         title: of the document.
+        slides: how many of which split, as in "48 hold-out slides".
         metrics: from `metrics.slide_metrics`, and from `metrics.patch_metrics` under `patch/...`; `<kind>/<class>`
             keys make the tables by class.
         null: from `metrics.null_metrics`.
@@ -66,19 +68,25 @@ def render_report(
     """
     of_patches = {key.removeprefix(PATCH): one for key, one in metrics.items() if key.startswith(PATCH)}
     of_slides = {key: one for key, one in metrics.items() if not key.startswith(PATCH)}
-    parts = [
-        f"<h1>{escape(result_sentence(len(predictions), metrics, null))}</h1>",
-        f"<p>{escape(answer_sentence(metrics, calibration))}</p>",
+    head = [
+        f"<h1>{escape(result_sentence(slides, metrics, null))}</h1>",
+        f"<p>{escape(answer_sentence(len(predictions), metrics, calibration))}</p>",
         _section("Slides: the answers a person gets", _metrics_table({**of_slides, **null}) + _class_table(of_slides)),
         _section("Patches: each region on its own", _metrics_table(of_patches) + _class_table(of_patches)),
-        _section("Figures", f"<p>{escape(ece_sentence(metrics, raw_ece, calibration))}</p>{_figures(figures.items())}" if figures else ""),
-        "",  # the gallery, when the rest is known
+        _section(
+            "Figures",
+            f"<p>{escape(ece_sentence(metrics, raw_ece, calibration))}</p>{_figures(figures.items())}"
+            if figures
+            else "",
+        ),
         _section("Before this evaluation: how the networks did out of fold", _out_of_fold(evidence, calibration)),
+    ]
+    tail = [
         _section("Predictions", _predictions_table(predictions)),
         _section("What was evaluated", _table(("", ""), [(_cell(name), _cell(fact)) for name, fact in facts.items()])),
-    ]  # fmt: skip
-    parts[5] = _section("Slides to look at", gallery(PAGE_BYTES - len(_page(title, parts).encode())))
-    return _page(title, parts)
+    ]
+    left = PAGE_BYTES - len(_page(title, head + tail).encode())
+    return _page(title, [*head, _section("Slides to look at", gallery(left)), *tail])
 
 
 def _page(title: str, parts: Sequence[str]) -> str:
@@ -93,14 +101,14 @@ def _page(title: str, parts: Sequence[str]) -> str:
     )
 
 
-def result_sentence(slides: int, metrics: Mapping[str, Estimate], null: Mapping[str, Estimate]) -> str:
+def result_sentence(slides: str, metrics: Mapping[str, Estimate], null: Mapping[str, Estimate]) -> str:
     """Returns the result: macro-F1 beside what the null models reach, and whether the intervals tell them apart."""
     model = metrics.get("macro_f1")
     rivals = {key: null[key] for key in NULL_MODELS if key in null and math.isfinite(null[key].value)}
     if model is None or not math.isfinite(model.value) or not rivals:
-        return f"{slides} slides: there is no null model to compare with, so these numbers do not show that the model learned anything."
+        return f"{slides}: there is no null model to compare with, so these numbers do not show that the model learned anything."
     reached = ", ".join(f"{NULL_MODELS[key]} {rival}" for key, rival in rivals.items())
-    start = f"On {slides} slides the model reaches a macro-F1 of {model} (95 % interval); {reached}: "
+    start = f"On {slides} the model reaches a macro-F1 of {model} (95 % interval); {reached}: "
     best = max(rivals.values(), key=lambda rival: rival.value)
     if not all(math.isfinite(edge) for edge in (model.low, model.high, best.low, best.high)):
         return start + "too few independent slides for intervals, so they cannot be told apart."
@@ -111,22 +119,22 @@ def result_sentence(slides: int, metrics: Mapping[str, Estimate], null: Mapping[
     return start + "the intervals overlap, so these slides do not show that the model is better than a null model."
 
 
-def answer_sentence(metrics: Mapping[str, Estimate], calibration: Calibration) -> str:
+def answer_sentence(slides: int, metrics: Mapping[str, Estimate], calibration: Calibration) -> str:
     """Returns what the model's threshold comes to on these slides."""
     coverage, accuracy = metrics.get("coverage"), metrics.get("answered_accuracy")
     if coverage is None or accuracy is None or calibration.threshold <= 0:
         return "The model answers every slide: it has no threshold under which it says that it is not sure."
-    rule = (
-        f"A slide whose confidence is under {calibration.threshold:.2f} is marked as not sure; out of fold that threshold "
-        f"was chosen so that {calibration.target_precision:.0%} of the other answers are right. "
-    )
     if calibration.threshold > 1:
-        rule = (
-            f"No threshold reached {calibration.target_precision:.0%} right answers out of fold, so every slide is marked as not sure. "
+        return (
+            f"Every slide is marked as not sure: out of fold, no confidence reached {calibration.target_precision:.0%} right answers."
         )  # fmt: skip
-    if coverage.value == 0:
-        return rule + "Here no slide is answered."
-    return rule + f"Here {coverage.value:.0%} of the slides are answered, and {accuracy.value:.0%} of those answers are right."
+    answered = round(coverage.value * slides)
+    right = f"; {round(accuracy.value * answered)} of these {answered} are right" if answered else ""
+    return (
+        f"A slide whose confidence is under {calibration.threshold:.2f} is marked as not sure: out of fold, at least "
+        f"{calibration.target_precision:.0%} of the answers above that were right. Here {answered} of {slides} slides "
+        f"are answered{right}."
+    )
 
 
 def ece_sentence(metrics: Mapping[str, Estimate], raw_ece: Estimate, calibration: Calibration) -> str:
@@ -141,7 +149,11 @@ def ece_sentence(metrics: Mapping[str, Estimate], raw_ece: Estimate, calibration
 
 def _metrics_table(metrics: Mapping[str, Estimate]) -> str:
     rows = [
-        (_cell(METRICS.get(key, (key, ""))[0]), *_estimate_cells(one), _cell(METRICS.get(key, ("", ""))[1], kind="note"))
+        (
+            _cell(METRICS.get(key, (key, ""))[0]),
+            *_estimate_cells(one),
+            _cell(METRICS.get(key, ("", ""))[1], kind="note"),
+        )
         for key, one in metrics.items()
         if key.partition("/")[0] not in PER_CLASS or "/" not in key
     ]
@@ -167,7 +179,10 @@ def _estimate_cells(estimate: Estimate) -> tuple[str, str]:
 def _out_of_fold(evidence: Mapping[str, Any], calibration: Calibration) -> str:
     if not evidence:
         return "<p>The model carries no out-of-fold evidence.</p>"
-    start = f"{evidence['slides']} training slides, {evidence['folds']} folds left out, {evidence['repeats']} time(s). {evidence['note']}"
+    again = f", {evidence['repeats']} times with new folds" if evidence["repeats"] > 1 else ""
+    start = (
+        f"{evidence['slides']} training slides, {evidence['folds']} folds left out in turn{again}. {evidence['note']}"
+    )
     rows = []
     for way in evidence["aggregations"]:
         difference = Estimate.from_dict(way["difference"]) if way["difference"] else None
@@ -175,9 +190,13 @@ def _out_of_fold(evidence: Mapping[str, Any], calibration: Calibration) -> str:
         cells += [str(difference), way["against"]] if difference else ["", ""]
         rows.append(tuple(_cell(text) for text in cells))
     table = _table(("From patches to the slide", "Macro-F1", "Difference", "Against"), rows)
-    explained = "Differences are paired: both ways on the same resampled slides. An interval that holds 0 shows no difference."
+    explained = (
+        "Differences are paired: both ways on the same resampled slides. An interval that holds 0 shows no difference."
+    )
     cost = f" Eight flips and turns took {evidence['tta_cost']:.1f} times as long." if "tta_cost" in evidence else ""
-    return f"<p>{escape(start)}</p>{table}<p>{escape(explained + cost)}</p><p>{escape(_calibration_text(calibration))}</p>"
+    return (
+        f"<p>{escape(start)}</p>{table}<p>{escape(explained + cost)}</p><p>{escape(_calibration_text(calibration))}</p>"
+    )
 
 
 def _calibration_text(calibration: Calibration) -> str:

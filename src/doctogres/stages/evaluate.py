@@ -34,6 +34,13 @@ from doctogres.tracking import StageResult, StageRun, file_digest, run_stage
 from doctogres.upstream import find_artifact, find_model, fixed_address
 
 TEST: Final = "test"
+SPLITS: Final = {HOLDOUT: "hold-out"}  # as a sentence says them
+CAPTIONS: Final = {
+    "confusion": "A row is a true class: how many of its slides got which answer. Right answers are on the diagonal.",
+    "reliability": "Of the slides with about the same confidence, how many were right. Under the dashed line the model is "
+    "too sure, above it not sure enough; the bars say how few slides a point stands for.",
+    "risk_coverage": "If only the most confident slides were answered: how many of those answers would be wrong.",
+}
 WRONG_SLIDES: Final = 8
 UNSURE_SLIDES: Final = 4
 
@@ -166,7 +173,13 @@ def evaluate(
         training = usable(table)
         training_labels = training.loc[training["fold"] != HOLDOUT, "label"].tolist()
         measured = measure(scored, training_labels, resamples=resamples, seed=seed)
-        facts = {"model": address, "split": split, "data digest": digest, "seed": str(seed), "resamples": str(resamples)}
+        facts = {
+            "model": address,
+            "split": split,
+            "data digest": digest,
+            "seed": str(seed),
+            "resamples": str(resamples),
+        }
         _publish(run, scored, measured, root, facts)
         log_table(slides, name=f"slides ({split})", source=upstream.uri, context="evaluation", targets="label")
 
@@ -218,23 +231,25 @@ def _publish(run: StageRun, scored: Scored, measured: Measured, root: Path, fact
     run.publish("metrics", "metrics.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     figures = _figures(scored)
     for name, png in figures.items():
-        run.attach(f"{name.lower().replace(' ', '_')}.png").write_bytes(png)
+        run.attach(f"{name}.png").write_bytes(png)
+    named = f"{len(predictions)} {SPLITS.get(facts['split'], facts['split'])} slides"
     card = scored.classifier.card
     page = render_report(
         title=f"doctogres · {facts['split']}",
+        slides=named,
         metrics=measured.metrics,
         null=measured.null,
         raw_ece=measured.raw_ece,
         calibration=card.calibration,
         evidence=scored.classifier.evidence,
-        figures=figures,
+        figures={CAPTIONS[name]: png for name, png in figures.items()},
         gallery=partial(gallery_html, walls(scored, root), scored.classes),
         predictions=predictions,
         facts=facts | _model_facts(scored),
     )
     run.publish("report", "report.html").write_text(page, encoding="utf-8")
     run.name(f"evaluate · {facts['split']} · macro-F1 {measured.metrics['macro_f1'].value:.3f}")
-    summary = result_sentence(len(predictions), measured.metrics, measured.null)
+    summary = result_sentence(named, measured.metrics, measured.null)
     run.note(f"{summary} report.html holds the figures and the slides to look at.")
     run.log_metrics(_flat(measured))
 
@@ -255,7 +270,9 @@ def _content(scored: Scored, measured: Measured, facts: dict[str, str]) -> dict[
 
 def _flat(measured: Measured) -> dict[str, float]:
     """Every value under its name, and the ends of the interval of those that are not of one class."""
-    named = measured.metrics | {f"null/{name}": one for name, one in measured.null.items()} | {"ece_raw": measured.raw_ece}
+    named = (
+        measured.metrics | {f"null/{name}": one for name, one in measured.null.items()} | {"ece_raw": measured.raw_ece}
+    )
     whole = {name: one for name, one in named.items() if name.removeprefix("patch/").partition("/")[0] not in PER_CLASS}
     ends = {f"{name}/{end}": getattr(one, end) for name, one in whole.items() for end in ("low", "high")}
     return {name: one.value for name, one in named.items()} | ends
@@ -266,9 +283,9 @@ def _figures(scored: Scored) -> dict[str, bytes]:
     predicted = [answer.label for answer in scored.answers]
     raw = scored.raw if calibration.temperature != 1 else None
     return {
-        "Confusion": png_bytes(confusion_figure(truth, predicted, classes)),
-        "Reliability": png_bytes(reliability_figure(truth, scored.probabilities, classes, raw=raw)),
-        "Risk coverage": png_bytes(
+        "confusion": png_bytes(confusion_figure(truth, predicted, classes)),
+        "reliability": png_bytes(reliability_figure(truth, scored.probabilities, classes, raw=raw)),
+        "risk_coverage": png_bytes(
             risk_coverage_figure(truth, scored.probabilities, classes, threshold=calibration.threshold)
         ),
     }
@@ -280,7 +297,7 @@ def _model_facts(scored: Scored) -> dict[str, str]:
         "slides": f"{len(scored.slides)} in {scored.slides['group'].nunique()} groups",
         "classes": ", ".join(card.classes),
         "networks": f"{card.members} × {card.backbone}",
-        "patches": f"{card.patch.patching}, {card.patch.patch_size} px, from {card.patch.min_area} px of lesion, margin {card.patch.margin:g}",
+        "patches": f"{card.patch.patching}, {card.patch.patch_size} px, at least {card.patch.min_area} px of lesion",
         "aggregation": card.answer.aggregation,
         "test-time augmentation": "eight flips and turns" if card.answer.tta else "none",
         "doctogres": __version__,
@@ -300,7 +317,11 @@ def walls(scored: Scored, root: Path) -> list[Wall]:
     )
     return [
         Wall("The most wrong", "The true class got the lowest probability.", _shown(scored, wrong, root)),
-        Wall("The least sure", "The highest probability is the lowest among the other slides.", _shown(scored, unsure, root)),
+        Wall(
+            "The least sure",
+            "The highest probability is the lowest among the other slides.",
+            _shown(scored, unsure, root),
+        ),
     ]
 
 
