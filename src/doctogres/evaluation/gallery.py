@@ -166,7 +166,7 @@ def _legend(colours: dict[str, Colour], shown: Sequence[ShownSlide]) -> str:
         "<p>A white line with a dark rim is the edge of the marked lesion; without a box the region was too small to count. "
         f"The numbered boxes are the patches under the slide: the {PATCHES} at most that the networks were surest of. The "
         "probabilities of regions are the networks' own; the slide's confidence is made of all its regions and then "
-        f"calibrated, so it can be higher.</p><p>{heat_text}</p></div>"
+        f"calibrated, so it can differ from theirs.</p><p>{heat_text}</p></div>"
     )
 
 
