@@ -27,7 +27,9 @@ class Calibration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     temperature: float = Field(ge=COLDEST, le=HOTTEST)
-    threshold: float = Field(ge=0, le=ABSTAIN_ALWAYS, description="Slides below it are not answered; above 1: none is.")
+    threshold: float = Field(
+        ge=0, le=ABSTAIN_ALWAYS, description="Of the scaled confidence; slides below are not answered."
+    )
     target_precision: float = Field(gt=0, le=1)
     slides: int = Field(ge=0)
     coverage: float | None

@@ -5,8 +5,6 @@ summed over each unit first.
 """
 
 from collections.abc import Callable
-from itertools import pairwise
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +13,6 @@ from doctogres.errors import ParameterError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-# The AUROC of few units with many slides (patches) comes from a table of pairs of units, as long as that is no larger
-# than this many numbers per slide; on 50,000 patches of 500 slides it is eight times as fast as going through the ranks.
-PAIRS_PER_SLIDE: Final = 20
 
 
 def confusion_cells(truth: Ints, predicted: Ints, classes: int, units: Ints | None = None) -> Floats:
@@ -70,37 +64,19 @@ def macro(per_class: Floats) -> Floats:
 def auroc(scores: Floats, positive: NDArray[np.bool_], units: Ints) -> Callable[[Floats], Floats]:
     """Returns the function from weights to the area under the ROC curve, (resamples,); NaN where one side is missing.
 
-    It is the chance that a positive slide outscores a negative one, equal scores counting half (Mann-Whitney).
+    It is the chance that a positive slide outscores a negative one, equal scores counting half (Mann-Whitney). The slides
+    are ranked once: the negatives' weights are added up in the order of their scores, and every positive reads off what
+    lies below it.
     """
-    positives, negatives = unit_sums(np.stack([positive, ~positive], axis=1), units).T
-    pairs = len(positives) ** 2 <= PAIRS_PER_SLIDE * len(scores)
-    wins = _wins_by_pair(scores, positive, units) if pairs else _wins_by_rank(scores, positive, units)
-    return lambda weights: ratio(wins(weights), (weights @ positives) * (weights @ negatives))
+    upper = np.flatnonzero(positive)
+    lower = np.flatnonzero(~positive)[np.argsort(scores[~positive])]
+    starts, ends = (np.searchsorted(scores[lower], scores[upper], side) for side in ("left", "right"))
 
+    def area(weights: Floats) -> Floats:
+        below = np.zeros((len(weights), len(lower) + 1))
+        weights[:, units[lower]].cumsum(axis=1, out=below[:, 1:])
+        positives = weights[:, units[upper]]
+        wins = np.einsum("ij,ij->i", positives, below[:, starts] + below[:, ends]) / 2
+        return ratio(wins, positives.sum(axis=1) * below[:, -1])
 
-def _wins_by_pair(scores: Floats, positive: NDArray[np.bool_], units: Ints) -> Callable[[Floats], Floats]:
-    """Counts once how often the positives of one unit outscore the negatives of another; weights then multiply it."""
-    count = int(units.max()) + 1
-    upper = np.flatnonzero(positive)[np.argsort(scores[positive])]  # sorted, so that the searches below stay in cache
-    lower = np.flatnonzero(~positive)[np.lexsort([scores[~positive], units[~positive]])]
-    edges = np.searchsorted(units[lower], np.arange(count + 1))
-    table = np.zeros((count, count))  # (positives' unit, negatives' unit)
-    for unit, (start, end) in enumerate(pairwise(edges)):
-        mine = scores[lower[start:end]]
-        twice = sum(np.searchsorted(mine, scores[upper], side) for side in ("left", "right"))
-        table[:, unit] = np.bincount(units[upper], twice / 2, minlength=count)
-    return lambda weights: np.asarray(((weights @ table) * weights).sum(axis=1))
-
-
-def _wins_by_rank(scores: Floats, positive: NDArray[np.bool_], units: Ints) -> Callable[[Floats], Floats]:
-    order = np.argsort(scores, kind="stable")
-    ranked, upper = scores[order], positive[order]
-    tie_starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-
-    def wins(weights: Floats) -> Floats:
-        ordered = weights[:, units[order]]
-        positives = np.add.reduceat(ordered * upper, tie_starts, axis=1)  # (resamples, distinct scores)
-        negatives = np.add.reduceat(ordered * ~upper, tie_starts, axis=1)
-        return np.asarray((positives * (negatives.cumsum(axis=1) - negatives / 2)).sum(axis=1))
-
-    return wins
+    return area
