@@ -83,6 +83,39 @@ def test_one_patient_gives_differences_without_an_interval() -> None:
     assert found.differences["x"].to_dict()["low"] is None
 
 
+def patients(count: int, seed: int) -> tuple[list[str], list[NDArray[np.float64]], list[str]]:
+    """Two models, the first one better, on patients with one to five slides that resemble each other for both."""
+    rng = np.random.default_rng(seed)
+    patient = np.repeat(np.arange(count), rng.integers(1, 6, count))
+    truth = rng.integers(0, 4, count)[patient]
+    look, *own = rng.normal(size=(3, count, 4))[:, patient]
+    models = []
+    for signal, reaction in zip((2.0, 1.5), own, strict=True):
+        noise = look + 0.7 * reaction + 0.5 * rng.normal(size=look.shape)
+        odds = np.exp(signal * np.eye(4)[truth] + noise)
+        models.append(odds / odds.sum(axis=1, keepdims=True))
+    return [CLASSES[index] for index in truth], models, [str(index) for index in patient]
+
+
+def test_intervals_by_patients_cover_the_truth_about_as_often_as_they_say() -> None:
+    truth, models, _ = patients(60_000, 0)
+    numbers = class_indices(truth, CLASSES)
+    better, worse = (macro_f1(numbers, rows.argmax(axis=1), 4) for rows in models)
+    covered = {"value": 0, "difference": 0, "value by slides": 0, "difference by slides": 0}
+    for seed in range(200):
+        truth, (one, two), groups = patients(60, seed + 1)
+        for suffix, units in (("", groups), (" by slides", None)):
+            found = compare(truth, {"x": [one], "y": [two]}, CLASSES, against={"x": "y"}, groups=units, resamples=300)
+            value, difference = found.values["x"], found.differences["x"]
+            covered[f"value{suffix}"] += value.low <= better <= value.high
+            covered[f"difference{suffix}"] += difference.low <= better - worse <= difference.high
+    rates = {name: hits / 200 for name, hits in covered.items()}
+    assert 0.89 <= rates["value"] <= 0.99
+    assert 0.89 <= rates["difference"] <= 0.99
+    assert rates["value by slides"] < 0.85
+    assert rates["difference by slides"] < 0.89
+
+
 @pytest.mark.parametrize(
     ("models", "against", "message"),
     [

@@ -27,7 +27,9 @@ class Calibration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     temperature: float = Field(ge=COLDEST, le=HOTTEST)
-    threshold: float = Field(ge=0, le=ABSTAIN_ALWAYS, description="Slides below it are not answered; above 1: none is.")
+    threshold: float = Field(
+        ge=0, le=ABSTAIN_ALWAYS, description="Of the scaled confidence; slides below are not answered."
+    )
     target_precision: float = Field(gt=0, le=1)
     slides: int = Field(ge=0)
     coverage: float | None
@@ -133,13 +135,13 @@ def calibrate(
         ParameterError: see `fit_temperature`; or groups that do not line up.
     """
     labels, rows = _checked(truth, probabilities)
-    order, groups = canonical_order(labels, [rows], groups)
+    order, units = canonical_order(labels, [rows], groups)
     labels, rows = labels[order], rows[order]
     temperature = fit_temperature(labels, rows)
     scaled = apply_temperature(rows, temperature)
     threshold = _threshold(scaled.max(axis=1), scaled.argmax(axis=1) == labels, target_precision)
     answered = scaled.max(axis=1) >= threshold
-    crossed = _cross_fitted(labels, rows, groups)
+    crossed = _cross_fitted(labels, rows, units)
     return Calibration(
         temperature=temperature,
         threshold=threshold,
@@ -171,12 +173,11 @@ def _threshold(confidence: NDArray[np.float64], right: NDArray[np.bool_], target
 
 
 def _cross_fitted(
-    labels: NDArray[np.int64], rows: NDArray[np.float64], groups: Sequence[str] | None
+    labels: NDArray[np.int64], rows: NDArray[np.float64], units: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
-    members = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    if members.max() == 0:
+    if units.max() == 0:
         return None
-    fold = members % FOLDS
+    fold = units % FOLDS
     scaled = np.empty_like(rows)
     for one in np.unique(fold):
         held = fold == one

@@ -56,14 +56,14 @@ def compare(
         raise ParameterError(f"models {empty} have no network's predictions; give one table of probabilities or more")
     tables = {name: [checked(truth, one, classes)[1] for one in networks] for name, networks in models.items()}
     labels = class_indices(truth, classes)
-    order, groups = canonical_order(labels, [table for name in sorted(tables) for table in tables[name]], groups)
+    order, units = canonical_order(labels, [table for name in sorted(tables) for table in tables[name]], groups)
     cells = {
-        name: [confusion_cells(labels[order], table[order].argmax(axis=1), len(classes)) for table in networks]
+        name: [confusion_cells(labels[order], table[order].argmax(axis=1), len(classes), units) for table in networks]
         for name, networks in tables.items()
     }
 
     def scores(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """(resamples, slides) weights -> (networks, resamples) macro-F1 by model."""
+        """(resamples, units) weights -> (networks, resamples) macro-F1 by model."""
         return {
             name: np.stack([macro(class_f1(confusions(weights, one))) for one in networks])
             for name, networks in cells.items()
@@ -72,8 +72,8 @@ def compare(
     def means(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         return {name: several.mean(axis=0) for name, several in scores(weights).items()}
 
-    draws = resample(means, len(labels), groups=groups, resamples=resamples, seed=seed)
-    alone = {name: several[:, 0] for name, several in scores(np.ones((1, len(labels)))).items()}
+    draws = resample(means, units, resamples=resamples, seed=seed)
+    alone = {name: several[:, 0] for name, several in scores(np.ones((1, int(units.max()) + 1))).items()}
     values = {name: float(several.mean()) for name, several in alone.items()}
     return Comparison(
         {name: percentile_estimate(value, draws[name]) for name, value in values.items()},
