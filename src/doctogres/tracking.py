@@ -34,7 +34,7 @@ STAGE_VERSIONS: Final = {
     "patch": 1,
     "tune": 2,
     "train": 3,
-    "evaluate": 1,
+    "evaluate": 2,
     "register": 1,
     "predict": 1,
     "ablate": 1,
