@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import mlflow
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from doctogres import __version__
 from doctogres.cohort import file_hashes, find_slides, read_table, usable
@@ -20,7 +22,7 @@ from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.calibration import apply_temperature
 from doctogres.evaluation.figures import confusion_figure, png_bytes, reliability_figure, risk_coverage_figure
 from doctogres.evaluation.gallery import ShownSlide, Wall, choose_slides, gallery_html, show_slide
-from doctogres.evaluation.metrics import null_metrics, patch_metrics, slide_metrics
+from doctogres.evaluation.metrics import class_indices, null_metrics, patch_metrics, slide_metrics
 from doctogres.evaluation.report import PER_CLASS, render_report, result_sentence
 from doctogres.patches import read_slide
 from doctogres.patching import REGION_FIELDS
@@ -293,6 +295,8 @@ def _figures(scored: Scored) -> dict[str, bytes]:
 
 def _model_facts(scored: Scored) -> dict[str, str]:
     card = scored.classifier.card
+    run = mlflow.active_run()
+    commit = run.data.tags.get(MLFLOW_GIT_COMMIT) if run else None
     return {
         "slides": f"{len(scored.slides)} in {scored.slides['group'].nunique()} groups",
         "classes": ", ".join(card.classes),
@@ -300,18 +304,17 @@ def _model_facts(scored: Scored) -> dict[str, str]:
         "patches": f"{card.patch.patching}, {card.patch.patch_size} px, at least {card.patch.min_area} px of lesion",
         "aggregation": card.answer.aggregation,
         "test-time augmentation": "eight flips and turns" if card.answer.tta else "none",
-        "doctogres": __version__,
+        "doctogres": f"{__version__}, commit {commit or 'unknown: not run from a git checkout'}",
     }
 
 
 def walls(scored: Scored, root: Path) -> list[Wall]:
     """The slides to look at: the most wrong ones, and the least sure of the others."""
-    table = scored.table()
-    of_truth = np.array([row.get(row["label"], 0.0) for row in table.to_dict("records")])
+    probabilities, truth = scored.probabilities, class_indices(scored.slides["label"].tolist(), scored.classes)
     wrong, unsure = choose_slides(
-        of_truth,
-        table["confidence"].to_numpy(),
-        table["correct"].to_numpy(),
+        probabilities[np.arange(len(truth)), truth],
+        probabilities.max(axis=1),
+        probabilities.argmax(axis=1) == truth,
         wrong=WRONG_SLIDES,
         unsure=UNSURE_SLIDES,
     )
