@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import mlflow
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -25,7 +26,7 @@ from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
 from doctogres.splits import HOLDOUT
 from doctogres.stages.patch import slide_root
-from doctogres.tracking import StageResult, StageRun, file_digest, run_stage
+from doctogres.tracking import SLIDES_TAG, StageResult, StageRun, file_digest, run_stage
 from doctogres.upstream import find_artifact, find_model, fixed_address
 
 TEST: Final = "test"
@@ -94,6 +95,7 @@ def evaluate(
     root = slide_root(table, data)
 
     def body(run: StageRun) -> None:
+        mlflow.set_tag(SLIDES_TAG, str(root))
         classifier = load_classifier(address)
         slides = slides_of(table, root, split)
         report = reporter(f"evaluate ({split})", "slides")
