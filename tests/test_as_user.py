@@ -132,7 +132,15 @@ def test_the_served_model_answers_json_and_parquet(
     flow: dict[str, Any], server: str, environment: dict[str, str], small_cohort: Path, tmp_path: Path
 ) -> None:
     address = f"http://127.0.0.1:{free_port()}"
-    command = [str(BIN / "mlflow"), "models", "serve", "--model-uri", flow["artifacts"]["model"], "--env-manager", "uv"]
+    command = [
+        str(BIN / "mlflow"),
+        "models",
+        "serve",
+        "--model-uri",
+        flow["artifacts"]["train/model"],
+        "--env-manager",
+        "uv",
+    ]
     command += ["--port", address.rsplit(":", 1)[1]]
     slide = {part: (small_cohort / "test_data" / f"{part}_0000.png").read_bytes() for part in ("img", "mask")}
     encoded = {name: base64.b64encode(slide[part]).decode() for name, part in (("image", "img"), ("mask", "mask"))}

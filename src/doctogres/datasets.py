@@ -1,12 +1,16 @@
 """Tables as MLflow dataset inputs: what went into a run, with its digest, on the run's page."""
 
+import json
 import warnings
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 import pandas as pd
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import Run
 
 
 class TableSource(DatasetSource):
@@ -50,3 +54,10 @@ def log_table(table: pd.DataFrame, *, name: str, source: str, context: str, targ
         # The hint is about models that get such a table; ours get pictures.
         warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
         mlflow.log_input(from_pandas(plain, source=TableSource(source), name=name, targets=targets), context=context)
+
+
+def source_of(run: Run) -> str:
+    """Where the run's input table came from, as `log_table` recorded it; empty if it recorded none."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    uri = str(json.loads(inputs[0].dataset.source)["uri"]) if inputs else ""
+    return url2pathname(urlsplit(uri).path) if uri.startswith("file:") else uri

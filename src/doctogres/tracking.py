@@ -26,6 +26,8 @@ STAGE_TAG: Final = "doctogres.stage"
 FINGERPRINT_TAG: Final = "doctogres.fingerprint"
 RESULT_TAG: Final = "doctogres.result"
 DATA_TAG: Final = "doctogres.data_digest"
+SLIDES_TAG: Final = "doctogres.slides"  # the folder that the slides were read from
+PART_TAG: Final = "doctogres.part_of"  # a run that another stage made for its own use; `latest` does not mean it
 PROBLEMS: Final = "problem_slides"  # the metric that `strict` looks at
 # Raised by hand when a stage's code gives another result for the same input: its finished runs are then repeated.
 STAGE_VERSIONS: Final = {
@@ -35,7 +37,7 @@ STAGE_VERSIONS: Final = {
     "tune": 2,
     "train": 3,
     "evaluate": 2,
-    "register": 1,
+    "register": 2,
     "predict": 1,
     "ablate": 1,
 }

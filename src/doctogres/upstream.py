@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres.errors import UpstreamError
-from doctogres.tracking import RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
+from doctogres.tracking import PART_TAG, RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
 
 LATEST: Final = "latest"
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -26,8 +26,8 @@ class Upstream:
 
 
 def latest(stage: str) -> StageResult:
-    """The newest finished run of a stage in the experiment."""
-    found = finished_runs(stage)
+    """The newest finished run of a stage in the experiment that is no part of another stage's work."""
+    found = finished_runs(stage, f"tags.`{PART_TAG}` IS NULL")
     if not found:
         raise UpstreamError(
             f"latest: there is no finished run of `{stage}` in this experiment; run `mlflow run . -e {stage}` first"

@@ -32,7 +32,7 @@ from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
 from doctogres.splits import HOLDOUT, LeakageError
 from doctogres.stages.patch import slide_root
-from doctogres.tracking import StageResult, StageRun, file_digest, run_stage
+from doctogres.tracking import SLIDES_TAG, StageResult, StageRun, file_digest, run_stage
 from doctogres.upstream import find_artifact, find_model, fixed_address
 
 TEST: Final = "test"
@@ -163,6 +163,7 @@ def evaluate(
     resamples = preset.evaluate.resamples
 
     def body(run: StageRun) -> None:
+        mlflow.set_tag(SLIDES_TAG, str(root))
         classifier = load_classifier(address)
         slides = slides_of(table, root, split)
         check_unseen(slides, classifier.card.seen, data_digest=digest, split=split)
