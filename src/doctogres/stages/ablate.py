@@ -142,7 +142,7 @@ def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", force: 
             cohort = cleaned.run_id if row.cleaned else before
             above = trained[-1] if trained else None
             trained.append(_run_row(number, row, recipe, above, cohort, data, preset, seed))
-            mlflow.log_metric("macro_f1", trained[-1].mean, step=number)
+            mlflow.log_metric("macro_f1", trained[-1].macro_f1, step=number)
         _publish(run, trained, preset, seed)
 
     return run_stage("ablate", body, settings=settings, inputs=inputs, data_digest=digest, force=force)
@@ -166,12 +166,8 @@ class TrainedRow:
     recipe: dict[str, Any]  # every setting that a row may change
     changes: str  # against the row before
     evaluations: list[StageResult]
+    macro_f1: float  # the mean over the seeds
     seconds: float  # of its stages, as measured when they ran
-
-    @property
-    def mean(self) -> float:
-        """Macro-F1, the mean over the seeds."""
-        return float(np.mean([scored.metrics["macro_f1"] for scored in self.evaluations]))
 
 
 def _run_row(
@@ -196,6 +192,8 @@ def _run_row(
                 )
             results += [trained, evaluations[-1]]
             score = evaluations[-1].metrics["macro_f1"]
+            mean = float(np.mean([scored.metrics["macro_f1"] for scored in evaluations]))
+            mlflow.log_metric("macro_f1", mean, step=count)  # first: the UI's comparison draws the metric logged first
             mlflow.log_metric("seed_macro_f1", score, step=own)
             print(
                 f"ablate: {title}: seed {own} ({count} of {preset.ablate.seeds}): macro-F1 {score:.3f}, "
@@ -204,9 +202,8 @@ def _run_row(
             )
         stages = [mlflow.get_run(run_id) for run_id in dict.fromkeys(result.run_id for result in results)]
         seconds = sum(stage.data.metrics["duration_s"] for stage in stages)
-        trained_row = TrainedRow(row.name, run.info.run_id, used, changed, evaluations, seconds)
-        mlflow.log_metrics({"macro_f1": trained_row.mean, "seconds": seconds})
-    return trained_row
+        mlflow.log_metric("seconds", seconds)
+    return TrainedRow(row.name, run.info.run_id, used, changed, evaluations, mean, seconds)
 
 
 @contextmanager
@@ -264,9 +261,9 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
     run.name(f"ablate · {len(table)} rows, {preset.ablate.seeds} seeds")
     link = compare_link([row.run_id for row in trained])
     run.note(f"{text}\n[Compare the rows' runs]({link}). The figure is in `ladder.png`, every number in `ladder.csv`.")
-    run.log_metrics({f"null/{name}": estimate.value for name, estimate in null.items()})
-    # For the JSON line; in MLflow they are the ends of the curve `macro_f1`.
-    run.metrics |= {"first/macro_f1": trained[0].mean, "last/macro_f1": trained[-1].mean}
+    # For the JSON line; the run itself has them in the rows' curve and in the evaluations.
+    run.metrics |= {"first/macro_f1": trained[0].macro_f1, "last/macro_f1": trained[-1].macro_f1}
+    run.metrics |= {f"null/{name}": estimate.value for name, estimate in null.items()}
     print(text, flush=True)
 
 
