@@ -10,7 +10,7 @@ import pandas as pd
 
 from doctogres.cohort import reason_code, usable
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.report import NAMES, PER_CLASS
+from doctogres.evaluation.report import METRICS, NULL_MODELS, PER_CLASS
 from doctogres.registry import Verdict, estimate
 from doctogres.settings import PRESETS, load_preset, sections_of
 from doctogres.splits import HOLDOUT
@@ -56,9 +56,7 @@ def model_card(facts: CardFacts, verdict: Verdict) -> str:
 
 def _headline(facts: CardFacts, verdict: Verdict) -> str:
     own, null = facts.metrics["metrics"]["macro_f1"], facts.metrics["null"]
-    rivals = ", ".join(
-        f"{NAMES[name].removeprefix('Macro-F1, ')} {estimate(null[name]).value:.3f}" for name in null if name in NAMES
-    )
+    rivals = ", ".join(f"{NULL_MODELS[name]} {estimate(null[name]).value:.3f}" for name in null if name in NULL_MODELS)
     forced = f"**Promoted by force.** A person made it champion: {escaped(verdict.reason)}.\n\n"
     decided = f"Gate: **{verdict.place}**: {escaped(verdict.reason)}."
     return (
@@ -91,8 +89,8 @@ def _limits(facts: CardFacts) -> str:
 
 
 def _scores(facts: CardFacts) -> str:
-    found = {name: one for name, one in facts.metrics["metrics"].items() if name.partition("/")[0] not in PER_CLASS}
-    rows = [(NAMES.get(name, name), estimate(one)) for name, one in [*found.items(), *facts.metrics["null"].items()]]
+    scores = {**facts.metrics["metrics"], **facts.metrics["null"]}
+    rows = [(title, estimate(scores[name])) for name, (title, _) in METRICS.items() if name in scores]
     return _table(("metric", "value [95 % interval]"), rows)
 
 
@@ -140,8 +138,7 @@ def _data(facts: CardFacts) -> str:
 
 
 def _recipe(facts: CardFacts) -> str:
-    answer = {name: facts.classifier[name] for name in ("aggregation", "tta") if name in facts.classifier}
-    settings = {**facts.recipe, "answer": answer}
+    settings = {**facts.recipe, "answer": facts.classifier.get("answer", {})}
     lines = [
         f"{stage}: " + ", ".join(f"`{name}` {escaped(value)}" for name, value in sorted(values.items()))
         for stage, values in settings.items()

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from doctogres.datasets import source_of
 from doctogres.errors import DoctogresError, UpstreamError
-from doctogres.evaluation.metrics import paired_difference
+from doctogres.evaluation.comparison import compare
 from doctogres.registry import EVALUATION_TAG, Versus
 from doctogres.settings import Preset
 from doctogres.splits import LeakageError
@@ -148,13 +148,13 @@ def _difference(
     version: str, new: Evaluation, old: Evaluation, slides: list[str], preset: Preset, seed: int, remark: str
 ) -> Versus:
     rows, theirs = (one.predictions.set_index("slide_id").loc[slides] for one in (new, old))
-    difference = paired_difference(
+    comparison = compare(
         rows["label"].tolist(),
-        rows[new.classes].to_numpy(float),
-        theirs[new.classes].to_numpy(float),
+        {"new": [rows[new.classes].to_numpy(float)], "champion": [theirs[new.classes].to_numpy(float)]},
         new.classes,
-        rows["group"].tolist(),
+        against={"new": "champion"},
+        groups=rows["group"].tolist(),
         resamples=preset.evaluate.resamples,
         seed=seed,
     )
-    return Versus(version, len(slides), difference, remark)
+    return Versus(version, len(slides), comparison.differences["new"], remark)
