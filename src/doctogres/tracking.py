@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,8 @@ REGISTERED_MODEL: Final = "doctogres"
 DEFAULT_STORE: Final = "sqlite:///mlflow.db"
 STAGE_TAG: Final = "doctogres.stage"
 FINGERPRINT_TAG: Final = "doctogres.fingerprint"
-RESULT_TAG: Final = "doctogres.result"
+RESULT_TAG: Final = "doctogres.result"  # names the artifact that holds a finished stage's result
+RESULT_FILE: Final = "result.json"  # an artifact: MLflow cuts tags at 8,000 characters without a word
 DATA_TAG: Final = "doctogres.data_digest"
 SLIDES_TAG: Final = "doctogres.slides"  # the folder that the slides were read from
 PART_TAG: Final = "doctogres.part_of"  # a run that another stage made for its own use; `latest` does not mean it
@@ -90,7 +92,13 @@ class StageRun:
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
         """Metrics of the run; those without a step also go into the stage's result."""
-        finite = {metric_name(name): float(value) for name, value in metrics.items() if value == value}
+        names = {name: metric_name(name) for name in metrics}
+        taken = Counter(names.values())
+        # Two classes may differ only in what MLflow does not allow: `f1/<2` and `f1/>2`.
+        names = {
+            name: short if taken[short] == 1 else f"{short}_{digest_of(name)[:4]}" for name, short in names.items()
+        }
+        finite = {names[name]: float(value) for name, value in metrics.items() if value == value}
         mlflow.log_metrics(finite, step=step)
         if step is None:
             self.metrics.update(finite)
@@ -144,8 +152,9 @@ def experiment_id() -> str:
 
 def finished_runs(stage: str, filters: str = "", *, limit: int = 1) -> list[Run]:
     """Finished runs of a stage in the experiment, the newest first."""
-    query = f"attributes.status = 'FINISHED' and tags.`{STAGE_TAG}` = '{stage}'" + (
-        f" and {filters}" if filters else ""
+    query = (
+        f"attributes.status = 'FINISHED' and tags.`{STAGE_TAG}` = '{stage}' and tags.`{RESULT_TAG}` = '{RESULT_FILE}'"
+        + (f" and {filters}" if filters else "")
     )
     newest = ["attributes.start_time DESC"]
     return list(MlflowClient().search_runs([experiment_id()], query, order_by=newest, max_results=limit))
@@ -153,7 +162,7 @@ def finished_runs(stage: str, filters: str = "", *, limit: int = 1) -> list[Run]
 
 def result_of(run: Run) -> StageResult:
     """The stage result that a finished run recorded."""
-    content = json.loads(run.data.tags[RESULT_TAG])
+    content = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/{RESULT_FILE}"))
     return StageResult(run.data.tags[STAGE_TAG], run.info.run_id, content["artifacts"], content["metrics"], reused=True)
 
 
@@ -219,12 +228,14 @@ def run_stage(
         mlflow.set_tags({f"doctogres.input.{name}": value for name, value in inputs.items()})
         mlflow.log_params({f"{stage}.{name}": value for name, value in settings.items()})
         body(run)
+        content = json.dumps({"artifacts": run.artifacts, "metrics": run.metrics})
+        run.attach(RESULT_FILE).write_text(content, encoding="utf-8")
         mlflow.log_artifacts(folder)
         duration = time.perf_counter() - started
         mlflow.log_metric("duration_s", duration)
         print(f"{run.title or stage} ({duration:.1f} s)", flush=True)
         _refuse_problems(run.metrics, stage, strict=strict)
-        mlflow.set_tag(RESULT_TAG, json.dumps({"artifacts": run.artifacts, "metrics": run.metrics}))
+        mlflow.set_tag(RESULT_TAG, RESULT_FILE)
     return StageResult(stage, run.run_id, run.artifacts, run.metrics)
 
 

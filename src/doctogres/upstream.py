@@ -100,18 +100,25 @@ def find_model(value: str) -> str:
 
 
 def fixed_address(uri: str) -> str:
-    """The address with an alias or `latest` replaced by the version that it names now."""
-    if not uri.startswith("models:/") or ("@" not in uri and not uri.endswith("/latest")):
+    """The address that will always name the same model: an alias, `latest` or a version gives way to the model's own id.
+
+    Version numbers start again when a registered model is deleted; the id `models:/m-...` does not.
+    """
+    if not uri.startswith("models:/") or uri.startswith("models:/m-"):
         return uri
     client = MlflowClient()
+    name, _, version = uri.removeprefix("models:/").partition("@" if "@" in uri else "/")
     try:
         if "@" in uri:
-            name, alias = uri.removeprefix("models:/").split("@", 1)
-            return f"models:/{name}/{client.get_model_version_by_alias(name, alias).version}"
-        name = uri.removeprefix("models:/").removesuffix("/latest")
-        versions = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"], max_results=1)
-        return f"models:/{name}/{versions[0].version}"
+            found = client.get_model_version_by_alias(name, version)
+        elif version == "latest":
+            order = ["version_number DESC"]
+            found = client.search_model_versions(f"name = '{name}'", order_by=order, max_results=1)[0]
+        else:
+            found = client.get_model_version(name, version)
     except (MlflowException, IndexError) as error:
         raise UpstreamError(
             f"model={uri}: the registry has no such model; run `mlflow run .` or `-e register` first"
         ) from error
+    source = str(found.source or "")
+    return source if source.startswith("models:/m-") else f"models:/{name}/{found.version}"

@@ -60,9 +60,10 @@ def fit_temperature(truth: NDArray[np.int64], probabilities: NDArray[np.float64]
     """Returns the T in [0.05, 20] for which softmax(ln p / T) has the least log-loss; above 1 for an over-confident model.
 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017. Probabilities are floored at 1e-15 times the row's
-    highest. The log-loss is convex in 1/T, so its slope has one zero. Where it has none, T is the bound it falls to:
-    0.05 if every slide is right (more certainty always pays), 20 if the probabilities are worse than none. Where the
-    slope is zero everywhere (all rows uniform), T is 1.
+    highest. A few slides that are all right would make every confidence one; as in Platt's scaling (Advances in Large
+    Margin Classifiers, 1999), the truth therefore counts (n + 1) / (n + 2) of n slides, and the other classes share the
+    rest. The log-loss is convex in 1/T, so its slope has one zero; where it has none, T is the bound it falls to. Where
+    the slope is zero everywhere (all rows uniform), T is 1.
 
     Args:
         truth: (slides,) class positions.
@@ -75,7 +76,10 @@ def fit_temperature(truth: NDArray[np.int64], probabilities: NDArray[np.float64]
 
     labels, rows = _checked(truth, probabilities)
     logits = _logits(rows)
-    right = logits[np.arange(len(labels)), labels]
+    certain = (len(labels) + 1) / (len(labels) + 2)
+    wanted = np.full(rows.shape, (1 - certain) / max(1, rows.shape[1] - 1))
+    wanted[np.arange(len(labels)), labels] = certain
+    right = (wanted * logits).sum(axis=1)
 
     def slope(sharpness: float) -> float:
         """Of the mean log-loss in 1/T; it never falls."""
@@ -141,7 +145,7 @@ def calibrate(
     scaled = apply_temperature(rows, temperature)
     threshold = _threshold(scaled.max(axis=1), scaled.argmax(axis=1) == labels, target_precision)
     answered = scaled.max(axis=1) >= threshold
-    crossed = _cross_fitted(labels, rows, units)
+    crossed = cross_fitted(labels, rows, units)
     return Calibration(
         temperature=temperature,
         threshold=threshold,
@@ -172,7 +176,7 @@ def _threshold(confidence: NDArray[np.float64], right: NDArray[np.bool_], target
     return 0.0 if reached[-1] == len(order) - 1 else float(ranked[reached[-1]])
 
 
-def _cross_fitted(
+def cross_fitted(
     labels: NDArray[np.int64], rows: NDArray[np.float64], units: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
     if units.max() == 0:

@@ -102,21 +102,21 @@ def _page(title: str, parts: Sequence[str]) -> str:
 
 
 def result_sentence(slides: str, metrics: Mapping[str, Estimate], null: Mapping[str, Estimate]) -> str:
-    """Returns the result: macro-F1 beside what the null models reach, and whether the intervals tell them apart."""
+    """Returns the result: macro-F1 beside what the null models reach, and whether its interval leaves them behind."""
     model = metrics.get("macro_f1")
     rivals = {key: null[key] for key in NULL_MODELS if key in null and math.isfinite(null[key].value)}
     if model is None or not math.isfinite(model.value) or not rivals:
         return f"{slides}: there is no null model to compare with, so these numbers do not show that the model learned anything."
     reached = ", ".join(f"{NULL_MODELS[key]} {rival}" for key, rival in rivals.items())
     start = f"On {slides} the model reaches a macro-F1 of {model} (95 % interval); {reached}: "
-    best = max(rivals.values(), key=lambda rival: rival.value)
-    if not all(math.isfinite(edge) for edge in (model.low, model.high, best.low, best.high)):
-        return start + "too few independent slides for intervals, so they cannot be told apart."
-    if model.low > best.high:
-        return start + "the model is better than these null models; the intervals do not overlap."
-    if model.high < best.low:
-        return start + "the model is WORSE than a null model; the intervals do not overlap."
-    return start + "the intervals overlap, so these slides do not show that the model is better than a null model."
+    if not (math.isfinite(model.low) and math.isfinite(model.high)):
+        return start + "too few independent slides for an interval, so they cannot be told apart."
+    best = max(rival.value for rival in rivals.values())
+    if model.low > best:  # the gate's rule
+        return start + "the model is better than these null models, with its whole interval."
+    if model.high < best:
+        return start + "the model is WORSE than a null model, with its whole interval."
+    return start + "a null model lies inside its interval, so these slides do not show that the model is better."
 
 
 def answer_sentence(slides: int, metrics: Mapping[str, Estimate], calibration: Calibration) -> str:

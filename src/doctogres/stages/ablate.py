@@ -178,7 +178,7 @@ def _run_row(
         cut = patch(cohort=cohort, preset=recipe, data=data)
         results, evaluations, params = [cut], [], NO_PARAMS
         if row.tuned:  # by the first tuned row; the others find its study
-            results.append(tune(patches=cut.run_id, preset=preset, seed=seed))
+            results.append(tune(patches=cut.run_id, preset=preset, seed=seed, data=data))
             params = results[-1].run_id
         used = _flat(replaced(recipe, "train", read_params(params)[0])) | {"cleaned": row.cleaned}
         changed = changes(above.recipe, used) if above else ""
@@ -186,7 +186,7 @@ def _run_row(
         for count, own in enumerate(range(seed, seed + preset.ablate.seeds), 1):
             started = perf_counter()
             with naming(f"seed {own}"):
-                trained = train(patches=cut.run_id, params=params, preset=recipe, seed=own)
+                trained = train(patches=cut.run_id, params=params, preset=recipe, seed=own, data=data)
                 evaluations.append(
                     evaluate(model=trained.run_id, cohort=cohort, split=HOLDOUT, preset=recipe, seed=seed, data=data)
                 )

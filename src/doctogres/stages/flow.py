@@ -47,12 +47,12 @@ def _stages(data: str, preset: Preset, seed: int, decisions: str, force: bool, s
     again: dict[str, Any] = {"force": force}
     cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions, strict=strict, **again)
     cut = patch(cohort=cleaned.run_id, preset=preset, data=data, **again)
-    tuned = tune(patches=cut.run_id, preset=preset, seed=seed, **again)
-    trained = train(patches=cut.run_id, params=tuned.run_id, preset=preset, seed=seed, **again)
+    tuned = tune(patches=cut.run_id, preset=preset, seed=seed, data=data, **again)
+    trained = train(patches=cut.run_id, params=tuned.run_id, preset=preset, seed=seed, data=data, **again)
     scored = evaluate(
         model=trained.run_id, cohort=cleaned.run_id, split="holdout", preset=preset, seed=seed, data=data, **again
     )
-    registered = register(evaluation=scored.run_id, preset=preset, seed=seed, **again)
+    registered = register(evaluation=scored.run_id, preset=preset, seed=seed, data=data, **again)
     results = [cleaned, cut, tuned, trained, scored, registered]
     if (open_cohort(data, workspace=workspace()) / "test_data").is_dir():
         model = registered.artifacts.get("model", trained.artifacts["model"])

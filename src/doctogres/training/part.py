@@ -39,7 +39,9 @@ class TrainingPart:
             drawn = draw_folds(
                 slides["label"].tolist(), slides["group"].tolist(), folds=len(self.folds), seed=seed + repeat
             )
-            column = table["slide_id"].map(dict(zip(slides["slide_id"], drawn, strict=True))).fillna(HOLDOUT)
+            named = dict(zip(np.unique(drawn), self.folds, strict=True))  # a cohort of few groups lacks some numbers
+            names = dict(zip(slides["slide_id"], (named[one] for one in drawn), strict=True))
+            column = table["slide_id"].map(names).fillna(HOLDOUT)
         train = np.flatnonzero((column != fold) & (column != HOLDOUT)).astype(np.int64)
         return train, np.flatnonzero(column == fold).astype(np.int64)
 
