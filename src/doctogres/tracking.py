@@ -33,7 +33,7 @@ STAGE_VERSIONS: Final = {
     "clean": 2,
     "patch": 1,
     "tune": 2,
-    "train": 3,
+    "train": 4,
     "evaluate": 1,
     "register": 1,
     "predict": 1,

@@ -1,7 +1,6 @@
 """A small untrained classifier, alone and as a registered model."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def unsure(classifier: SlideClassifier) -> SlideClassifier:
 @pytest.fixture(scope="session")
 def champion(
     empty_store: Path, tmp_path_factory: pytest.TempPathFactory, classifier: SlideClassifier
-) -> Iterator[tuple[str, Path]]:
+) -> tuple[str, Path]:
     """The classifier as the champion of a store of its own: the store's address and the model's folder."""
     folder = tmp_path_factory.mktemp("champion")
     shutil.copy(empty_store, folder / "mlflow.db")
@@ -64,4 +63,5 @@ def champion(
             logged = log_classifier(classifier, metadata={})
         version = mlflow.register_model(logged, REGISTERED_MODEL).version
         mlflow.MlflowClient().set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
-        yield store, Path(mlflow.artifacts.download_artifacts(artifact_uri=logged, dst_path=str(folder / "copy")))
+        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged, dst_path=str(folder / "copy")))
+    return store, path

@@ -122,3 +122,8 @@ def test_what_is_sent_back_is_the_sentence_alone() -> None:
     error.message = f"Failed to predict data 'iVBORw0KGgo'. \nError: {error.message}"  # as the scoring server does
     assert json.loads(error.serialize_as_json()) == {"error_code": "BAD_REQUEST", "message": "s1 (image) is missing"}
     assert error.get_http_status_code() == 400
+
+
+def test_spark_takes_every_field_of_the_answer() -> None:
+    """MLflow's spark_udf refuses a struct with a binary field."""
+    assert "binary" not in json.dumps(model_signature().outputs.to_dict())

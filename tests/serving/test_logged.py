@@ -4,6 +4,8 @@ import io
 import pickle
 import pickletools
 import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -58,6 +60,22 @@ def test_the_environment_is_exact_to_the_last_package(champion: tuple[str, Path]
     assert {"fastapi", "uvicorn", "pydantic-core", "scikit-learn"} <= pinned
     conda = yaml.safe_load((folder / "conda.yaml").read_text())
     assert conda["dependencies"][-1]["pip"] == requirements
+
+
+@pytest.mark.slow
+def test_answering_needs_nothing_that_the_models_environment_lacks(champion: tuple[str, Path]) -> None:
+    """Run with every other library of ours out of reach, and with the model's own copy of this package."""
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(["accelerate", "captum", "lion_pytorch", "optuna", "pdqhash", "psycopg", "hypothesis"]))
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+(row,) = model.predict(model.input_example, params={"overlay": True})
+print(bool(row["label"] and row["overlay"]), sys.modules["doctogres"].__file__.startswith(sys.argv[1]))
+"""
+    command = [sys.executable, "-c", code, str(champion[1])]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "True"], done.stderr[-2000:]
 
 
 def test_the_loaded_model_answers_as_the_classifier_does(

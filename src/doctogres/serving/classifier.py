@@ -172,12 +172,12 @@ class SlideClassifier:
         if not other:
             return self
         changes = ", ".join(f"{name}={value} (the model's own: {own[name]})" for name, value in other.items())
-        answer = card.answer.model_copy(update={name: other[name] for name in ("tta",) if name in other})
-        patch = card.patch.model_copy(update={name: other[name] for name in ("min_area",) if name in other})
+        answer = card.answer.model_copy(update={"tta": other.get("tta", card.answer.tta)})
+        patch = card.patch.model_copy(update={"min_area": other.get("min_area", card.patch.min_area)})
         return replace(
             self,
             card=card.model_copy(update={"answer": answer, "patch": patch}),
-            warnings=(f"{changes}: the model's score, temperature and threshold were not measured so",),
+            warnings=(f"{changes}: the model's score, temperature and threshold are those of its own settings",),
         )
 
     def classify(self, rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> SlideAnswer:

@@ -118,7 +118,11 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         patches, classes = answer.patches, list(self.classifier.card.classes)
         boxes = patches[["x", "y", "width", "height"]].to_numpy(np.int64)
         shares = patches[classes].to_numpy(np.float64)
-        texts = [f"{label} {share:.2f}" for label, share in zip(patches["label"], shares.max(axis=1), strict=True)]
+        named = answer.mask_source == "given"  # on tiles, side by side, the names would cover the tissue
+        texts = [
+            f"{label} {share:.2f}" if named else f"{share:.2f}"
+            for label, share in zip(patches["label"], shares.max(axis=1), strict=True)
+        ]
         picture = overlay(rgb, boxes, texts, mixed_colours(shares, classes), mask)
         return base64.b64encode(encode_png(picture)).decode()
 

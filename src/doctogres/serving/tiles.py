@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from doctogres.cleaning.tissue import glass_colour, judge_colour, silhouette, working_copy
+from doctogres.tissue import glass_colour, judge_colour, silhouette, working_copy
 
 TISSUE_IN_TILE: Final = 0.5  # share of a tile that must be tissue
 MAX_TILES: Final = 200  # of a slide that are classified; the challenge's slides have 55 regions at most
@@ -14,7 +14,7 @@ BLUR: Final = 5  # pixels of the reduced copy, against the grain of single pixel
 
 
 def tissue_mask(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """True on stained tissue, at the reduced size of `cleaning.tissue.working_copy`.
+    """True on stained tissue, at the reduced size of `tissue.working_copy`.
 
     What lies on the glass and is more saturated than Otsu's threshold, as CLAM segments (Lu et al., Data-efficient and
     weakly supervised computational pathology on whole-slide images, 2021). A drawing has no tissue at all.

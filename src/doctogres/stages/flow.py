@@ -80,7 +80,7 @@ def summarise(results: dict[str, StageResult]) -> str:
             "",
             "next        make ui       browse the runs on http://127.0.0.1:5000",
             "            make serve    serve the champion on http://127.0.0.1:5001; then, in another terminal:",
-            "            make request  posts one of the demo's test slides with curl",
+            "            make request  asks it about one of the demo's test slides",
         ]
     )
 
