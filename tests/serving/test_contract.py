@@ -102,7 +102,7 @@ def test_a_request_of_30_000_slides_is_refused(monkeypatch: pytest.MonkeyPatch) 
         requested_slides(rows)
 
 
-@pytest.mark.parametrize("name", ["x" * 1000, ["a"], {"a": 1}, 7.0])
+@pytest.mark.parametrize("name", ["x" * 1000, ["a"], {"a": 1}, 7.0, "two\nlines"])
 def test_a_slide_id_that_is_no_name_is_not_repeated(name: object) -> None:
     with pytest.raises(RequestError, match=r"slide-0 \(slide_id\) is not a name") as refused:
         requested_slides(table({"image": "aGVsbG8=", "slide_id": name}))

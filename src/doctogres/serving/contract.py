@@ -181,9 +181,9 @@ def _slide_id(given: Any, index: int) -> str:
         return f"slide-{index}"
     text = str(given)
     # A whole number comes out of pandas as a float, rounded, where another slide of the request has none.
-    if not isinstance(given, str | int) or len(text) > LONGEST_SLIDE_ID:
+    if not isinstance(given, str | int) or len(text) > LONGEST_SLIDE_ID or not text.isprintable():
         raise RequestError(
-            f"slide-{index} (slide_id) is not a name; give text of at most {LONGEST_SLIDE_ID} characters"
+            f"slide-{index} (slide_id) is not a name; give text of at most {LONGEST_SLIDE_ID} printable characters"
         )
     return text
 

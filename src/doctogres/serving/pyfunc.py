@@ -66,7 +66,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             except NoLesionError as error:
                 return error
             except DoctogresError as error:
-                named = str(error) if slide.slide_id in str(error) else f"{slide.slide_id}: {error}"
+                named = str(error) if str(error).startswith(f"{slide.slide_id} (") else f"{slide.slide_id}: {error}"
                 if asked.on_error == "raise":
                     raise RequestError(named) from error
                 return DoctogresError(named)
