@@ -7,6 +7,8 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_EXPERIMENT_NAME ?= doctogres
 PORT ?= 5001
 DATA ?= data/demo
+SLIDE ?= data/demo/test_data/img_0000.png
+MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
 .PHONY: demo test lint ui serve bench setup pins reference request
 setup: .venv/.done ## the environment in .venv
@@ -36,11 +38,11 @@ ui: setup ## the tracking UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
 serve: setup ## the champion on http://127.0.0.1:$(PORT)/invocations
-	$(BIN)/mlflow models serve --model-uri models:/doctogres@champion --env-manager local --port $(PORT)
+	@echo "when it says 'Application startup complete', in another terminal:  make request"
+	$(BIN)/mlflow models serve --model-uri models:/doctogres@champion --env-manager local --port $(PORT) --timeout 600
 
-request: setup ## one test slide of the demo, posted to `make serve`
-	$(BIN)/python -m entrypoints.request data/demo/test_data/img_0000.png data/demo/test_data/mask_0000.png | \
-	curl --silent --show-error --fail-with-body http://127.0.0.1:$(PORT)/invocations -H 'Content-Type: application/json' --data-binary @-
+request: setup ## asks `make serve` about one of the demo's test slides; SLIDE=FILE MASK=FILE for another
+	PYTHONPATH=src $(BIN)/python -m doctogres.client $(SLIDE) $(MASK) --url http://127.0.0.1:$(PORT)
 
 bench: setup ## cleaning and cutting against bare decoding; DATA=FOLDER for another cohort than the demo
 	$(BIN)/python -m benchmarks.cleaning $(DATA)

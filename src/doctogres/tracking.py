@@ -37,7 +37,7 @@ STAGE_VERSIONS: Final = {
     "clean": 2,
     "patch": 1,
     "tune": 2,
-    "train": 3,
+    "train": 4,
     "evaluate": 2,
     "register": 2,
     "predict": 1,

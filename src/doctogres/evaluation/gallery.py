@@ -154,7 +154,8 @@ def _legend(colours: dict[str, Colour], shown: Sequence[ShownSlide]) -> str:
         heat_text = (
             f'<img class="ramp" alt="colours from 0 to 1" src="{jpeg_address(scale, 96, 90)}"> 0 to 1. Right of each patch, on '
             "the patch in grey: where it speaks for the class that it was given (Grad-CAM; the mean of the networks' maps, each "
-            "on its own scale). 1 is where every network has its strongest place among the patches shown of the same slide, so colours compare within "
+            "on its own scale). 1 is where every network has its strongest place among the patches shown of the same slide, so "
+            "colours compare within "
             "a slide and not between slides. The map has only "
             f"{heat.shape[0]}×{heat.shape[1]} places and is blurred over the patch: it says roughly where, not which cell. "
             "It shows what the networks used, not what is right."

@@ -93,7 +93,7 @@ def _serving(champion: str | None) -> list[str]:
         return ["            make serve    serves the champion, and there is none yet"]
     return [
         f"            make serve    serve the champion (version {champion}) on http://127.0.0.1:5001; then, in another terminal:",
-        "            make request  posts one of the demo's test slides with curl",
+        "            make request  asks it about one of the demo's test slides",
     ]
 
 

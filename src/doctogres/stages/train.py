@@ -289,6 +289,7 @@ def _classifier(part: TrainingPart, kept: Sequence[Member], assessment: Assessme
         patch=PatchSettings.model_validate(attrs["patch"]),
         answer=recipe.answer,
         calibration=assessment.calibration,
+        region_side=round(part.patches.table[["width", "height"]].max(axis=1).median()),
         # The folds left out chose epochs and threshold: every slide but the hold-out's had a say.
         seen=Seen(
             data_digest=attrs["data_digest"],
