@@ -40,7 +40,7 @@ STAGE_VERSIONS: Final = {
     "train": 4,
     "evaluate": 2,
     "register": 2,
-    "predict": 1,
+    "predict": 2,
     "ablate": 1,
 }
 

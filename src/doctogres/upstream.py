@@ -10,7 +10,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres.errors import UpstreamError
-from doctogres.tracking import PART_TAG, RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
+from doctogres.tracking import (
+    PART_TAG,
+    RESULT_TAG,
+    STAGE_TAG,
+    StageResult,
+    digest_of,
+    file_digest,
+    finished_runs,
+    result_of,
+)
 
 LATEST: Final = "latest"
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -122,3 +131,12 @@ def fixed_address(uri: str) -> str:
         ) from error
     source = str(found.source or "")
     return source if source.startswith("models:/m-") else f"models:/{name}/{found.version}"
+
+
+def model_digest(address: str) -> str:
+    """What stands for the model in a fingerprint: its fixed address, or the digest of a folder's files."""
+    folder = Path(address)
+    if not folder.is_dir():
+        return address
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return digest_of([(str(path.relative_to(folder)), file_digest(path)) for path in files])

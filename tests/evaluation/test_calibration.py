@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from doctogres.errors import ParameterError
 from doctogres.evaluation.calibration import Calibration, apply_temperature, calibrate, fit_temperature
-from doctogres.evaluation.metrics import slide_metrics
 
 
 def planted(slides: int, seed: int, temperature: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -43,22 +42,27 @@ def test_the_planted_temperature_is_found(temperature: float) -> None:
     assert fit_temperature(*planted(20_000, 1, temperature)) == pytest.approx(temperature, rel=0.04)
 
 
-def test_no_other_temperature_has_a_lower_log_loss() -> None:
+def test_no_other_temperature_has_a_lower_smoothed_log_loss() -> None:
     truth, rows = planted(60, 2, 2.0)
-    names = [str(one) for one in truth]
+    wanted = np.full(rows.shape, 1 / 62 / 3)  # Platt's targets: 61 of 62 for the truth
+    wanted[np.arange(60), truth] = 61 / 62
 
     def loss(temperature: float) -> float:
-        scaled = apply_temperature(rows, temperature)
-        return slide_metrics(names, scaled, list("0123"), resamples=1)["log_loss"].value
+        return float(-(wanted * np.log(apply_temperature(rows, temperature))).sum(axis=1).mean())
 
     best = fit_temperature(truth, rows)
-    assert all(loss(best) <= loss(other) for other in np.geomspace(0.05, 20, 200))
+    assert all(loss(best) <= loss(other) + 1e-12 for other in np.geomspace(0.05, 20, 200))
 
 
-def test_all_right_falls_to_the_lower_bound_all_wrong_to_the_upper() -> None:
-    assert fit_temperature(np.array([0]), np.array([[0.9, 0.1]])) == 0.05
+@pytest.mark.parametrize("slides", [1, 5, 20, 500])
+def test_when_all_are_right_the_confidence_is_the_rule_of_succession(slides: int) -> None:
+    rows = two_classes([0.65] * slides)
+    scaled = apply_temperature(rows, fit_temperature(np.zeros(slides, np.int64), rows))
+    assert scaled[:, 0] == pytest.approx((slides + 1) / (slides + 2))
+
+
+def test_all_wrong_falls_to_the_upper_bound() -> None:
     assert fit_temperature(np.array([1]), np.array([[0.9, 0.1]])) == 20
-    assert fit_temperature(np.array([0, 0]), two_classes([0.9, 0.6])) == 0.05
 
 
 def test_rows_that_say_nothing_leave_the_temperature_at_one() -> None:

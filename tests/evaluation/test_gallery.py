@@ -26,6 +26,7 @@ def classifier(backbone: str = "test_resnet", classes: list[str] = CLASSES) -> S
         backbone=backbone,
         classes=classes,
         class_shares={},
+        region_side=40,
         patch=PatchSettings(patch_size=64),
         answer=AnswerSettings(),
         calibration=Calibration.none(0.9),
@@ -51,7 +52,8 @@ def answered(probabilities: list[list[float]], classes: list[str] = CLASSES, **c
     table = pd.concat([boxes, pd.DataFrame(rows, columns=classes)], axis=1)
     mean = rows.mean(0)
     given = {"label": classes[int(mean.argmax())], "probabilities": mean, "confidence": float(mean.max())}
-    return SlideAnswer(**{"abstained": False, "patches": table, "note": "", **given, **changes})  # type: ignore[arg-type]
+    rest = {"raw": mean, "abstained": False, "patches": table, "dropped": 0, "mask_source": "given", "warnings": ()}
+    return SlideAnswer(**{**rest, **given, **changes})  # type: ignore[arg-type]
 
 
 def test_the_most_wrong_come_first_and_no_slide_twice() -> None:
@@ -96,7 +98,7 @@ def page(count: int = 1, budget: int = 5_000_000, **changes: object) -> str:
 
 
 def test_a_slide_is_told_in_words_and_hostile_names_do_nothing() -> None:
-    html = page(abstained=True, note=f"largest_region: {HOSTILE}")
+    html = page(abstained=True, warnings=(f"largest_region: {HOSTILE}",))
     read = Reader(html)
     assert "script" not in read.tags
     assert not [name for name, _ in read.attributes if name.startswith("on")]

@@ -102,9 +102,9 @@ def test_the_first_line_is_the_result() -> None:
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (GOOD, "better than these null models; the intervals do not overlap"),
-        (Estimate(0.31, 0.25, 0.4), "overlap, so these slides do not show"),
-        (Estimate(0.1, 0.05, 0.15), "WORSE than a null model; the intervals do not overlap"),
+        (GOOD, "better than these null models, with its whole interval"),
+        (Estimate(0.31, 0.25, 0.4), "inside its interval, so these slides do not show"),
+        (Estimate(0.1, 0.05, 0.15), "WORSE than a null model, with its whole interval"),
         (Estimate(0.9, math.nan, math.nan), "too few independent slides"),
         (Estimate(math.nan, math.nan, math.nan), "no null model"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from doctogres.cohort import file_hashes, read_table
 from doctogres.ensemble import Ensemble
+from doctogres.errors import CohortError
 from doctogres.evaluation.calibration import Calibration
 from doctogres.evaluation.metrics import slide_metrics
 from doctogres.network import create_network
@@ -18,7 +20,7 @@ from doctogres.serving.classifier import Seen, SlideClassifier, group_digest, ma
 from doctogres.settings import AnswerSettings, PatchSettings, Preset, load_preset
 from doctogres.splits import LeakageError
 from doctogres.stages.clean import clean
-from doctogres.stages.evaluate import check_unseen, evaluate
+from doctogres.stages.evaluate import check_unseen, evaluate, slides_of
 from doctogres.tracking import StageResult
 
 CALIBRATION = Calibration.none(0.9).model_copy(update={"temperature": 0.5, "threshold": 0.3})
@@ -33,6 +35,7 @@ def untrained(classes: list[str], seen: Seen = Seen()) -> SlideClassifier:  # no
         class_shares={},
         patch=PatchSettings(patch_size=64),
         answer=AnswerSettings(),
+        region_side=40,
         calibration=CALIBRATION,
         seen=seen,
         evidence={},
@@ -58,7 +61,7 @@ def evaluated(
     classifier: SlideClassifier, cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch, split: str = "holdout"
 ) -> StageResult:
     monkeypatch.setattr("doctogres.stages.evaluate.load_classifier", lambda address: classifier)
-    return evaluate(model="models:/made-here/1", cohort=str(cohort), split=split, preset=preset, seed=1)
+    return evaluate(model="models:/m-made-here", cohort=str(cohort), split=split, preset=preset, seed=1)
 
 
 @pytest.mark.parametrize("split", ["holdout", "test"])
@@ -114,19 +117,21 @@ def test_it_does_not_score_what_the_model_has_seen(
 
 
 SLIDES = pd.DataFrame({
-    "slide_id": ["img_1", "img_2", "img_3"], "image_md5": ["aa", "bb", "cc"], "group": ["p1", "p2", "p2"],
+    "slide_id": ["img_1", "img_2", "img_3", "img_4"], "image_md5": ["aa", "bb", "cc", "dd"],
+    "group": ["p1", "p2", "p2", "img_4"],
 })  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("seen", "split", "words"),
     [
-        (Seen(pictures=("bb",)), "test", r"1 of the 3 .*img_2 \(this picture\)"),
-        (Seen(data_digest="d", groups=(group_digest("p2"),)), "holdout", r"2 of the 3 .*img_2 \(its group p2\), img_3"),
+        (Seen(pictures=("bb",)), "test", r"1 of the 4 .*img_2 \(this picture\)"),
+        (Seen(data_digest="d", groups=(group_digest("p2"),)), "holdout", r"2 of the 4 .*img_2 \(its group p2\), img_3"),
         (Seen(data_digest="d", groups=(group_digest("p1"),), pictures=("aa",)), "fold0", r"img_1 \(this picture\)"),
-        (Seen(data_digest="d", groups=(group_digest("p2"),)), "test", None),
+        (Seen(data_digest="d", groups=(group_digest("p2"),)), "test", r"2 of the 4 .*img_2 \(its group p2\)"),
+        (Seen(data_digest="d", groups=(group_digest("img_4"),)), "test", None),  # another slide's name
         (Seen(data_digest="another", groups=(group_digest("p2"),)), "holdout", None),
-        (Seen(data_digest="d", groups=(group_digest("p3"),), pictures=("dd",)), "holdout", None),
+        (Seen(data_digest="d", groups=(group_digest("p3"),), pictures=("ee",)), "holdout", None),
         (Seen(), "holdout", None),
     ],
 )
@@ -136,3 +141,40 @@ def test_what_counts_as_seen(seen: Seen, split: str, words: str | None) -> None:
     else:
         with pytest.raises(LeakageError, match=words):
             check_unseen(SLIDES, seen, data_digest="d", split=split)
+
+
+@pytest.fixture
+def small_test(tmp_path: Path) -> Path:
+    """A folder of three labelled test slides."""
+    (tmp_path / "test_data").mkdir()
+    for number in range(3):
+        for kind in ("img", "mask"):
+            (tmp_path / f"test_data/{kind}_{number}.png").write_bytes(f"{kind} {number}".encode())
+    (tmp_path / "test_labels.csv").write_text(
+        "sample_index,label,group\nimg_0.png,a,p\nimg_1.png,b,\nimg_2.png, NA ,q\n"
+    )
+    return tmp_path
+
+
+def test_the_test_slides_keep_their_labels_and_patients(small_test: Path) -> None:
+    slides = slides_of(pd.DataFrame(), small_test, "test")
+    assert slides["label"].tolist() == ["a", "b", "NA"]
+    assert slides["group"].tolist() == ["p", "img_1", "q"]
+    assert slides["mask_md5"].nunique() == 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda root: (root / "test_data/img_1.png").unlink(), r"img_1 \(missing_image.*\); mend"),
+        (lambda root: (root / "test_data/mask_1.png").unlink(), r"img_1 \(.*mask.*\); mend"),
+        (lambda root: [one.unlink() for one in root.glob("test_data/*_1.png")], r"have no files: img_1; mend"),
+        (lambda root: (root / "test_labels.csv").write_text("sample_index,label\nimg_0.png,a\nimg_0,b\n"), "several lines: img_0"),
+        (lambda root: (root / "test_labels.csv").write_text("sample_index,label\nimg_0.png,area\n"), "'area' is the name of a column"),
+        (lambda root: (root / "test_labels.csv").unlink(), "is not there"),
+    ],
+)  # fmt: skip
+def test_a_labelled_test_slide_is_never_lost_in_silence(small_test: Path, spoil: Any, words: str) -> None:
+    spoil(small_test)
+    with pytest.raises(CohortError, match=words):
+        slides_of(pd.DataFrame(), small_test, "test")

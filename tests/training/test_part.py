@@ -1,5 +1,7 @@
 """The training part and its folds: the hold-out stays out, new draws are other folds, groups stay together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,3 +42,10 @@ def test_new_draws_are_other_folds_and_the_seed_decides_them(part: TrainingPart)
     assert len(set(left.values())) == 4
     assert left[2] == tuple(part.rows("fold0", repeat=2, seed=7)[1])
     assert left[0] == tuple(np.flatnonzero(part.patches.table["fold"] == "fold0"))
+
+
+def test_a_cohort_whose_folds_have_gaps_is_drawn_anew_all_the_same(part: TrainingPart) -> None:
+    table = part.patches.table.replace({"fold": {"fold1": "fold4"}})
+    gapped = replace(part, patches=PatchSet(table, part.patches.pixels), folds=["fold0", "fold2", "fold4"])
+    left = [gapped.rows(fold, repeat=1, seed=7)[1] for fold in gapped.folds]
+    np.testing.assert_array_equal(np.sort(np.concatenate(left)), np.arange(64))

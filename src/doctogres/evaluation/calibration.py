@@ -179,6 +179,13 @@ def _threshold(confidence: NDArray[np.float64], right: NDArray[np.bool_], target
 def cross_fitted(
     labels: NDArray[np.int64], rows: NDArray[np.float64], units: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
+    """Returns the probabilities scaled by temperatures that other groups' slides chose; None with fewer than two groups.
+
+    Args:
+        labels: (slides,) class positions.
+        rows: (slides, classes) probabilities.
+        units: (slides,) number of each slide's group, from 0.
+    """
     if units.max() == 0:
         return None
     fold = units % FOLDS

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from doctogres.evaluation.calibration import Calibration, apply_temperature, calibrate
+from doctogres.evaluation.calibration import Calibration, calibrate, cross_fitted
 from doctogres.evaluation.comparison import compare
 from doctogres.evaluation.metrics import class_indices, slide_metrics
 
@@ -70,6 +70,8 @@ def assess(
 ) -> Assessment:
     """Calibrates the chosen way and compares all of them on the same slides.
 
+    The scores in the evidence are cross-fitted: each slide's temperature comes from the other groups' slides.
+
     Args:
         found: the out-of-fold answers.
         classes: the class order.
@@ -86,10 +88,12 @@ def assess(
         np.concatenate(own),
         groups=groups * len(own),
         target_precision=target_precision,
-    )
+    ).model_copy(update={"slides": len(truth)})  # however often each of them was answered
     options: dict[str, Any] = {"groups": groups, "resamples": resamples, "seed": seed}
     comparison = compare(truth, found.rounds, classes, against=against, **options)
-    metrics = slide_metrics(truth, apply_temperature(own[0], calibration.temperature), classes, **options)
+    crossed = cross_fitted(class_indices(truth, classes), own[0], np.unique(groups, return_inverse=True)[1])
+    metrics = slide_metrics(truth, own[0] if crossed is None else crossed, classes, **options)
+    metrics["macro_f1"] = comparison.values[chosen]  # over all rounds
     ways = [
         {
             "name": way,

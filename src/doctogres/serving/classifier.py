@@ -95,6 +95,7 @@ class SlideAnswer:
 
     label: str
     probabilities: npt.NDArray[np.float64]  # (classes,), calibrated
+    raw: npt.NDArray[np.float64]  # (classes,), before the temperature
     confidence: float  # the label's probability
     abstained: bool  # the confidence is below the model's threshold: not sure
     patches: pd.DataFrame  # a row per classified region: x, y, width, height, area, label, and a column per class
@@ -114,9 +115,7 @@ class SlideClassifier:
 
     card: ClassifierCard
     network: Ensemble
-    evidence: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # how it did out of fold, for people; see `evaluation.oof`
+    evidence: Mapping[str, Any] = field(default_factory=dict)  # of `evaluation.oof`, for people
     warnings: tuple[str, ...] = ()  # that every answer carries
 
     def save(self, folder: Path) -> None:
@@ -284,13 +283,13 @@ class SlideClassifier:
         areas = np.concatenate([slide.regions[:, 4] for slide in slides])
         raw = slide_probabilities(self.network, outputs, rows, areas, aggregation=card.answer.aggregation)
         of_patches = outputs.of_patches()
-        for slide, own, probabilities in zip(
-            slides, rows, apply_temperature(raw, card.calibration.temperature), strict=True
-        ):
+        calibrated = apply_temperature(raw, card.calibration.temperature)
+        for slide, own, before, probabilities in zip(slides, rows, raw, calibrated, strict=True):
             confidence = float(probabilities.max())
             yield SlideAnswer(
                 label=card.classes[int(probabilities.argmax())],
                 probabilities=probabilities,
+                raw=before,
                 confidence=confidence,
                 abstained=confidence < card.calibration.threshold,
                 patches=self._patch_table(slide.regions, of_patches[own]),

@@ -14,12 +14,11 @@ import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from doctogres import __version__
-from doctogres.cohort import file_hashes, find_slides, read_table, usable
+from doctogres.cohort import DROPPED, file_hashes, find_slides, read_labels, read_table, usable
 from doctogres.datasets import log_table
 from doctogres.engine import map_slides
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, DoctogresError
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.calibration import apply_temperature
 from doctogres.evaluation.figures import confusion_figure, png_bytes, reliability_figure, risk_coverage_figure
 from doctogres.evaluation.gallery import ShownSlide, Wall, choose_slides, gallery_html, show_slide
 from doctogres.evaluation.metrics import class_indices, null_metrics, patch_metrics, slide_metrics
@@ -27,13 +26,13 @@ from doctogres.evaluation.report import PER_CLASS, render_report, result_sentenc
 from doctogres.patches import read_slide
 from doctogres.patching import REGION_FIELDS
 from doctogres.progress import reporter
-from doctogres.serving.classifier import Seen, SlideAnswer, SlideClassifier, group_digest
+from doctogres.serving.classifier import CutSlide, Seen, SlideAnswer, SlideClassifier, group_digest
 from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
 from doctogres.splits import HOLDOUT, LeakageError
 from doctogres.stages.patch import slide_root
-from doctogres.tracking import SLIDES_TAG, StageResult, StageRun, file_digest, run_stage
-from doctogres.upstream import find_artifact, find_model, fixed_address
+from doctogres.tracking import SLIDES_TAG, StageResult, StageRun, digest_of, file_digest, run_stage
+from doctogres.upstream import find_artifact, find_model, fixed_address, model_digest
 
 TEST: Final = "test"
 SPLITS: Final = {HOLDOUT: "hold-out"}  # as a sentence says them
@@ -43,6 +42,7 @@ CAPTIONS: Final = {
     "too sure, above it not sure enough; the bars say how few slides a point stands for.",
     "risk_coverage": "If only the most confident slides were answered: how many of those answers would be wrong.",
 }
+CONTENT: Final = ("image_md5", "mask_md5", "outcome")  # what a slide's answer comes from
 WRONG_SLIDES: Final = 8
 UNSURE_SLIDES: Final = 4
 
@@ -68,7 +68,7 @@ class Scored:
     @property
     def raw(self) -> npt.NDArray[np.float64]:
         """The probabilities before the model's temperature, (slides, classes)."""
-        return apply_temperature(self.probabilities, 1 / self.classifier.card.calibration.temperature)
+        return np.stack([answer.raw for answer in self.answers])
 
     def table(self) -> pd.DataFrame:
         """predictions.csv: a row per slide, with a column per class."""
@@ -78,7 +78,7 @@ class Scored:
         table["confidence"] = [answer.confidence for answer in self.answers]
         table["abstained"] = [answer.abstained for answer in self.answers]
         table["n_patches"] = [len(answer.patches) for answer in self.answers]
-        table["image_md5"] = self.slides["image_md5"].to_numpy()
+        table[list(CONTENT)] = self.slides[list(CONTENT)].to_numpy()
         return pd.concat([table, pd.DataFrame(self.probabilities, columns=self.classes)], axis=1)
 
     def patches(self) -> pd.DataFrame:
@@ -109,33 +109,55 @@ def slides_of(cohort: pd.DataFrame, root: Path, split: str) -> pd.DataFrame:
                 f"split={split}: no usable slide has it; choose holdout, test or a fold of the cohort table"
             )
         return slides.reset_index(drop=True)
-    labels = root / "test_labels.csv"
-    if not labels.is_file():
-        raise CohortError(f"split=test: {labels} is not there; the test slides can be scored only with their labels")
-    truth = pd.read_csv(labels, dtype=str)
-    truth["slide_id"] = [Path(name).stem for name in truth["sample_index"]]
+    return _test_slides(root)
+
+
+def _test_slides(root: Path) -> pd.DataFrame:
+    """The labelled test slides, with what `clean` finds out of the training slides' files."""
+    path = root / "test_labels.csv"
+    if not path.is_file():
+        raise CohortError(f"split=test: {path} is not there; the test slides can be scored only with their labels")
+    labels = read_labels(path)
     slides = find_slides(root, labelled=False).drop(columns=["label", "group"])
-    merged = slides.merge(
-        truth[[c for c in ("slide_id", "label", "group") if c in truth]], on="slide_id", validate="1:1"
-    )
-    if "group" not in merged:
-        merged["group"] = merged["slide_id"]
-    merged["image_md5"] = merged["image"].map(file_hashes(root, merged["image"]))
-    return merged.reset_index(drop=True)
+    unknown = sorted(labels.keys() - set(slides["slide_id"]))
+    twice = sorted(slide for slide, lines in labels.items() if len(lines) > 1)
+    for problem, names in (("have no files", unknown), ("have several lines", twice)):
+        if names:
+            raise CohortError(f"split=test: slides of {path.name} {problem}: {_some(names)}; mend the table")
+    unlabelled = len(slides) - len(labels)
+    slides = slides[slides["slide_id"].isin(labels.keys())].reset_index(drop=True)
+    if unlabelled:
+        print(f"evaluate: {unlabelled} test slides have no line in {path.name} and are not scored", flush=True)
+    if (lost := slides[slides["outcome"] == DROPPED]).size:
+        reasons = [f"{row.slide_id} ({row.reason})" for row in lost.itertuples()]
+        raise CohortError(
+            f"split=test: labelled slides cannot be scored: {_some(reasons)}; mend or leave out their lines"
+        )
+    slides["label"] = [labels[slide][0][0] for slide in slides["slide_id"]]
+    slides["group"] = [labels[slide][0][1] or slide for slide in slides["slide_id"]]
+    for column in ("image", "mask"):
+        slides[f"{column}_md5"] = slides[column].map(file_hashes(root, slides[column]))
+    return slides
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def check_unseen(slides: pd.DataFrame, seen: Seen, *, data_digest: str, split: str) -> None:
     """Refuses to score a model on what it was trained on.
 
     A slide was seen if its picture was, file for file, or, in the cohort that the model comes from, if a slide of its
-    group was. Group names of other cohorts, and those of the test slides, say nothing.
+    group was (of a test slide: of its patient, as the labels name it). Group names of other cohorts say nothing.
 
     Raises:
         LeakageError: names slides and groups.
     """
     reasons = slides["image_md5"].isin(seen.pictures).map({True: "this picture", False: ""})
-    if data_digest == seen.data_digest and split != TEST:
+    if data_digest == seen.data_digest:
         known = slides["group"].map(lambda group: group_digest(str(group)) in seen.groups)
+        if split == TEST:  # without a patient the group is the slide's own name, which a training slide may have too
+            known &= slides["group"] != slides["slide_id"]
         reasons = reasons.mask(known & (reasons == ""), "its group " + slides["group"].astype(str))
     found = [f"{slide} ({reason})" for slide, reason in zip(slides["slide_id"], reasons, strict=True) if reason]
     if found:
@@ -146,9 +168,17 @@ def check_unseen(slides: pd.DataFrame, seen: Seen, *, data_digest: str, split: s
 
 
 def score(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Iterator[SlideAnswer]:
-    """The answer for every slide, in order: decoded by threads, classified here."""
-    decoded = map_slides(lambda row: read_slide(root, row), slides.itertuples(index=False))
-    return (classifier.classify(rgb, mask) for rgb, mask in decoded)
+    """The answer for every slide, in order: decoded and cut by threads, classified here."""
+
+    def cut(row: Any) -> CutSlide:
+        try:
+            return classifier.cut(*read_slide(root, row))
+        except DoctogresError as error:
+            raise type(error)(f"{row.slide_id}: {error}") from error
+
+    for answer in classifier.answers(map_slides(cut, slides.itertuples(index=False))):
+        assert isinstance(answer, SlideAnswer)  # only errors that are put in come out
+        yield answer
 
 
 def evaluate(
@@ -160,12 +190,12 @@ def evaluate(
     table = read_table(upstream.path)
     digest = table.attrs["data_digest"]
     root = slide_root(table, data)
+    slides = slides_of(table, root, split)
     resamples = preset.evaluate.resamples
 
     def body(run: StageRun) -> None:
         mlflow.set_tag(SLIDES_TAG, str(root))
         classifier = load_classifier(address)
-        slides = slides_of(table, root, split)
         check_unseen(slides, classifier.card.seen, data_digest=digest, split=split)
         report = reporter(f"evaluate ({split})", "slides")
         answers = []
@@ -190,7 +220,11 @@ def evaluate(
         "evaluate",
         body,
         settings={"resamples": resamples, "split": split, "seed": seed},
-        inputs={"model": address, "cohort": file_digest(upstream.path)},
+        inputs={
+            "model": model_digest(address),
+            "cohort": file_digest(upstream.path),
+            "slides": digest_of(slides[["slide_id", "label", "group", *CONTENT]].to_csv(index=False)),
+        },
         data_digest=digest,
         force=force,
     )
