@@ -120,6 +120,9 @@ def test_no_server_a_slow_one_and_no_file(url: str, slide: Path, capsys: pytest.
     assert "no answer within 0.2 s; give a longer --timeout" in capsys.readouterr().err
     assert main([str(slide.parent / "none.png"), "--url", url]) == 1
     assert "none.png: cannot be read" in capsys.readouterr().err
+    (slide.parent / "mask.png").write_bytes(b"")
+    assert main([str(slide), str(slide.parent / "mask.png"), "--url", url]) == 1
+    assert "biopsy (mask) is an empty file" in capsys.readouterr().err
     assert main([str(slide), "--url", "nonsense"]) == 1
     assert "nonsense" in capsys.readouterr().err
 

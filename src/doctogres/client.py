@@ -26,21 +26,47 @@ class ServerError(DoctogresError):
     code = "server"
 
 
-def request_body(slide: Path, mask: Path | None = None, **params: Any) -> dict[str, Any]:
-    """The JSON of POST /invocations for one slide, named by its file.
+class RefusedError(ServerError):
+    """The server refused the request; `sentence` is why, in its own words."""
+
+    code = "refused"
+
+    def __init__(self, url: str, status: int, sentence: str):
+        super().__init__(f"{url} refused the request ({status}): {sentence}")
+        self.sentence = sentence
+
+
+def slide_body(slide_id: str, image: bytes, mask: bytes | None = None, **params: Any) -> dict[str, Any]:
+    """The JSON of POST /invocations for one slide.
 
     Args:
-        slide: the picture's file.
+        slide_id: names it in the answer and in errors.
+        image: the picture's file.
         mask: the mask's file; without one the model looks for tissue.
         params: parameters of the request, such as `overlay=True`.
+
+    Raises:
+        DoctogresError: a file is empty, which a server would take for one that was not given.
     """
-    row = {"slide_id": slide.stem, "image": _base64(slide)} | ({"mask": _base64(mask)} if mask else {})
+    for part, content in (("image", image), ("mask", mask)):
+        if content == b"":
+            raise DoctogresError(f"{slide_id} ({part}) is an empty file; copy or export it again")
+    row = {"slide_id": slide_id, "image": _base64(image)} | ({"mask": _base64(mask)} if mask is not None else {})
     return {"dataframe_records": [row]} | ({"params": params} if params else {})
 
 
-def _base64(path: Path) -> str:
+def request_body(slide: Path, mask: Path | None = None, **params: Any) -> dict[str, Any]:
+    """The same for a slide in files, which is named by the picture's."""
+    return slide_body(slide.stem, _content(slide), _content(mask) if mask else None, **params)
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _content(path: Path) -> bytes:
     try:
-        return base64.b64encode(path.read_bytes()).decode()
+        return path.read_bytes()
     except OSError as error:
         raise DoctogresError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -65,7 +91,7 @@ def ask(url: str, body: Mapping[str, Any], *, timeout: float = TIMEOUT) -> list[
             raise ValueError("another model's answer")
         return answers
     except urllib.error.HTTPError as error:
-        raise ServerError(f"{url} refused the request ({error.code}): {_sentence(error)}") from error
+        raise RefusedError(url, error.code, _sentence(error)) from error
     except TimeoutError as error:
         raise ServerError(f"{url} gave no answer within {timeout:g} s; give a longer --timeout") from error
     except (urllib.error.URLError, ConnectionError, http.client.HTTPException) as error:

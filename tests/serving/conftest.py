@@ -1,12 +1,16 @@
 """A small untrained classifier, alone and as a registered model."""
 
+import os
 import shutil
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
 import torch
+from servers import free_port, running
 
 from doctogres.ensemble import Ensemble
 from doctogres.evaluation.calibration import Calibration
@@ -65,3 +69,16 @@ def champion(
         mlflow.MlflowClient().set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged, dst_path=str(folder / "copy")))
     return store, path
+
+
+@pytest.fixture(scope="session")
+def address(champion: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The champion behind `mlflow models serve`."""
+    found = f"http://127.0.0.1:{free_port()}"
+    mlflow = str(Path(sys.executable).parent / "mlflow")
+    command = [mlflow, "models", "serve", "--model-uri", "models:/doctogres@champion", "--env-manager", "local"]
+    command += ["--port", found.rsplit(":", 1)[1]]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    kept |= {"MLFLOW_TRACKING_URI": champion[0], "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
+    with running(command, f"{found}/ping", tmp_path_factory.mktemp("served") / "log", kept, seconds=300):
+        yield found

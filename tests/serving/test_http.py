@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawn_requests import as_json, drawn, files
-from servers import ROOT, free_port, post, running
+from servers import ROOT, post
 
 from doctogres.images import encode_png
 from doctogres.serving.classifier import SlideClassifier
 
 pytestmark = pytest.mark.slow
 PARQUET = "application/vnd.apache.parquet"
-
-
-@pytest.fixture(scope="module")
-def address(champion: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    found = f"http://127.0.0.1:{free_port()}"
-    mlflow = str(Path(sys.executable).parent / "mlflow")
-    command = [mlflow, "models", "serve", "--model-uri", "models:/doctogres@champion", "--env-manager", "local"]
-    command += ["--port", found.rsplit(":", 1)[1]]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    kept |= {"MLFLOW_TRACKING_URI": champion[0], "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
-    with running(command, f"{found}/ping", tmp_path_factory.mktemp("served") / "log", kept, seconds=300):
-        yield found
 
 
 def answers(address: str, *rows: dict[str, object], **params: object) -> list[dict[str, Any]]:
