@@ -157,7 +157,8 @@ def test_a_second_run_repeats_nothing_and_one_by_one_equals_all_at_once(
     assert again.artifacts == flow.artifacts
     assert len(re.findall("reused the finished run", capsys.readouterr().out)) == len(STAGES)
     assert patch(cohort="latest", preset=quick).artifacts["patches"] == flow.artifacts["patch/patches"]
-    assert register(evaluation="latest", preset=quick, seed=5).run_id == child(flow, "register").info.run_id
+    registered = register(evaluation="latest", preset=quick, seed=5, data=str(small_cohort))
+    assert registered.run_id == child(flow, "register").info.run_id
 
 
 def test_the_forced_version_has_a_card_whose_commands_make_the_model_again(
