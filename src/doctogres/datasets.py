@@ -9,8 +9,11 @@ from urllib.request import url2pathname
 import mlflow
 import pandas as pd
 from mlflow.data.dataset_source import DatasetSource
+from mlflow.data.digest_utils import compute_pandas_digest
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Run
+
+from doctogres.tracking import digest_of
 
 
 class TableSource(DatasetSource):
@@ -53,7 +56,10 @@ def log_table(table: pd.DataFrame, *, name: str, source: str, context: str, targ
     with warnings.catch_warnings():
         # The hint is about models that get such a table; ours get pictures.
         warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
-        mlflow.log_input(from_pandas(plain, source=TableSource(source), name=name, targets=targets), context=context)
+        # MLflow keeps one dataset per name and digest, with the source that it saw first.
+        digest = digest_of(source, compute_pandas_digest(plain))
+        dataset = from_pandas(plain, source=TableSource(source), name=name, targets=targets, digest=digest)
+        mlflow.log_input(dataset, context=context)
 
 
 def source_of(run: Run) -> str:

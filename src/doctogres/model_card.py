@@ -112,6 +112,7 @@ def _calibration(facts: CardFacts) -> str:
     if not found:
         return "Not calibrated: the probabilities are the network's own, and no slide is answered with `abstained`."
     said = {name: UNKNOWN if value is None else f"{value:.3g}" for name, value in found.items()}
+    said["slides"] = str(found["slides"])
     return (
         f"Temperature {said['temperature']} and threshold {said['threshold']}, from {said['slides']} out-of-fold slides "
         f"for a precision of {said['target_precision']}: {said['coverage']} of them get an answer, {said['precision']} of "

@@ -123,10 +123,7 @@ def version_of(source: str) -> ModelVersion | None:
 
 
 def register_version(source: str, *, tags: Mapping[str, str], card: str, card_uri: str, verdict: Verdict) -> str:
-    """Makes a version of the model, or takes the one there is, with its card, tags and alias; returns its number.
-
-    The aliases move last, so that `champion` never names a half-made version.
-    """
+    """Makes a version of the model, or takes the one there is, with its card and tags; returns its number."""
     client = MlflowClient()
     found = version_of(source)
     if found is None:
@@ -139,18 +136,33 @@ def register_version(source: str, *, tags: Mapping[str, str], card: str, card_ur
     client.update_model_version(REGISTERED_MODEL, version, description=_fitted(card, card_uri))
     if not client.get_registered_model(REGISTERED_MODEL).description:
         client.update_registered_model(REGISTERED_MODEL, ABOUT)
-    _move_aliases(version, verdict.alias)
     return version
 
 
-def _move_aliases(version: str, alias: str) -> None:
+def move_aliases(version: str, alias: str, holder: ModelVersion | None) -> bool:
+    """Gives a finished version its alias, unless the champion is no longer the one that this was decided against.
+
+    Last of all, so that `champion` never names a half-made version, and right after looking who holds it. MLflow has no
+    way to do both in one step: two registrations in the same moment can still cross.
+
+    Args:
+        version: gets the alias.
+        alias: `champion` or `challenger`.
+        holder: the champion when this was decided.
+
+    Returns:
+        False where another one is champion by now; then nothing was moved.
+    """
     client, held = MlflowClient(), aliases()
+    if held.get(CHAMPION) != (str(holder.version) if holder else None):
+        return False
     if alias == CHAMPION and held.get(CHAMPION, version) != version:
         client.set_registered_model_alias(REGISTERED_MODEL, FORMER, held[CHAMPION])
     if alias == CHAMPION and held.get(CHALLENGER) == version:
         client.delete_registered_model_alias(REGISTERED_MODEL, CHALLENGER)
     if held.get(alias) != version:
         client.set_registered_model_alias(REGISTERED_MODEL, alias, version)
+    return True
 
 
 def _fitted(card: str, uri: str) -> str:

@@ -150,6 +150,17 @@ def test_a_model_that_shows_nothing_is_not_registered_and_answers_the_test_slide
     assert child(flow, "predict").data.tags["doctogres.input.model"] == flow.artifacts["train/model"]
 
 
+def test_a_second_run_repeats_nothing_and_one_by_one_equals_all_at_once(
+    flow: StageResult, small_cohort: Path, quick: Preset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = run_all(data=str(small_cohort), preset=quick, seed=5)
+    assert again.artifacts == flow.artifacts
+    assert len(re.findall("reused the finished run", capsys.readouterr().out)) == len(STAGES)
+    assert patch(cohort="latest", preset=quick).artifacts["patches"] == flow.artifacts["patch/patches"]
+    registered = register(evaluation="latest", preset=quick, seed=5, data=str(small_cohort))
+    assert registered.run_id == child(flow, "register").info.run_id
+
+
 def test_the_forced_version_has_a_card_whose_commands_make_the_model_again(
     flow: StageResult, quick: Preset, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,16 +179,6 @@ def test_the_forced_version_has_a_card_whose_commands_make_the_model_again(
     for stage, result in made.items():
         assert result["reused"], stage
         assert result["run_id"] == child(flow, stage).info.run_id
-
-
-def test_a_second_run_repeats_nothing_and_one_by_one_equals_all_at_once(
-    flow: StageResult, small_cohort: Path, quick: Preset, capsys: pytest.CaptureFixture[str]
-) -> None:
-    again = run_all(data=str(small_cohort), preset=quick, seed=5)
-    assert again.artifacts == flow.artifacts
-    assert len(re.findall("reused the finished run", capsys.readouterr().out)) == len(STAGES)
-    assert patch(cohort="latest", preset=quick).artifacts["patches"] == flow.artifacts["patch/patches"]
-    assert register(evaluation="latest", preset=quick, seed=5).run_id == child(flow, "register").info.run_id
 
 
 def test_a_repeated_training_gives_the_same_curve_and_answers(flow: StageResult, quick: Preset) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.cli import commands as mlflow_artifacts
 from mlflow.tracking import MlflowClient
 
 from doctogres.cohort import COLUMNS, write_table
@@ -43,7 +46,7 @@ def trained(name: str, **card: Any) -> str:
     folder = Path(name) / "classifier"
     folder.mkdir(parents=True)
     (folder / "name").write_text(name)
-    (folder / "classifier.json").write_text(json.dumps({"aggregation": "mean", **card}))
+    (folder / "classifier.json").write_text(json.dumps({"answer": {"aggregation": "mean", "tta": False}, **card}))
     Path("named.py").write_text(MODEL)
 
     def body(run: StageRun) -> None:
@@ -56,7 +59,7 @@ def trained(name: str, **card: Any) -> str:
     return run_stage("train", body, settings=settings, inputs={}).artifacts["model"]
 
 
-def cohort(root: Path) -> str:
+def cohort(root: Path, *, decisions: str = "", inputs: dict[str, str] | None = None) -> str:
     """A planted run of `clean`: half of the kept slides are held out."""
 
     def body(run: StageRun) -> None:
@@ -69,12 +72,13 @@ def cohort(root: Path) -> str:
         table["reason"] = [""] * (2 * SLIDES) + ["cartoon: only 1 % is stained"] * 2
         table["fold"] = ["holdout"] * SLIDES + ["fold0"] * (SLIDES + 2)
         table.attrs["root"] = str(root)
+        if decisions:
+            run.attach("decisions_given.csv").write_text(decisions)
         write_table(table, run.publish("cohort", "cohort.parquet"))
         log_table(table, name="slides", source="my slides", context="cleaning", targets="label")
 
-    return run_stage("clean", body, settings={"seed": 5, "holdout": 0.5, "max_pixels": 9}, inputs={}).artifacts[
-        "cohort"
-    ]
+    settings = {"seed": 5, "holdout": 0.5, "max_pixels": 9}
+    return run_stage("clean", body, settings=settings, inputs=inputs or {}).artifacts["cohort"]
 
 
 def evaluated(
@@ -83,7 +87,7 @@ def evaluated(
     *,
     first: int = 0,
     classes: list[str] = CLASSES,
-    pictures: bool = True,
+    without: str = "",
     source: str = "",
     spread: bool = True,
 ) -> StageResult:
@@ -94,8 +98,10 @@ def evaluated(
     probabilities = np.stack([np.where(np.arange(SLIDES) % 2 == side, sure, 1 - sure) for side in (0, 1)], axis=1)
     table = pd.DataFrame({"slide_id": [f"img_{number:04d}" for number in range(SLIDES)], "label": labels})
     table["group"] = table["slide_id"] if spread else "one"
-    if pictures:
-        table["image_md5"] = [hashlib.md5(name.encode()).hexdigest() for name in table["slide_id"]]
+    for column in ("image_md5", "mask_md5"):
+        table[column] = [hashlib.md5(f"{column} {name}".encode()).hexdigest() for name in table["slide_id"]]
+    table["outcome"] = "kept"
+    table = table.drop(columns=without or [])
     table["predicted"] = [classes[index] for index in probabilities.argmax(axis=1)]
     table = pd.concat([table, pd.DataFrame(probabilities, columns=classes)], axis=1)
     return planted(model, table, classes, source)
@@ -238,6 +244,7 @@ def test_another_evaluation_of_the_champion_moves_its_tags_only(store: Path) -> 
     assert (decided["version"], decided["alias"]) == ("1", "champion")
     assert decided["reason"].startswith("it is the champion already: ")
     assert tags("1")["evaluation_run"] == newer.run_id
+    assert enter(evaluated("models:/doctogres/1", wrong=4))["version"] == "1"  # the same model by another address
     assert len(versions()) == 1
 
 
@@ -262,6 +269,23 @@ def test_force_overrules_the_gate_and_leaves_its_mark(store: Path) -> None:
     assert aliases()["champion"] == "3"
 
 
+def test_a_champion_by_force_is_known_as_the_champion(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    poor = evaluated(trained("poor"), wrong=20)
+    assert enter(poor)["version"] is None
+    stage(poor, promote="force")
+    capsys.readouterr()
+    for options in ({}, {"force": True}):
+        decided = enter(poor, **options)
+        assert (decided["version"], decided["alias"], decided["forced"]) == ("1", "champion", True)
+        assert decided["reason"].startswith("it is the champion already: promote=force")
+    assert "no version" not in capsys.readouterr().out
+    assert stage(poor).reused
+    stage(evaluated(trained("good"), wrong=2))
+    capsys.readouterr()
+    enter(poor)
+    assert "not registered" in capsys.readouterr().out
+
+
 def test_a_challengers_mark_of_force_goes_when_the_gate_decides_anew(store: Path) -> None:
     weak = evaluated(trained("weak"), wrong=8)
     stage(evaluated(trained("good"), wrong=2))
@@ -283,7 +307,7 @@ def test_a_rollback_is_one_alias_and_the_next_model_meets_the_old_champion(
     assert served() == "old"
     capsys.readouterr()
     assert stage(newer).reused  # a repeat does not undo what a person did
-    assert "it holds no alias now" in capsys.readouterr().out
+    assert "version 2 holds no alias now" in capsys.readouterr().out
     assert served() == "old"
     third = enter(evaluated(trained("third"), wrong=6))  # worse than `new`, better than `old`
     assert third["alias"] == "champion"
@@ -309,12 +333,13 @@ def test_a_version_that_was_deleted_is_made_again(store: Path) -> None:
     assert served() == "first"
 
 
+@pytest.mark.parametrize("column", ["image_md5", "mask_md5", "outcome"])
 def test_on_another_hold_out_the_champion_is_scored_anew(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], column: str
 ) -> None:
     stage(evaluated(trained("first"), wrong=1))
     table = answers_of(evaluated(trained("second"), wrong=6))
-    table["image_md5"] = table["image_md5"].str[::-1]  # the same names and labels, other pictures
+    table[column] = table[column].str[::-1]  # the same names and labels, other pictures, masks or repairs
     new = planted(trained("third"), table, CLASSES, source="runs:/of_clean/cohort.parquet")
     scoring = Scoring(monkeypatch, lambda model: evaluated(model, wrong=8))
     decided = enter(new, data="moved")
@@ -328,13 +353,13 @@ def test_on_another_hold_out_the_champion_is_scored_anew(
     assert newest.run_id == new.run_id  # `latest` is not the scoring that the gate made for itself
 
 
-@pytest.mark.parametrize("reason", ["pictures not recorded", "evaluation gone"])
+@pytest.mark.parametrize("unrecorded", ["image_md5", "mask_md5", ""])
 def test_without_comparable_predictions_the_champion_is_scored_where_the_slides_lay(
-    store: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+    store: Path, monkeypatch: pytest.MonkeyPatch, unrecorded: str
 ) -> None:
-    old = evaluated(trained("first"), wrong=6, pictures=reason == "evaluation gone")
+    old = evaluated(trained("first"), wrong=6, without=unrecorded)
     stage(old)
-    if reason == "evaluation gone":
+    if not unrecorded:
         shutil.rmtree(MlflowClient().get_run(old.run_id).info.artifact_uri)
     scoring = Scoring(monkeypatch, lambda model: evaluated(model, wrong=2))
     decided = enter(evaluated(trained("second"), wrong=6, first=4, source="runs:/of_clean/cohort.parquet"))
@@ -343,10 +368,35 @@ def test_without_comparable_predictions_the_champion_is_scored_where_the_slides_
     assert "scores lower" in decided["reason"]
 
 
+def test_a_champion_that_comes_while_another_is_compared_is_met_too(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(evaluated(trained("first"), wrong=8, without="mask_md5"))
+    best = evaluated(trained("best"), wrong=1, source="runs:/of_clean/cohort.parquet")
+
+    def meanwhile(model: str) -> StageResult:
+        scoring.outcome = lambda model: evaluated(model, wrong=8)
+        assert enter(best)["alias"] == "champion"
+        return evaluated(model, wrong=8)
+
+    scoring = Scoring(monkeypatch, meanwhile)
+    second = evaluated(trained("second"), wrong=6, source="runs:/of_clean/cohort.parquet")
+    decided = enter(second)
+    assert decided["alias"] == "challenger"
+    assert "scores lower" in decided["reason"]
+    assert "(version 2)" in tags("3")["gate_reason"]
+    assert tags("3")["compared_with"].startswith("version 2 ")
+    assert "promoted_by" not in tags("3")
+    assert aliases() == {"champion": "2", "former-champion": "1", "challenger": "3"}
+    assert stage(second).reused
+    MlflowClient().set_registered_model_alias("doctogres", "champion", "1")
+    assert enter(second)["alias"] == "champion"  # the finished run was about version 2
+
+
 def test_slides_that_are_gone_make_a_challenger_until_they_are_found(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage(evaluated(trained("first"), wrong=8, pictures=False))
+    stage(evaluated(trained("first"), wrong=8, without="image_md5"))
     new = evaluated(trained("second"), wrong=6, source="runs:/of_clean/cohort.parquet")
     Scoring(monkeypatch, CohortError("/gone: the slides are no longer there; give data=FOLDER_OR_ZIP"))
     decided = enter(new)
@@ -354,6 +404,18 @@ def test_slides_that_are_gone_make_a_challenger_until_they_are_found(
     assert "give data=FOLDER_OR_ZIP" in decided["reason"]
     Scoring(monkeypatch, lambda model: evaluated(model, wrong=8))
     assert enter(new, data="found")["alias"] == "champion"
+
+
+@pytest.mark.parametrize("promote", ["auto", "force"])
+def test_a_champion_whose_answers_cannot_be_used_blocks_nothing(store: Path, promote: str) -> None:
+    table = answers_of(evaluated(trained("source"), wrong=6))
+    old = planted(trained("first"), table, CLASSES)
+    stage(old)
+    stored = Path(MlflowClient().get_run(old.run_id).info.artifact_uri) / "predictions.csv"
+    table.assign(**dict.fromkeys(CLASSES, 0.0)).to_csv(stored, index=False)
+    decided = enter(evaluated(trained("second"), wrong=4), promote=promote)
+    assert decided["alias"] == ("champion" if promote == "force" else "challenger")
+    assert "it cannot be compared with the champion (version 1): the comparison failed: " in decided["reason"]
 
 
 def test_models_of_other_classes_are_never_compared(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,9 +475,9 @@ def test_what_is_no_evaluation_is_refused(store: Path) -> None:
 
 
 def test_the_card_tells_what_a_person_should_know(store: Path) -> None:
-    calibration = {"temperature": 1.5, "threshold": None, "target_precision": 0.9, "slides": 33, "coverage": 0.5}
+    calibration = {"temperature": 1.5, "threshold": None, "target_precision": 0.9, "slides": 1234, "coverage": 0.5}
     calibration |= {"precision": 0.92, "ece_before": 0.2, "ece_after": 0.1, "log_loss_before": 1.0}
-    model = trained("first", calibration=calibration | {"log_loss_after": 0.5}, tta=False)
+    model = trained("first", calibration=calibration | {"log_loss_after": 0.5})
     result = stage(evaluated(model, wrong=6, source=cohort(store)))
     card = card_of(result)
     version = MlflowClient().get_model_version("doctogres", "1")
@@ -432,7 +494,7 @@ def test_the_card_tells_what_a_person_should_know(store: Path) -> None:
         "82 slides found: kept 80, dropped 2.",
         "dropped: cartoon 2.",
         "40 slides to train with, 40 held out",
-        "Temperature 1.5 and threshold unknown, from 33 out-of-fold slides",
+        "Temperature 1.5 and threshold unknown, from 1234 out-of-fold slides",
         "`epochs` 3",
         "`aggregation` mean",
     ):
@@ -445,6 +507,24 @@ def test_the_card_tells_what_a_person_should_know(store: Path) -> None:
         in lines
     )
     assert "    mlflow run . -e train --env-manager local -P params=none -P preset=demo -P seed=5 -P epochs=3" in lines
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_card_gives_back_the_decisions_that_the_cohort_was_cleaned_with(store: Path, lost: bool) -> None:
+    decided = "slide_id,decision\nimg_0000,keep\n"
+    source = cohort(store, decisions="" if lost else decided, inputs={"decisions": "their digest"})
+    lines = card_of(stage(evaluated(trained("first"), wrong=6, source=source))).splitlines()
+    (clean,) = [line for line in lines if "run . -e clean" in line]
+    before = lines[lines.index(clean) - 1].strip()
+    if lost:
+        assert "decisions=" not in clean
+        assert before.startswith("# lost: decisions_given.csv of run ")
+    else:
+        assert "-P decisions=decisions_given.csv" in clean
+        assert before.startswith("mlflow artifacts download ")
+        answer = CliRunner().invoke(mlflow_artifacts, shlex.split(before)[2:])
+        assert answer.exit_code == 0, answer.output
+        assert Path("decisions_given.csv").read_text() == decided
 
 
 def test_a_card_says_what_is_not_known(store: Path) -> None:

@@ -18,10 +18,10 @@ from doctogres.evaluation.comparison import compare
 from doctogres.registry import EVALUATION_TAG, Versus
 from doctogres.settings import Preset
 from doctogres.splits import LeakageError
-from doctogres.tracking import PART_TAG, REGISTERED_MODEL, SLIDES_TAG, file_digest
+from doctogres.tracking import DATA_TAG, PART_TAG, REGISTERED_MODEL, SLIDES_TAG, file_digest
 from doctogres.upstream import find_artifact
 
-IDENTITY: Final = ("slide_id", "label", "image_md5")
+IDENTITY: Final = ("slide_id", "label", "image_md5", "mask_md5", "outcome")  # of a slide as a model is given it
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class Evaluation:
     digest: str
     metrics: dict[str, Any]  # metrics.json
     predictions: pd.DataFrame  # predictions.csv, as text
+
+    @property
+    def data_digest(self) -> str:
+        """The cohort's, empty where unknown."""
+        return self.run.data.tags.get(DATA_TAG, "") if self.run else ""
 
     @cached_property
     def classes(self) -> list[str]:
@@ -58,7 +63,7 @@ def read_evaluation(value: str) -> Evaluation:
 
 
 def split_digest(predictions: pd.DataFrame) -> str:
-    """Names the scored slides: their ids, labels and, where recorded, pictures."""
+    """Names the scored slides: their ids, labels and, where recorded, pictures, masks and whether they were repaired."""
     columns = [name for name in IDENTITY if name in predictions]
     rows = predictions[columns].sort_values("slide_id").to_csv(index=False)
     return hashlib.sha256(rows.encode()).hexdigest()[:16]
@@ -67,8 +72,12 @@ def split_digest(predictions: pd.DataFrame) -> str:
 def against(holder: ModelVersion, new: Evaluation, *, preset: Preset, seed: int, data: str) -> Versus:
     """The paired difference in macro-F1 on the slides of `new`, recomputed from both models' answers.
 
-    The champion's stored predictions are taken when its evaluation was on the same slides (ids, labels, pictures). Else
-    it is scored on these by `evaluate`; if it was trained on some of them, only those that were held out from both count.
+    The champion's stored predictions are taken when its evaluation was on the same slides (ids, labels, pictures, masks).
+    Else it is scored on these by `evaluate`; if it was trained on some of them, only those that were held out from both
+    count.
+
+    Raises:
+        DoctogresError: the stored answers cannot be compared.
     """
     version = str(holder.version)
     old: Evaluation | None = None
@@ -76,10 +85,11 @@ def against(holder: ModelVersion, new: Evaluation, *, preset: Preset, seed: int,
         old = read_evaluation(_evaluation_of(holder))
         if other := _other_classes(old, new):
             return Versus(version, 0, None, other)
-        known = all("image_md5" in one.predictions for one in (old, new))
+        known = _identified(old) and _identified(new)
         if known and split_digest(old.predictions) == split_digest(new.predictions):
             return _difference(version, new, old, new.predictions["slide_id"].tolist(), preset, seed, "")
-        why = "it was evaluated on other slides" if known else "its evaluation does not tell which pictures it saw"
+        unknown = "it is not recorded which pictures and masks both were evaluated on"
+        why = "it was evaluated on other slides" if known else unknown
     except UpstreamError as error:
         why = f"its predictions could not be fetched: {error}"
     print(f"register: the champion (version {version}) is scored on these slides, because {why}", flush=True)
@@ -127,7 +137,7 @@ def _on_unseen(version: str, new: Evaluation, old: Evaluation | None, preset: Pr
     """The comparison on the slides that were held out from both, where every class is among them."""
     trained = f"the champion was trained on some of these slides ({leak})"
     decide = "`promote=force` decides otherwise"
-    if old is None or not all("image_md5" in one.predictions for one in (old, new)):
+    if old is None or not (_identified(old) and _identified(new)):
         return Versus(version, 0, None, f"{trained}; {decide}")
     both = new.predictions.merge(old.predictions[list(IDENTITY)], on=list(IDENTITY))
     if missing := sorted(set(new.predictions["label"]) - set(both["label"])):
@@ -135,6 +145,10 @@ def _on_unseen(version: str, new: Evaluation, old: Evaluation | None, preset: Pr
         return Versus(version, 0, None, f"{trained}, and {lack}; {decide}")
     slides = both["slide_id"].tolist()
     return _difference(version, new, old, slides, preset, seed, f"those that neither has seen: {trained}")
+
+
+def _identified(one: Evaluation) -> bool:
+    return set(IDENTITY) <= set(one.predictions)
 
 
 def _other_classes(old: Evaluation, new: Evaluation) -> str:

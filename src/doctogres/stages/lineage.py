@@ -1,6 +1,7 @@
 """The runs behind an evaluated model, for its card: clean, patch, train, evaluate."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from doctogres.upstream import find_artifact
 
 COMMIT_TAG: Final = "mlflow.source.git.commit"
 CLASSIFIER: Final = "artifacts/classifier/classifier.json"
+DECISIONS: Final = "decisions_given.csv"  # what `clean` was given as decisions, in its run
 
 
 def card_facts(scored: Evaluation) -> CardFacts:
@@ -32,7 +34,8 @@ def card_facts(scored: Evaluation) -> CardFacts:
         stage: {name.removeprefix(f"{stage}."): value for name, value in run.data.params.items() if name.startswith(f"{stage}.")}
         for stage, run in runs.items()
     }  # fmt: skip
-    given = {"clean": {"data": source_of(runs["clean"])}} if "clean" in runs else {}
+    decisions, first = _decisions(runs.get("clean"))
+    given = {"clean": {"data": source_of(runs["clean"]), **decisions}} if "clean" in runs else {}
     tags = {stage: run.data.tags for stage, run in runs.items()}
     maker = tags.get("train", {})
     return CardFacts(
@@ -41,7 +44,7 @@ def card_facts(scored: Evaluation) -> CardFacts:
         cohort=_cohort(scored),
         classifier=_classifier(model, info.model_id),
         recipe=recipe,
-        commands=commands(recipe, given | {"train": {"params": "none"}}),
+        commands=first + commands(recipe, given | {"train": {"params": "none"}}),
         data_digest=tags.get("evaluate", {}).get(DATA_TAG, ""),
         origin={
             "model": model,
@@ -50,6 +53,17 @@ def card_facts(scored: Evaluation) -> CardFacts:
             "doctogres": maker.get("doctogres.version", __version__),
         },
     )
+
+
+def _decisions(clean: Run | None) -> tuple[dict[str, str], list[str]]:
+    """The parameter for the decisions that the cohort was cleaned with, and the line that fetches them; or says why not."""
+    if clean is None or "doctogres.input.decisions" not in clean.data.tags:
+        return {}, []
+    run_id = clean.info.run_id
+    if DECISIONS not in {file.path for file in MlflowClient().list_artifacts(run_id)}:
+        return {}, [f"# lost: {DECISIONS} of run {run_id}; without these decisions `clean` leaves another cohort"]
+    download = ["mlflow", "artifacts", "download", "--run-id", run_id, "--artifact-path", DECISIONS, "--dst-path", "."]
+    return {"decisions": DECISIONS}, [shlex.join(download)]
 
 
 def _runs(scored: Evaluation, trained_by: str | None) -> dict[str, Run]:

@@ -7,7 +7,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from doctogres.errors import UpstreamError
+from doctogres.errors import DoctogresError, UpstreamError
 from doctogres.evaluation.report import NULL_MODELS
 from doctogres.model_card import model_card
 from doctogres.registry import (
@@ -15,6 +15,7 @@ from doctogres.registry import (
     COMPARED_TAG,
     EVALUATION_TAG,
     NOBODY,
+    NOT_REGISTERED,
     PROMOTED_TAG,
     REASON_TAG,
     Verdict,
@@ -23,6 +24,7 @@ from doctogres.registry import (
     champion,
     estimate,
     gate,
+    move_aliases,
     overruled,
     register_version,
     tags_of,
@@ -31,7 +33,14 @@ from doctogres.registry import (
 from doctogres.settings import Preset
 from doctogres.stages.contest import Evaluation, against, read_evaluation, split_digest
 from doctogres.stages.lineage import card_facts
-from doctogres.tracking import DATA_TAG, REGISTERED_MODEL, StageResult, StageRun, run_stage
+from doctogres.tracking import (
+    FINGERPRINT_TAG,
+    REGISTERED_MODEL,
+    StageResult,
+    StageRun,
+    fingerprint,
+    run_stage,
+)
 from doctogres.upstream import find_artifact
 
 FORCE: Final = "force"
@@ -44,31 +53,40 @@ def register(
     """Runs or reuses the stage for an evaluation; `promote="force"` makes its model champion whatever the gate says.
 
     A finished run stands for this one when the evaluation, the settings and the champion it was compared with are the
-    same. Then nothing is moved, although a person may have moved the aliases since; a line says so.
+    same. Then nothing is moved, although a person may have moved the aliases since; a line says so. Should another model
+    become champion while this one is compared, it is decided anew.
     """
     scored = read_evaluation(evaluation)
     source = _source(scored.metrics["model"])
     holder = champion()
-    rival = _rival(holder, source)
-    data_digest = scored.run.data.tags.get(DATA_TAG, "") if scored.run else ""
+    settings = {
+        "promote": promote,
+        "loss_margin": preset.gate.loss_margin,
+        "resamples": preset.evaluate.resamples,
+        "seed": seed,
+        "data": data,
+    }
+    inputs = {
+        "evaluation": scored.digest,
+        "split": split_digest(scored.predictions),
+        "champion": _rival(holder, source),
+    }
 
     def body(run: StageRun) -> None:
-        verdict, versus = _decide(scored, holder, source, preset=preset, seed=seed, data=data)
-        if promote == FORCE and not verdict.reason.startswith(ALREADY):
-            verdict = overruled(verdict)
-        card = model_card(card_facts(scored), verdict)
-        run.publish("card", "model_card.md").write_text(card, encoding="utf-8")
-        version = None
-        if verdict.alias:
-            tags = tags_of(
-                verdict,
-                macro_f1=f"{scored.metrics['metrics']['macro_f1']['value']:.6f}",
-                split_digest=split_digest(scored.predictions),
-                data_digest=data_digest,
-                **{EVALUATION_TAG: scored.run.info.run_id if scored.run else "", COMPARED_TAG: rival},
-            )
-            uri = run.artifacts["card"]
-            version = register_version(source, tags=tags, card=card, card_uri=uri, verdict=verdict)
+        compared = holder
+        while True:
+            verdict, versus = _decide(scored, compared, source, preset=preset, seed=seed, data=data)
+            if promote == FORCE and not verdict.reason.startswith(ALREADY):
+                verdict = overruled(verdict)
+            version = _version(run, scored, source, verdict, inputs["champion"])
+            if version is None or move_aliases(version, verdict.alias, compared):
+                break
+            compared = champion()
+            print("register: the champion is another one by now; it is decided anew", flush=True)
+            inputs["champion"] = _rival(compared, source)
+            mark = fingerprint("register", settings, inputs)
+            mlflow.set_tags({FINGERPRINT_TAG: mark, "doctogres.input.champion": inputs["champion"]})
+        if version:
             run.artifacts["model"] = f"models:/{REGISTERED_MODEL}/{version}"
         _report(run, scored, verdict, versus, version)
 
@@ -76,15 +94,9 @@ def register(
         return run_stage(
             "register",
             body,
-            settings={
-                "promote": promote,
-                "loss_margin": preset.gate.loss_margin,
-                "resamples": preset.evaluate.resamples,
-                "seed": seed,
-                "data": data,
-            },
-            inputs={"evaluation": scored.digest, "split": split_digest(scored.predictions), "champion": rival},
-            data_digest=data_digest,
+            settings=settings,
+            inputs=inputs,
+            data_digest=scored.data_digest,
             force=repeat,
         )
 
@@ -93,7 +105,7 @@ def register(
         print(f"register: {why}", flush=True)
         result = stage(repeat=True)
     if result.reused:
-        _say_if_moved(decision(result))
+        _say_if_moved(decision(result), source)
     return result
 
 
@@ -115,14 +127,33 @@ def _decide(
     macro_f1 = estimate(scored.metrics["metrics"]["macro_f1"])
     nulls = {name: estimate(scored.metrics["null"][name]) for name in NULL_MODELS}
     margin = preset.gate.loss_margin
+    if holder is not None and holder.source == source:  # first: a champion by force may be no better than guessing
+        reason = ALREADY + holder.tags.get(REASON_TAG, "made so by a person").removeprefix(ALREADY)
+        return Verdict(CHAMPION, reason, forced=holder.tags.get(PROMOTED_TAG) == FORCE), None
     alone = gate(macro_f1, nulls, None, loss_margin=margin)
     if holder is None or not alone.alias:
         return alone, None
-    if holder.source == source:
-        reason = ALREADY + holder.tags.get(REASON_TAG, "made so by a person").removeprefix(ALREADY)
-        return Verdict(CHAMPION, reason, forced=holder.tags.get(PROMOTED_TAG) == FORCE), None
-    versus = against(holder, scored, preset=preset, seed=seed, data=data)
+    try:
+        versus = against(holder, scored, preset=preset, seed=seed, data=data)
+    except DoctogresError as error:  # a champion that nothing can be compared with must not stop what comes after it
+        versus = Versus(str(holder.version), 0, None, f"the comparison failed: {error}")
     return gate(macro_f1, nulls, versus, loss_margin=margin), versus
+
+
+def _version(run: StageRun, scored: Evaluation, source: str, verdict: Verdict, rival: str) -> str | None:
+    """Writes the card; makes the version, still without an alias, where there is to be one."""
+    card = model_card(card_facts(scored), verdict)
+    run.publish("card", "model_card.md").write_text(card, encoding="utf-8")
+    if not verdict.alias:
+        return None
+    tags = tags_of(
+        verdict,
+        macro_f1=f"{scored.metrics['metrics']['macro_f1']['value']:.6f}",
+        split_digest=split_digest(scored.predictions),
+        data_digest=scored.data_digest,
+        **{EVALUATION_TAG: scored.run.info.run_id if scored.run else "", COMPARED_TAG: rival},
+    )
+    return register_version(source, tags=tags, card=card, card_uri=run.artifacts["card"], verdict=verdict)
 
 
 def _source(model: str) -> str:
@@ -168,18 +199,24 @@ def _report(run: StageRun, scored: Evaluation, verdict: Verdict, versus: Versus 
 
 def _stale(decided: dict[str, Any], source: str, promote: str) -> str:
     """Why a finished run cannot stand for this one although nothing it depends on has changed; else empty."""
-    version = decided["version"]
-    if version and version_of(source) is None:
-        return f"version {version} is no longer in the registry; it is registered again"
-    if promote == FORCE and aliases().get(CHAMPION) != version:
-        return f"version {version} is no longer champion, and promote=force wants it to be"
+    version = version_of(source)
+    if version is None:
+        gone = f"version {decided['version']} is no longer in the registry; it is registered again"
+        return gone if decided["version"] else ""
+    serves = aliases().get(CHAMPION) == str(version.version)
+    if promote == FORCE and not serves:
+        return f"version {version.version} is no longer champion, and promote=force wants it to be"
+    if serves and decided["alias"] != CHAMPION:
+        return f"version {version.version} is champion by now"
     return ""
 
 
-def _say_if_moved(decided: dict[str, Any]) -> None:
-    if decided["version"] and decided["alias"] not in (now := holds_now(decided["version"])).split(", "):
+def _say_if_moved(decided: dict[str, Any], source: str) -> None:
+    version = version_of(source)
+    if version and decided["alias"] not in (now := holds_now(str(version.version))).split(", "):
+        made = decided["alias"] or NOT_REGISTERED
         print(
-            f"register: that run made version {decided['version']} {decided['alias']}; it holds {now} now, and nothing "
-            "is moved (force=true decides anew)",
+            f"register: that run decided {made}; version {version.version} holds {now} now, and nothing is moved "
+            "(force=true decides anew)",
             flush=True,
         )
