@@ -1,5 +1,6 @@
 """Stages are reused only when they finished with the same settings, input and version."""
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -156,3 +157,15 @@ def test_names_that_mlflow_cannot_tell_apart_stay_apart(store):
     assert result.metrics["f1/a"] == 0.5
     logged = MlflowClient().get_run(result.run_id).data.metrics
     assert {name for name in logged if name.startswith("f1/")} == set(result.metrics)
+
+
+def test_a_run_whose_artifacts_are_gone_is_repeated(store, capsys):
+    def body(run):
+        run.publish("table", "table.csv").write_text("rows")
+
+    made = run_stage("clean", body, settings={}, inputs={})
+    uri = MlflowClient().get_run(made.run_id).info.artifact_uri
+    shutil.rmtree(uri.removeprefix("file://"))
+    again = run_stage("clean", body, settings={}, inputs={})
+    assert not again.reused
+    assert f"{made.run_id}: its result.json could not be fetched" in capsys.readouterr().out

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import mlflow
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres import __version__
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, UpstreamError
 
 EXPERIMENT: Final = "doctogres"
 REGISTERED_MODEL: Final = "doctogres"
@@ -161,8 +162,16 @@ def finished_runs(stage: str, filters: str = "", *, limit: int = 1) -> list[Run]
 
 
 def result_of(run: Run) -> StageResult:
-    """The stage result that a finished run recorded."""
-    content = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/{RESULT_FILE}"))
+    """The stage result that a finished run recorded.
+
+    Raises:
+        UpstreamError: its artifacts are gone.
+    """
+    try:
+        content = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/{RESULT_FILE}"))
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UpstreamError(f"{run.info.run_id}: its {RESULT_FILE} could not be fetched ({reason})") from error
     return StageResult(run.data.tags[STAGE_TAG], run.info.run_id, content["artifacts"], content["metrics"], reused=True)
 
 
@@ -177,6 +186,16 @@ def open_run(title: str, *, system_metrics: bool = False) -> Any:
             launched, "mlflow.note.content", "Only the launch: the run itself is in the experiment `doctogres`."
         )
     return mlflow.start_run(run_name=title, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
+
+
+def _finished(stage: str, mark: str) -> StageResult | None:
+    """The result of the newest finished run with this fingerprint, where its artifacts are still there."""
+    for run in finished_runs(stage, f"tags.`{FINGERPRINT_TAG}` = '{mark}'"):
+        try:
+            return result_of(run)
+        except UpstreamError as error:
+            print(f"{stage}: is run again, because the finished run cannot be reused: {error}", flush=True)
+    return None
 
 
 def _reused(found: StageResult) -> StageResult:
@@ -215,8 +234,8 @@ def run_stage(
         system_metrics: record CPU, memory and device load.
     """
     mark = fingerprint(stage, settings, inputs)
-    if not force and (found := finished_runs(stage, f"tags.`{FINGERPRINT_TAG}` = '{mark}'")):
-        result = _reused(result_of(found[0]))
+    if not force and (found := _finished(stage, mark)):
+        result = _reused(found)
         _refuse_problems(result.metrics, stage, strict=strict)
         return result
     started = time.perf_counter()
