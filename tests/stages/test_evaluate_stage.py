@@ -23,6 +23,8 @@ from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import check_unseen, evaluate, slides_of
 from doctogres.tracking import StageResult
 
+pytestmark = pytest.mark.slow
+
 CALIBRATION = Calibration.none(0.9).model_copy(update={"temperature": 0.5, "threshold": 0.3})
 
 

@@ -30,6 +30,7 @@ from doctogres.tracking import SLIDES_TAG, StageResult, StageRun, run_stage
 from doctogres.upstream import find_artifact
 
 CLASSES = ["benign_1", "HER2(+) | <b>"]
+pytestmark = pytest.mark.slow
 PRESET = load_preset("demo", {"resamples": 200})
 SLIDES = 40
 MODEL = """
