@@ -6,16 +6,19 @@ export PATH := $(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_EXPERIMENT_NAME ?= doctogres
 PORT ?= 5001
+APP_PORT ?= 8501
 DATA ?= data/demo
+SLIDE ?= data/demo/test_data/img_0000.png
+MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
-.PHONY: demo test lint ui serve bench setup pins reference request
+.PHONY: demo test lint ui serve app bench setup pins reference request
 setup: .venv/.done ## the environment in .venv
 
-.venv/.done: requirements.txt requirements-dev.txt
+.venv/.done: requirements.txt requirements-app.txt requirements-dev.txt
 	@$(PYTHON3) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed, this is " + sys.version + ": set PYTHON3=/path/to/python3.11")'
 	$(PYTHON3) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[^ ]*' requirements.txt)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt -r requirements-dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt -r requirements-app.txt -r requirements-dev.txt
 	@touch $@
 
 demo: setup ## the demo cohort, `mlflow run .` on it, and what to type next
@@ -24,8 +27,8 @@ demo: setup ## the demo cohort, `mlflow run .` on it, and what to type next
 	@cat .doctogres/summary.txt
 
 test: setup lint ## every test, the fast ones first
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow"
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m slow
 
 lint: setup
 	$(BIN)/ruff check .
@@ -36,11 +39,14 @@ ui: setup ## the tracking UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
 serve: setup ## the champion on http://127.0.0.1:$(PORT)/invocations
-	$(BIN)/mlflow models serve --model-uri models:/doctogres@champion --env-manager local --port $(PORT)
+	@echo "when it says 'Application startup complete', in another terminal:  make request"
+	$(BIN)/mlflow models serve --model-uri models:/doctogres@champion --env-manager local --port $(PORT) --timeout 600
 
-request: setup ## one test slide of the demo, posted to `make serve`
-	$(BIN)/python -m entrypoints.request data/demo/test_data/img_0000.png data/demo/test_data/mask_0000.png | \
-	curl --silent --show-error --fail-with-body http://127.0.0.1:$(PORT)/invocations -H 'Content-Type: application/json' --data-binary @-
+request: setup ## asks `make serve` about one of the demo's test slides; SLIDE=FILE MASK=FILE for another
+	PYTHONPATH=src $(BIN)/python -m doctogres.client $(SLIDE) $(MASK) --url http://127.0.0.1:$(PORT)
+
+app: setup ## a page on http://127.0.0.1:$(APP_PORT) that asks `make serve` about the slides dropped on it
+	PYTHONPATH=src $(BIN)/python -m doctogres.app --url http://127.0.0.1:$(PORT) --port $(APP_PORT) --timeout 600
 
 bench: setup ## cleaning and cutting against bare decoding; DATA=FOLDER for another cohort than the demo
 	$(BIN)/python -m benchmarks.cleaning $(DATA)
@@ -48,8 +54,10 @@ bench: setup ## cleaning and cutting against bare decoding; DATA=FOLDER for anot
 
 pins: ## the exact versions, from pyproject.toml's names
 	uv pip compile --quiet --upgrade pyproject.toml $(PINS) -o requirements.txt
-	uv pip compile --quiet pyproject.toml --extra dev -c requirements.txt $(PINS) -o requirements-all.tmp
-	grep -vxFf requirements.txt requirements-all.tmp | sed -n '/^[a-z]/p' > requirements-dev.txt; rm requirements-all.tmp
+	uv pip compile --quiet pyproject.toml --extra app -c requirements.txt $(PINS) -o requirements-all.tmp
+	grep -vxFf requirements.txt requirements-all.tmp | sed -n '/^[a-z]/p' > requirements-app.txt; rm requirements-all.tmp
+	uv pip compile --quiet pyproject.toml --extra app --extra dev -c requirements.txt -c requirements-app.txt $(PINS) -o requirements-all.tmp
+	grep -vxF -f requirements.txt -f requirements-app.txt requirements-all.tmp | sed -n '/^[a-z]/p' > requirements-dev.txt; rm requirements-all.tmp
 
 reference: setup ## MLproject and docs/parameters.md from the commands' options
 	$(BIN)/python -m entrypoints.reference

@@ -24,9 +24,9 @@ from sklearn.preprocessing import StandardScaler
 from doctogres.aggregation import aggregate_slides
 from doctogres.cleaning import clean_cohort
 from doctogres.cohort import file_hashes, slide_files, usable
-from doctogres.evaluation.bootstrap import Estimate, bootstrap
+from doctogres.evaluation import comparison
 from doctogres.evaluation.metrics import class_indices, macro_f1
-from doctogres.evaluation.weighted import class_f1, confusion_cells, confusions, macro
+from doctogres.evaluation.weighted import class_f1, confusion_cells, confusions
 from doctogres.network import create_network, normalisation, normalise, patch_probabilities
 from doctogres.patches import PatchSet, cut_cohort, load_patches
 from doctogres.settings import Preset, TrainSettings, load_preset
@@ -40,17 +40,6 @@ Rows = npt.NDArray[np.int64]
 TEST: Final = "test"
 STRENGTHS: Final = (1e-4, 1e-3, 1e-2, 1e-1)  # C of the regression
 # Chosen on the folds, see README.md; any setting can be given anew with --set.
-RECIPE: Final[Mapping[str, Any]] = {
-    "patch_size": 96,
-    "margin": 0.0,
-    "backbone": "mobilenetv2_100",
-    "epochs": 12,
-    "patience": 12,
-    "unfreeze_every": 4,
-    "learning_rate": 2e-4,
-    "layer_decay": 0.5,
-    "ema": 0.99,
-}
 
 
 @dataclass(frozen=True)
@@ -181,37 +170,6 @@ def fine_tuned(part: Part, fold: str, settings: TrainSettings, seed: int, classe
     )
 
 
-def estimates(
-    truth: Rows, models: Mapping[str, Sequence[Floats]], against: str, groups: Sequence[str], classes: int
-) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
-    """Macro-F1 of every model, and its difference to the one called `against`, on the same resamples.
-
-    Args:
-        truth: (slides,).
-        models: slide probabilities, (slides, classes) each; of several networks the mean of their scores is taken.
-        against: the name of a model.
-        groups: (slides,), drawn whole.
-        classes: number of classes.
-    """
-    cells = {
-        name: [confusion_cells(truth, probabilities.argmax(1), classes) for probabilities in several]
-        for name, several in models.items()
-    }
-
-    def scores(weights: Floats) -> dict[str, Floats]:
-        return {
-            name: np.mean([macro(class_f1(confusions(weights, one))) for one in several], axis=0)
-            for name, several in cells.items()
-        }
-
-    def differences(weights: Floats) -> dict[str, Floats]:
-        found = scores(weights)
-        return {name: values - found[against] for name, values in found.items() if name != against}
-
-    options: dict[str, Any] = {"groups": groups, "resamples": 2000, "seed": 0}
-    return bootstrap(scores, len(truth), **options), bootstrap(differences, len(truth), **options)
-
-
 def per_class_f1(truth: Rows, several: Sequence[Floats], classes: int) -> Floats:
     """F1 of every class, the mean over networks."""
     alone = np.ones((1, len(truth)))
@@ -223,7 +181,9 @@ def table(
     truth: Rows, models: Mapping[str, Sequence[Floats]], against: str, groups: Sequence[str], classes: Sequence[str]
 ) -> list[str]:
     """The comparison as rows of markdown."""
-    values, differences = estimates(truth, models, against, groups, len(classes))
+    labels = [classes[one] for one in truth]
+    pairs = {name: against for name in models if name != against}
+    compared = comparison.compare(labels, models, classes, against=pairs, groups=groups)
     shown = [
         f"{name} ({count})" for name, count in zip(classes, np.bincount(truth, minlength=len(classes)), strict=True)
     ]
@@ -233,7 +193,7 @@ def table(
     ]
     for name, several in models.items():
         scores = " | ".join(f"{score:.2f}" for score in per_class_f1(truth, several, len(classes)))
-        rows.append(f"| {name} | {values[name]} | {differences.get(name, '')} | {scores} |")
+        rows.append(f"| {name} | {compared.values[name]} | {compared.differences.get(name, '')} | {scores} |")
     return rows
 
 
@@ -320,7 +280,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="cohort with train_data, test_data and test_labels.csv")
     parser.add_argument("--weights", required=True, help="imagenet, or a safetensors file of the backbone")
-    parser.add_argument("--backbone", default=RECIPE["backbone"])
     parser.add_argument("--seeds", type=int, default=3, help="networks to train; 0 leaves the regression alone")
     parser.add_argument(
         "--validate", type=int, default=0, metavar="FOLDS", help="the folds only, never the test slides"
@@ -331,8 +290,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     given = dict(text.split("=", 1) for text in options.set)
-    settings = {**RECIPE, "backbone": options.backbone, "weights": options.weights, "device": "cpu", **given}
-    preset = load_preset("challenge", settings)
+    preset = load_preset("small", {"weights": options.weights, "device": "cpu", **given})
     with tempfile.TemporaryDirectory() as temporary:
         inputs = prepare(options.folder.resolve(), options.cache or Path(temporary), preset)
         slides = inputs.part.patches.table["slide_id"].nunique()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     sections=("clean", "patch", "train", "tune", "answer", "evaluate", "ablate"),
 )
 def command(**parameters: Any) -> "StageResult":
-    """Trains and evaluates every row of the results ladder on the same slides."""
+    """Trains every row of the results ladder with several seeds and compares the rows on the same hold-out slides."""
     from doctogres.stages.ablate import ablate
 
     return ablate(**parameters)

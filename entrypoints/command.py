@@ -58,7 +58,8 @@ SLIDES: Final = Parameter("data", "", "folder or zip of the slides, where it mov
 PRESET: Final = Parameter(
     "preset",
     "demo",
-    "settings of all stages: demo (small, CPU), challenge (the full job), or the path of your own YAML file",
+    "settings of all stages: demo (drawn slides), small (real slides, no accelerator), challenge (the full job), or the path of "
+    "your own YAML file",
     click.STRING,
 )
 SEED: Final = Parameter("seed", 7, "seed of splits, weights, order and augmentation", click.IntRange(0, 2**31 - 1))

@@ -9,7 +9,12 @@ from entrypoints.command import FORCE, PRESET, SEED, SLIDES, Parameter, stage_co
 if TYPE_CHECKING:
     from doctogres.tracking import StageResult
 
-SPLIT = Parameter("split", "holdout", "holdout, test (the test slides, with test_labels.csv) or a fold", click.STRING)
+SPLIT = Parameter(
+    "split",
+    "holdout",
+    "holdout, test (the test slides, with test_labels.csv), or a fold that the model has not seen",
+    click.STRING,
+)
 
 
 @stage_command(

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("doctogres", deadline=None)  # no test is about time
+settings.load_profile("doctogres")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the entry points do
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as cores: more threads would only wait
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test downloads anything
 
 

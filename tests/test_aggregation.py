@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,6 +8,7 @@ from numpy.typing import NDArray
 
 from doctogres.aggregation import METHODS, NoPatchesError, aggregate, aggregate_slides
 from doctogres.errors import DoctogresError, ParameterError
+from doctogres.settings import AnswerSettings
 
 methods = st.sampled_from(METHODS)
 
@@ -39,10 +42,55 @@ def test_one_patch_cannot_veto_a_class_under_log_mean() -> None:
     assert pooled[1] > 0.9
 
 
+def test_the_majority_counts_patches_and_not_how_sure_they_are() -> None:
+    rows = np.array([[0.0, 1.0, 0.0], [0.6, 0.4, 0.0], [0.6, 0.4, 0.0]])
+    # votes 2, 1, 0; means 0.4, 0.6, 0
+    np.testing.assert_allclose(aggregate(rows, method="majority"), np.array([2.4, 1.6, 0]) / 4)
+
+
+def test_a_tied_vote_falls_to_the_higher_mean() -> None:
+    pooled = aggregate(np.array([[0.5, 0.45, 0.05], [0.1, 0.8, 0.1]]), method="majority")
+    assert pooled.argmax() == 1
+    assert (pooled > 0).all()
+
+
+def test_max_confidence_is_the_surest_patch_and_the_mean_of_tied_ones() -> None:
+    rows = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.0, 0.5]])
+    np.testing.assert_allclose(aggregate(rows, method="max_confidence"), rows[1])
+    tied = np.vstack([rows, [0.8, 0.2, 0.0]])
+    np.testing.assert_allclose(aggregate(tied, method="max_confidence"), [0.45, 0.5, 0.05])
+
+
+def test_top_k_mean_takes_the_highest_quarter_of_each_class() -> None:
+    first = np.array([0.9, 0.7, 0.5, 0.4, 0.1])  # a quarter of five, rounded up: two
+    highest = np.array([(0.9 + 0.7) / 2, (0.9 + 0.6) / 2])
+    pooled = aggregate(np.stack([first, 1 - first], axis=1), method="top_k_mean")
+    np.testing.assert_allclose(pooled, highest / highest.sum())
+
+
+def test_log_sum_exp_by_hand_lies_between_the_mean_and_the_maximum() -> None:
+    first = np.array([1.0, 0.0, 0.0, 0.0])
+    soft = np.log([(np.exp(5) + 3) / 4, (3 * np.exp(5) + 1) / 4]) / 5
+    assert first.mean() < soft[0] < first.max()
+    pooled = aggregate(np.stack([first, 1 - first], axis=1), method="log_sum_exp")
+    np.testing.assert_allclose(pooled, soft / soft.sum())
+
+
 def test_a_single_patch_is_its_own_answer() -> None:
+    row = np.array([[0.7, 0.2, 0.1]])
     for method in METHODS:
-        row = np.array([[0.7, 0.2, 0.1]])
-        np.testing.assert_allclose(aggregate(row, weights=np.array([5]), method=method), row[0])
+        answer = (row[0] + [1, 0, 0]) / 2 if method == "majority" else row[0]
+        np.testing.assert_allclose(aggregate(row, weights=np.array([5]), method=method), answer)
+
+
+def test_the_settings_offer_these_methods_and_attention() -> None:
+    offered = get_args(AnswerSettings.model_fields["aggregation"].annotation)
+    assert set(offered) == {*METHODS, "attention"}
+
+
+def test_attention_cannot_be_made_from_probabilities() -> None:
+    with pytest.raises(ParameterError, match="features, not their probabilities"):
+        aggregate(np.array([[0.5, 0.5]]), method="attention")
 
 
 def test_no_patches_is_an_error_of_both_families() -> None:
@@ -91,14 +139,37 @@ def test_the_order_of_the_patches_cannot_show(made: tuple, method: str, random: 
 
 
 @settings(deadline=None)
-@given(patches(), methods)
+@given(patches(), st.sampled_from(["mean", "area_mean", "max_confidence"]))
 def test_a_mean_stays_between_its_patches(made: tuple, method: str) -> None:
-    if method == "log_mean":
-        return
     rows, areas = made
     pooled = aggregate(rows, weights=areas, method=method)
     assert (pooled >= rows.min(axis=0) - 1e-6).all()
     assert (pooled <= rows.max(axis=0) + 1e-6).all()
+
+
+@settings(deadline=None)
+@given(patches(most=1), st.integers(1, 20), methods)
+def test_patches_that_agree_are_the_answer(made: tuple, copies: int, method: str) -> None:
+    rows = np.repeat(made[0], copies, axis=0)
+    pooled = aggregate(rows, weights=np.repeat(made[1], copies), method=method)
+    if method == "majority":
+        assert pooled.argmax() == rows[0].argmax()
+        assert pooled.max() >= copies / (copies + 1)
+    else:
+        np.testing.assert_allclose(pooled, rows[0] / rows[0].astype(float).sum(), atol=1e-6)  # the floor of log_mean
+
+
+@settings(deadline=None)
+@given(patches(), methods, st.data())
+def test_patches_that_move_towards_a_class_never_lower_it(made: tuple, method: str, data: st.DataObject) -> None:
+    rows, areas = made
+    one = data.draw(st.integers(0, rows.shape[1] - 1))
+    moving = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))))
+    if method == "max_confidence":  # a patch that moves away from its own top class may stop being the surest
+        moving[:] = True
+    moved = np.where(moving[:, None], 0.8 * rows + 0.2 * np.eye(rows.shape[1])[one], rows)
+    before, after = (aggregate(each, weights=areas, method=method)[one] for each in (rows, moved))
+    assert after >= before - 1e-6
 
 
 @settings(deadline=None)

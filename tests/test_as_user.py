@@ -4,51 +4,21 @@ import base64
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from servers import ROOT, free_port, post, running
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 QUICK = {"epochs": 2, "trials": 1, "trial_epochs": 1, "unfreeze_every": 1, "resamples": 200}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def running(command: list[str], url: str, log: Path, environment: dict[str, str], *, seconds: int) -> Iterator[None]:
-    """Starts a server and waits until `url` answers."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
-    try:
-        for _ in range(seconds):
-            try:
-                urllib.request.urlopen(url, timeout=5)
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None, log.read_text()[-3000:]
-                time.sleep(1)
-        else:
-            pytest.fail(log.read_text()[-3000:])
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +102,15 @@ def test_the_served_model_answers_json_and_parquet(
     flow: dict[str, Any], server: str, environment: dict[str, str], small_cohort: Path, tmp_path: Path
 ) -> None:
     address = f"http://127.0.0.1:{free_port()}"
-    command = [str(BIN / "mlflow"), "models", "serve", "--model-uri", flow["artifacts"]["model"], "--env-manager", "uv"]
+    command = [
+        str(BIN / "mlflow"),
+        "models",
+        "serve",
+        "--model-uri",
+        flow["artifacts"]["train/model"],
+        "--env-manager",
+        "uv",
+    ]
     command += ["--port", address.rsplit(":", 1)[1]]
     slide = {part: (small_cohort / "test_data" / f"{part}_0000.png").read_bytes() for part in ("img", "mask")}
     encoded = {name: base64.b64encode(slide[part]).decode() for name, part in (("image", "img"), ("mask", "mask"))}
@@ -149,23 +127,13 @@ def test_the_served_model_answers_json_and_parquet(
         assert answer["n_patches"] == len(answer["patches"]) > 0
         assert answer["error"] is None
         half = {**encoded, "slide_id": "img_7", "image": encoded["image"][:400]}
+        both = {"dataframe_records": [encoded, half]}
         with pytest.raises(urllib.error.HTTPError) as refused:
-            post(address, json.dumps({"dataframe_records": [half]}).encode(), "application/json")
+            post(address, json.dumps(both).encode(), "application/json")
         assert refused.value.code == 400
-        assert "img_7" in refused.value.read().decode()
-        mixed = post(address, json.dumps({"dataframe_records": [encoded, half]}).encode(), "application/json")
-        assert [bool(row["error"]) for row in mixed["predictions"]] == [False, True]
-
-
-def post(address: str, body: bytes, kind: str) -> dict[str, Any]:
-    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": kind})
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    with urllib.request.urlopen(request, timeout=120) as response:
-        answer: dict[str, Any] = json.loads(response.read(), parse_constant=refuse)
-    return answer
+        assert json.load(refused.value)["message"].startswith("img_7 (image) is truncated")
+        report = post(address, json.dumps({**both, "params": {"on_error": "report"}}).encode(), "application/json")
+        assert [bool(row["error"]) for row in report["predictions"]] == [False, True]
 
 
 def test_a_plain_run_uses_the_projects_sqlite_store_and_our_experiment(

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from doctogres.errors import ParameterError, WeightsError
 from doctogres.network import (
+    check_patch_size,
     create_network,
     layer_groups,
     load_weights,
@@ -263,3 +264,11 @@ def test_pretrained_weights_come_with_a_head_that_answers_about_evenly(tmp_path)
     network = create_network("mobilenetv2_100", classes=6, size=32, weights=str(tmp_path / "body.safetensors")).eval()
     assert network.classifier.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert not network.classifier.bias.any()
+
+
+def test_patches_that_a_network_leaves_nothing_of_are_refused_by_name() -> None:
+    network = create_network("convnext_atto", classes=2, size=16)
+    with pytest.raises(ParameterError, match=r"patch_size=16: convnext_atto cannot take .* larger"):
+        check_patch_size(network, "convnext_atto", 16)
+    check_patch_size(network, "convnext_atto", 64)
+    assert network.training

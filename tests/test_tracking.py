@@ -1,5 +1,6 @@
 """Stages are reused only when they finished with the same settings, input and version."""
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -80,7 +81,7 @@ def test_strict_fails_after_everything_is_stored_and_also_on_reuse(store: Path) 
     with pytest.raises(CohortError, match="2 slides"):
         run_stage("clean", body, settings={}, inputs={}, strict=True)
     run = MlflowClient().search_runs([experiment_id()])[0]
-    assert [file.path for file in MlflowClient().list_artifacts(run.info.run_id)] == ["table.csv"]
+    assert [file.path for file in MlflowClient().list_artifacts(run.info.run_id)] == ["result.json", "table.csv"]
     assert not run_stage("clean", body, settings={}, inputs={}).reused
     with pytest.raises(CohortError, match="strict=true"):
         run_stage("clean", body, settings={}, inputs={}, strict=True)
@@ -133,3 +134,38 @@ def test_an_experiment_chosen_by_the_user_is_kept(store: Path, monkeypatch: pyte
 def test_metric_names_keep_classes_apart() -> None:
     assert metric_name("f1/HER2(+)") != metric_name("f1/HER2(-)")
     assert metric_name("f1/Luminal A") == "f1/Luminal A"
+
+
+def test_a_result_of_any_length_is_read_again(store):
+    metrics = {f"f1/{'klasse ' * 8}{number}": number / 1000 for number in range(300)}
+
+    def body(run):
+        run.log_metrics(metrics)
+
+    made = run_stage("clean", body, settings={}, inputs={})
+    again = run_stage("clean", body, settings={}, inputs={})
+    assert again.reused
+    assert again.metrics == made.metrics
+    assert len(made.metrics) == 300
+
+
+def test_names_that_mlflow_cannot_tell_apart_stay_apart(store):
+    result = run_stage(
+        "clean", lambda run: run.log_metrics({"f1/<2": 0.1, "f1/>2": 0.9, "f1/a": 0.5}), settings={}, inputs={}
+    )
+    assert sorted(result.metrics.values()) == [0.1, 0.5, 0.9]
+    assert result.metrics["f1/a"] == 0.5
+    logged = MlflowClient().get_run(result.run_id).data.metrics
+    assert {name for name in logged if name.startswith("f1/")} == set(result.metrics)
+
+
+def test_a_run_whose_artifacts_are_gone_is_repeated(store, capsys):
+    def body(run):
+        run.publish("table", "table.csv").write_text("rows")
+
+    made = run_stage("clean", body, settings={}, inputs={})
+    uri = MlflowClient().get_run(made.run_id).info.artifact_uri
+    shutil.rmtree(uri.removeprefix("file://"))
+    again = run_stage("clean", body, settings={}, inputs={})
+    assert not again.reused
+    assert f"{made.run_id}: its result.json could not be fetched" in capsys.readouterr().out

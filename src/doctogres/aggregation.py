@@ -6,16 +6,19 @@ thousands: sums are exactly rounded (`math.fsum`), so neither the neighbours nor
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from doctogres.errors import DoctogresError, ParameterError
 
-Method = Literal["mean", "area_mean", "log_mean"]
-METHODS: Final[tuple[Method, ...]] = ("mean", "area_mean", "log_mean")
+Method = Literal["mean", "area_mean", "log_mean", "majority", "max_confidence", "top_k_mean", "log_sum_exp"]
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
+ATTENTION: Final = "attention"  # a trained head on the patches' features, so none of the methods above
 
+TOP_SHARE: Final = 0.25  # of the patches, per class, that top_k_mean averages; rounded up
+SHARPNESS: Final = 5.0  # log_sum_exp's r: towards 0 it is the mean, towards infinity the maximum
 # log_mean's floor: one patch that says "never" may weigh heavily but must not veto a class alone.
 LOG_FLOOR: Final = 1e-7
 # Half-precision softmax rows miss one by up to a few thousandths; logits miss it by far more.
@@ -39,13 +42,28 @@ def aggregate(
     Args:
         probabilities: a row per patch, each summing to one.
         weights: (patches,) non-negative areas in pixels; `area_mean` needs them, the other methods ignore them.
-        method: `mean`, the arithmetic mean; `area_mean`, the mean weighted by region area; `log_mean`, the normalised
-            geometric mean (the product-of-experts rule), with probabilities floored at 1e-7.
+        method: one of METHODS:
+
+            - `mean`, the arithmetic mean; `area_mean`, the mean weighted by region area.
+            - `log_mean`, the normalised geometric mean (the product-of-experts rule), probabilities floored at 1e-7.
+            - `majority`: every patch votes for its top class (the first among equals), and one vote more is shared out
+              by the mean probabilities: a tie falls to the class with the higher mean, and no class that some patch
+              gave a chance gets zero. A single patch is therefore not its own answer, though its top class is.
+            - `max_confidence`, the patch with the highest top probability; the mean over exactly tied ones.
+            - `top_k_mean`, per class the mean of its highest quarter of the patches (rounded up), normalised.
+            - `log_sum_exp`, per class ln(mean(exp(5 p))) / 5, a soft maximum, normalised (Pinheiro and Collobert,
+              From Image-level to Pixel-level Labeling with Convolutional Networks, CVPR 2015; they pool raw scores).
 
     Raises:
         NoPatchesError: there is no patch (also a ValueError).
-        ParameterError: the method is unknown, or the arrays are not probabilities and matching weights.
+        ParameterError: the method is unknown or `attention`, which needs the patches' features; or the arrays are not
+            probabilities and matching weights.
     """
+    if method == ATTENTION:
+        raise ParameterError(
+            "attention pools the patches' features, not their probabilities: use the slide's answer from the model's "
+            f"attention head, or choose one of {', '.join(METHODS)}"
+        )
     if method not in METHODS:
         raise ParameterError(f"aggregation {method!r} is unknown; choose one of {', '.join(METHODS)}")
     rows = np.ascontiguousarray(probabilities, dtype=np.float64)  # (patches, classes)
@@ -61,6 +79,17 @@ def aggregate(
         pooled = np.exp(logs - logs.max())
     elif method == "area_mean":
         pooled = _column_sums(rows * _checked_weights(weights, len(rows))[:, None])
+    elif method == "majority":
+        votes = np.bincount(rows.argmax(axis=1), minlength=rows.shape[1])
+        pooled = votes + _column_sums(rows) / len(rows)
+    elif method == "max_confidence":
+        confidence = rows.max(axis=1)
+        pooled = _column_sums(rows[confidence == confidence.max()])
+    elif method == "top_k_mean":
+        highest = math.ceil(TOP_SHARE * len(rows))
+        pooled = _column_sums(np.sort(rows, axis=0)[-highest:])
+    elif method == "log_sum_exp":
+        pooled = np.log(_column_sums(np.exp(SHARPNESS * rows)) / len(rows)) / SHARPNESS
     else:
         pooled = _column_sums(rows)
     return np.asarray(pooled / math.fsum(pooled), dtype=np.float64)

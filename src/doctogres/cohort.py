@@ -34,6 +34,11 @@ COLUMNS: Final = (
     "reason",
     "fold",
 )
+# Columns that stand beside those of the classes in some table.
+RESERVED: Final = frozenset((
+    "slide_id", "sample_index", "patch_id", "label", "group", "fold", "repeat", "predicted", "correct", "confidence",
+    "abstained", "n_patches", "outcome", "reason", "image_md5", "mask_md5", "x", "y", "width", "height", "area",
+))  # fmt: skip
 FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "label", "group", "outcome", "reason")
 
 KEPT: Final = "kept"
@@ -95,7 +100,7 @@ def find_slides(root: Path, *, labelled: bool = True) -> pd.DataFrame:
     folder = root / "train_data" if labelled else _unlabelled_folder(root)
     if labelled and not folder.is_dir():
         raise CohortError(f"{root} has no train_data folder (it holds {_holds(root)}): {LAYOUT}")
-    labels = _read_labels(root / "train_labels.csv") if labelled else {}
+    labels = read_labels(root / "train_labels.csv") if labelled else {}
     files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     pictures, masks = _by_stem(files, "img_"), _by_stem(files, "mask_")
     of_masks = {f"img_{stem.removeprefix('mask_')}" for stem in masks}
@@ -235,10 +240,14 @@ def _by_stem(files: list[str], prefix: str) -> dict[str, list[str]]:
     return stems
 
 
-def _read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
-    """The (label, group) of every line of the labels, by slide."""
+def read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """The (label, group) of every line of a table of labels, by slide; both are empty where the line has none.
+
+    Raises:
+        CohortError: there is no such table, it cannot be read, or a label is the name of a column of our tables.
+    """
     if not path.is_file():
-        raise CohortError(f"{path.parent} has no train_labels.csv (it holds {_holds(path.parent)}): {LAYOUT}")
+        raise CohortError(f"{path.parent} has no {path.name} (it holds {_holds(path.parent)}): {LAYOUT}")
     try:
         lines = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # pandas' parser and decoding errors are ValueErrors
@@ -255,6 +264,11 @@ def _read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
     labels: dict[str, list[tuple[str, str]]] = {}
     for sample, label, group in zip(lines["sample_index"], lines["label"].fillna(""), groups, strict=True):
         labels.setdefault(slide_name(str(sample)), []).append((str(label).strip(), str(group).strip()))
+    if taken := sorted(RESERVED & {label for found in labels.values() for label, _ in found}):
+        raise CohortError(
+            f"{path.name}: the label {taken[0]!r} is the name of a column in the tables of predictions, which have a "
+            "column for every class; give the class another name"
+        )
     return labels
 
 

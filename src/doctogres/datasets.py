@@ -1,12 +1,19 @@
 """Tables as MLflow dataset inputs: what went into a run, with its digest, on the run's page."""
 
+import json
 import warnings
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 import pandas as pd
 from mlflow.data.dataset_source import DatasetSource
+from mlflow.data.digest_utils import compute_pandas_digest
 from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import Run
+
+from doctogres.tracking import digest_of
 
 
 class TableSource(DatasetSource):
@@ -49,4 +56,14 @@ def log_table(table: pd.DataFrame, *, name: str, source: str, context: str, targ
     with warnings.catch_warnings():
         # The hint is about models that get such a table; ours get pictures.
         warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
-        mlflow.log_input(from_pandas(plain, source=TableSource(source), name=name, targets=targets), context=context)
+        # MLflow keeps one dataset per name and digest, with the source that it saw first.
+        digest = digest_of(source, compute_pandas_digest(plain))
+        dataset = from_pandas(plain, source=TableSource(source), name=name, targets=targets, digest=digest)
+        mlflow.log_input(dataset, context=context)
+
+
+def source_of(run: Run) -> str:
+    """Where the run's input table came from, as `log_table` recorded it; empty if it recorded none."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    uri = str(json.loads(inputs[0].dataset.source)["uri"]) if inputs else ""
+    return url2pathname(urlsplit(uri).path) if uri.startswith("file:") else uri

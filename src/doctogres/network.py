@@ -119,6 +119,26 @@ def _filled(backbone: str, path: Path, arguments: dict[str, Any]) -> nn.Module:
     return fresh
 
 
+def check_patch_size(network: nn.Module, backbone: str, size: int) -> None:
+    """Refuses patches of which the network leaves nothing.
+
+    Raises:
+        ParameterError: they are too small for its strides.
+    """
+    was_training, device = network.training, next(network.parameters()).device
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, size, size, device=device))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ParameterError(
+            f"patch_size={size}: {backbone} cannot take patches of {size} pixels ({reason}); give a larger one, such as 64"
+        ) from error
+    finally:
+        network.train(was_training)
+
+
 def normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel (of values in 0..1) that the backbone was made for, from timm."""
     cfg: Any = network.pretrained_cfg

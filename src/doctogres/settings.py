@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from doctogres.errors import ParameterError
 
-PRESETS: Final = ("demo", "challenge")
+PRESETS: Final = ("demo", "small", "challenge")
 # What a trial takes from `trial_epochs` and `trial_folds`, and where it runs.
 NOT_SEARCHED: Final = frozenset({"epochs", "oof_folds", "repeats", "ensemble", "device"})
 

@@ -42,19 +42,37 @@ def assign_folds(
         raise ParameterError(f"holdout={holdout} must lie between 0 and 1 and folds={folds} be at least 2")
     if not len(labels):
         return np.empty(0, dtype=np.str_)
-    _, group_of = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
-    _, label_of = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
-    counts = np.zeros((group_of.max() + 1, label_of.max() + 1))  # (groups, classes)
-    np.add.at(counts, (group_of, label_of), 1)
+    counts, group_of = _counts(labels, groups)
     rng = np.random.default_rng(seed)
-
     held = _share_out(counts, np.array([holdout, 1 - holdout]), rng) == 0
     held = _with_every_class_trained(counts, held)
     side = np.full(len(counts), HOLDOUT, dtype="U16")
-    trained = np.flatnonzero(~held)
-    fold_of = _share_out(counts[trained], np.full(folds, 1 / folds), rng)
-    side[trained] = [f"fold{fold}" for fold in fold_of]
+    side[~held] = _draw_folds(counts[~held], folds, rng)
     return np.asarray(side[group_of], dtype=np.str_)
+
+
+def draw_folds(labels: Sequence[str], groups: Sequence[str], *, folds: int, seed: int) -> NDArray[np.str_]:
+    """Sends each slide to one of the folds, whole groups at a time, as `assign_folds` does with the training part.
+
+    Returns:
+        `"fold0"` ... for each slide, (slides,).
+    """
+    counts, group_of = _counts(labels, groups)
+    return np.asarray(_draw_folds(counts, folds, np.random.default_rng(seed))[group_of], dtype=np.str_)
+
+
+def _counts(labels: Sequence[str], groups: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Slides of each class in each group, (groups, classes), and the position of each slide's group."""
+    _, group_of = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    _, label_of = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
+    counts = np.zeros((group_of.max() + 1, label_of.max() + 1))
+    np.add.at(counts, (group_of, label_of), 1)
+    return counts, group_of
+
+
+def _draw_folds(counts: NDArray[np.float64], folds: int, rng: np.random.Generator) -> NDArray[np.str_]:
+    """The fold of each group, (groups,)."""
+    return np.array([f"fold{fold}" for fold in _share_out(counts, np.full(folds, 1 / folds), rng)], dtype="U16")
 
 
 def check_no_leakage(folds: Sequence[str] | NDArray[np.str_], groups: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +15,22 @@ from typing import Any, Final
 
 import mlflow
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres import __version__
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, UpstreamError
 
 EXPERIMENT: Final = "doctogres"
 REGISTERED_MODEL: Final = "doctogres"
 DEFAULT_STORE: Final = "sqlite:///mlflow.db"
 STAGE_TAG: Final = "doctogres.stage"
 FINGERPRINT_TAG: Final = "doctogres.fingerprint"
-RESULT_TAG: Final = "doctogres.result"
+RESULT_TAG: Final = "doctogres.result"  # names the artifact that holds a finished stage's result
+RESULT_FILE: Final = "result.json"  # an artifact: MLflow cuts tags at 8,000 characters without a word
 DATA_TAG: Final = "doctogres.data_digest"
+SLIDES_TAG: Final = "doctogres.slides"  # the folder that the slides were read from
+PART_TAG: Final = "doctogres.part_of"  # a run that another stage made for its own use; `latest` does not mean it
 PROBLEMS: Final = "problem_slides"  # the metric that `strict` looks at
 # Raised by hand when a stage's code gives another result for the same input: its finished runs are then repeated.
 STAGE_VERSIONS: Final = {
@@ -33,10 +38,10 @@ STAGE_VERSIONS: Final = {
     "clean": 2,
     "patch": 1,
     "tune": 2,
-    "train": 2,
-    "evaluate": 1,
-    "register": 1,
-    "predict": 1,
+    "train": 4,
+    "evaluate": 2,
+    "register": 2,
+    "predict": 2,
     "ablate": 1,
 }
 
@@ -88,7 +93,13 @@ class StageRun:
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
         """Metrics of the run; those without a step also go into the stage's result."""
-        finite = {metric_name(name): float(value) for name, value in metrics.items() if value == value}
+        names = {name: metric_name(name) for name in metrics}
+        taken = Counter(names.values())
+        # Two classes may differ only in what MLflow does not allow: `f1/<2` and `f1/>2`.
+        names = {
+            name: short if taken[short] == 1 else f"{short}_{digest_of(name)[:4]}" for name, short in names.items()
+        }
+        finite = {names[name]: float(value) for name, value in metrics.items() if value == value}
         mlflow.log_metrics(finite, step=step)
         if step is None:
             self.metrics.update(finite)
@@ -142,16 +153,25 @@ def experiment_id() -> str:
 
 def finished_runs(stage: str, filters: str = "", *, limit: int = 1) -> list[Run]:
     """Finished runs of a stage in the experiment, the newest first."""
-    query = f"attributes.status = 'FINISHED' and tags.`{STAGE_TAG}` = '{stage}'" + (
-        f" and {filters}" if filters else ""
+    query = (
+        f"attributes.status = 'FINISHED' and tags.`{STAGE_TAG}` = '{stage}' and tags.`{RESULT_TAG}` = '{RESULT_FILE}'"
+        + (f" and {filters}" if filters else "")
     )
     newest = ["attributes.start_time DESC"]
     return list(MlflowClient().search_runs([experiment_id()], query, order_by=newest, max_results=limit))
 
 
 def result_of(run: Run) -> StageResult:
-    """The stage result that a finished run recorded."""
-    content = json.loads(run.data.tags[RESULT_TAG])
+    """The stage result that a finished run recorded.
+
+    Raises:
+        UpstreamError: its artifacts are gone.
+    """
+    try:
+        content = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/{RESULT_FILE}"))
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UpstreamError(f"{run.info.run_id}: its {RESULT_FILE} could not be fetched ({reason})") from error
     return StageResult(run.data.tags[STAGE_TAG], run.info.run_id, content["artifacts"], content["metrics"], reused=True)
 
 
@@ -166,6 +186,16 @@ def open_run(title: str, *, system_metrics: bool = False) -> Any:
             launched, "mlflow.note.content", "Only the launch: the run itself is in the experiment `doctogres`."
         )
     return mlflow.start_run(run_name=title, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
+
+
+def _finished(stage: str, mark: str) -> StageResult | None:
+    """The result of the newest finished run with this fingerprint, where its artifacts are still there."""
+    for run in finished_runs(stage, f"tags.`{FINGERPRINT_TAG}` = '{mark}'"):
+        try:
+            return result_of(run)
+        except UpstreamError as error:
+            print(f"{stage}: is run again, because the finished run cannot be reused: {error}", flush=True)
+    return None
 
 
 def _reused(found: StageResult) -> StageResult:
@@ -204,8 +234,8 @@ def run_stage(
         system_metrics: record CPU, memory and device load.
     """
     mark = fingerprint(stage, settings, inputs)
-    if not force and (found := finished_runs(stage, f"tags.`{FINGERPRINT_TAG}` = '{mark}'")):
-        result = _reused(result_of(found[0]))
+    if not force and (found := _finished(stage, mark)):
+        result = _reused(found)
         _refuse_problems(result.metrics, stage, strict=strict)
         return result
     started = time.perf_counter()
@@ -217,12 +247,14 @@ def run_stage(
         mlflow.set_tags({f"doctogres.input.{name}": value for name, value in inputs.items()})
         mlflow.log_params({f"{stage}.{name}": value for name, value in settings.items()})
         body(run)
+        content = json.dumps({"artifacts": run.artifacts, "metrics": run.metrics})
+        run.attach(RESULT_FILE).write_text(content, encoding="utf-8")
         mlflow.log_artifacts(folder)
         duration = time.perf_counter() - started
         mlflow.log_metric("duration_s", duration)
         print(f"{run.title or stage} ({duration:.1f} s)", flush=True)
         _refuse_problems(run.metrics, stage, strict=strict)
-        mlflow.set_tag(RESULT_TAG, json.dumps({"artifacts": run.artifacts, "metrics": run.metrics}))
+        mlflow.set_tag(RESULT_TAG, RESULT_FILE)
     return StageResult(stage, run.run_id, run.artifacts, run.metrics)
 
 

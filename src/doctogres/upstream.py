@@ -10,7 +10,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres.errors import UpstreamError
-from doctogres.tracking import RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
+from doctogres.tracking import (
+    PART_TAG,
+    RESULT_TAG,
+    STAGE_TAG,
+    StageResult,
+    digest_of,
+    file_digest,
+    finished_runs,
+    result_of,
+)
 
 LATEST: Final = "latest"
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -26,8 +35,8 @@ class Upstream:
 
 
 def latest(stage: str) -> StageResult:
-    """The newest finished run of a stage in the experiment."""
-    found = finished_runs(stage)
+    """The newest finished run of a stage in the experiment that is no part of another stage's work."""
+    found = finished_runs(stage, f"tags.`{PART_TAG}` IS NULL")
     if not found:
         raise UpstreamError(
             f"latest: there is no finished run of `{stage}` in this experiment; run `mlflow run . -e {stage}` first"
@@ -100,18 +109,34 @@ def find_model(value: str) -> str:
 
 
 def fixed_address(uri: str) -> str:
-    """The address with an alias or `latest` replaced by the version that it names now."""
-    if not uri.startswith("models:/") or ("@" not in uri and not uri.endswith("/latest")):
+    """The address that will always name the same model: an alias, `latest` or a version gives way to the model's own id.
+
+    Version numbers start again when a registered model is deleted; the id `models:/m-...` does not.
+    """
+    if not uri.startswith("models:/") or uri.startswith("models:/m-"):
         return uri
     client = MlflowClient()
+    name, _, version = uri.removeprefix("models:/").partition("@" if "@" in uri else "/")
     try:
         if "@" in uri:
-            name, alias = uri.removeprefix("models:/").split("@", 1)
-            return f"models:/{name}/{client.get_model_version_by_alias(name, alias).version}"
-        name = uri.removeprefix("models:/").removesuffix("/latest")
-        versions = client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"], max_results=1)
-        return f"models:/{name}/{versions[0].version}"
+            found = client.get_model_version_by_alias(name, version)
+        elif version == "latest":
+            order = ["version_number DESC"]
+            found = client.search_model_versions(f"name = '{name}'", order_by=order, max_results=1)[0]
+        else:
+            found = client.get_model_version(name, version)
     except (MlflowException, IndexError) as error:
         raise UpstreamError(
             f"model={uri}: the registry has no such model; run `mlflow run .` or `-e register` first"
         ) from error
+    source = str(found.source or "")
+    return source if source.startswith("models:/m-") else f"models:/{name}/{found.version}"
+
+
+def model_digest(address: str) -> str:
+    """What stands for the model in a fingerprint: its fixed address, or the digest of a folder's files."""
+    folder = Path(address)
+    if not folder.is_dir():
+        return address
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return digest_of([(str(path.relative_to(folder)), file_digest(path)) for path in files])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.near_duplicates import made_fingerprints
 from doctogres.cleaning.duplicates import TURNS, _coefficients, _turned_bits, fingerprint, near_duplicates
 from doctogres.cleaning.slime import find_splat
-from doctogres.cleaning.tissue import glass_colour, silhouette, working_copy
+from doctogres.tissue import glass_colour, silhouette, working_copy
 
 
 def print_of(rgb):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawn_slides import GLASS, STAINS, draw_cartoon, draw_tissue
 
-from doctogres.cleaning.tissue import glass_colour, judge_colour, silhouette, working_copy
+from doctogres.tissue import glass_colour, judge_colour, silhouette, working_copy
 
 
 def verdict(rgb):

@@ -53,7 +53,7 @@ def test_conda_yaml_names_python_and_the_pins() -> None:
 
 
 def test_requirements_are_exact_pins_without_addresses() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-app.txt", "requirements-dev.txt"):
         lines = [line for line in Path(ROOT / name).read_text(encoding="utf-8").splitlines() if line.strip()]
         assert lines
         for line in lines:

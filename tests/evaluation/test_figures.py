@@ -65,6 +65,21 @@ def test_slides_of_equal_confidence_are_kept_or_referred_together() -> None:
     assert not any(text.startswith("50% kept") for text in found)
 
 
+def test_the_thresholds_place_on_the_curve_is_told() -> None:
+    rows = np.array([[0.95, 0.05], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+    for threshold, words in ((0.75, "threshold 0.75: 75% kept, 33.3% wrong"), (1.1, "threshold 1.10: no slide kept")):
+        assert words in texts(risk_coverage_figure(["a", "a", "b", "b"], rows, ["a", "b"], threshold=threshold))
+    assert not any("threshold" in text for text in texts(risk_coverage_figure(["a", "a", "b", "b"], rows, ["a", "b"])))
+
+
+def test_the_calibration_error_is_shown_before_and_after_the_temperature() -> None:
+    rows, raw = np.array([[0.75, 0.25]] * 4), np.array([[0.95, 0.05]] * 4)
+    truth = ["a", "a", "a", "b"]
+    assert "calibration error 0.000 over 4 slides" in texts(reliability_figure(truth, rows, ["a", "b"]))
+    found = texts(reliability_figure(truth, rows, ["a", "b"], raw=raw))
+    assert "calibration error 0.200 before, 0.000 after the temperature; 4 slides" in found
+
+
 def test_the_best_epoch_is_told() -> None:
     curves = history(9)
     curves.loc[3, "slide_macro_f1"] = 0.9

@@ -16,7 +16,7 @@ from sklearn.metrics import (
 )
 
 from doctogres.errors import ParameterError
-from doctogres.evaluation.metrics import Estimate, macro_f1, null_metrics, paired_difference, slide_metrics
+from doctogres.evaluation.metrics import Estimate, macro_f1, null_metrics, patch_metrics, slide_metrics
 
 CLASSES = ("Luminal B", "Luminal A", "HER2(+)", "Triple negative")  # not in alphabetical order, on purpose
 
@@ -170,6 +170,53 @@ def test_copies_of_a_patients_slides_do_not_narrow_the_interval() -> None:
     assert naive.high - naive.low < 0.6 * (grouped.high - grouped.low)
 
 
+def test_an_interval_by_patients_is_the_one_that_a_loop_over_repeated_slides_gives() -> None:
+    truth, rows = planted(60, 7)
+    patients = np.arange(60) // 3
+    found = slide_metrics(truth, rows, CLASSES, groups=[f"p{index:02}" for index in patients])
+    numbers, rng = np.array([CLASSES.index(label) for label in truth]), np.random.default_rng(0)
+    draws = []
+    for _ in range(2000):
+        slides = np.concatenate([np.flatnonzero(patients == one) for one in rng.integers(0, 20, 20)])
+        losses = -np.log(rows[slides, numbers[slides]])
+        draws.append([macro_f1(numbers[slides], rows[slides].argmax(axis=1), 4), losses.mean()])
+    lows, highs = np.percentile(draws, [2.5, 97.5], axis=0)
+    for name, low, high in zip(("macro_f1", "log_loss"), lows, highs, strict=True):
+        assert (found[name].low, found[name].high) == pytest.approx((low, high), abs=0.1 * (high - low)), name
+
+
+def test_a_threshold_divides_the_slides_into_answered_and_not() -> None:
+    rows = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.45, 0.55]])
+    found = slide_metrics(["a", "a", "a", "b"], rows, ["a", "b"], threshold=0.7)
+    assert found["coverage"].value == 0.5  # 0.7 itself is answered
+    assert found["answered_accuracy"].value == 0.5
+    assert found["coverage"].low < 0.5 < found["coverage"].high
+    assert found["accuracy"].value == 0.75
+    everything = slide_metrics(["a", "a", "a", "b"], rows, ["a", "b"], threshold=0)
+    assert everything["coverage"] == Estimate(1.0, 1.0, 1.0)
+    assert everything["answered_accuracy"] == everything["accuracy"]
+
+
+def test_where_nothing_is_answered_no_accuracy_is_claimed() -> None:
+    found = slide_metrics(["a", "b"], np.array([[0.9, 0.1], [0.9, 0.1]]), ["a", "b"], threshold=1.1)
+    assert found["coverage"].value == 0
+    assert found["answered_accuracy"].to_dict() == {"value": None, "low": None, "high": None}
+
+
+def test_without_a_threshold_there_is_no_coverage() -> None:
+    assert "coverage" not in slide_metrics(*planted(9, 1), CLASSES, resamples=100)
+
+
+def test_patches_are_measured_alike_and_witness_as_slides() -> None:
+    truth, rows = planted(40, 5)
+    slides = [f"slide {index}" for index in range(40)]
+    patches = patch_metrics(truth * 9, np.tile(rows, (9, 1)), CLASSES, slides=slides * 9)
+    alone = slide_metrics(truth, rows, CLASSES, groups=slides)
+    assert set(patches) == {f"patch/{name}" for name in alone}
+    for name, one in alone.items():
+        assert patches[f"patch/{name}"].to_dict() == pytest.approx(one.to_dict()), name
+
+
 def test_one_patient_gives_a_value_and_no_interval() -> None:
     truth, rows = planted(6, 5)
     found = slide_metrics(truth, rows, CLASSES, groups=["p"] * 6)
@@ -215,24 +262,6 @@ def test_a_model_that_knows_nothing_does_not_beat_chance() -> None:
     truth, rows = planted(200, 4, signal=0.0)
     chance = null_metrics(truth, truth, CLASSES)["chance/macro_f1"]
     assert slide_metrics(truth, rows, CLASSES)["macro_f1"].low < chance.high
-
-
-def test_a_model_against_itself_differs_by_exactly_nothing() -> None:
-    truth, rows = planted(50, 2)
-    assert paired_difference(truth, rows, rows, CLASSES) == Estimate(0.0, 0.0, 0.0)
-
-
-def test_pairing_sees_what_two_separate_intervals_cannot() -> None:
-    truth, rows = planted(300, 6)
-    worse = rows.copy()
-    worse[:12] = np.roll(np.eye(4)[[CLASSES.index(label) for label in truth[:12]]], 1, axis=1)  # twelve made wrong
-    better, spoiled = (slide_metrics(truth, each, CLASSES)["macro_f1"] for each in (rows, worse))
-    assert better.low < spoiled.high
-    difference = paired_difference(truth, rows, worse, CLASSES)
-    assert difference.low > 0
-    assert difference.value == pytest.approx(better.value - spoiled.value)
-    turned = paired_difference(truth, worse, rows, CLASSES)
-    assert turned.value == pytest.approx(-difference.value)
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,23 @@ import sys
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+from doctogres.errors import ParameterError
 from doctogres.interrupted import WORKER_TAG, this_process
+from doctogres.patches import read_slide
+from doctogres.serving.loading import load_classifier
 from doctogres.settings import load_preset
+from doctogres.splits import HOLDOUT
 from doctogres.stages import train as stage
 from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
 from doctogres.tracking import experiment_id
+from doctogres.training.left_out import TURNED, WAYS
+from doctogres.upstream import find_artifact
 
 pytestmark = pytest.mark.slow
 QUICK = {"epochs": 5, "unfreeze_every": 1, "oof_folds": 2}
@@ -35,8 +42,9 @@ def table(result, name):
     return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
 
 
-def run(patches, **options):
-    return stage.train(patches=patches, params="none", preset=load_preset("demo", QUICK), seed=5, **options)
+def run(patches, *, given=None, **options):
+    preset = load_preset("demo", QUICK | (given or {}))
+    return stage.train(patches=patches, params="none", preset=preset, seed=5, **options)
 
 
 def left_open(run_id):
@@ -58,8 +66,8 @@ def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch,
 
     log_epoch = stage._log_epoch
 
-    def killing(epoch):
-        log_epoch(epoch)
+    def killing(epoch, **options):
+        log_epoch(epoch, **options)
         if epoch.epoch == 2:
             raise Killed
 
@@ -80,6 +88,43 @@ def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch,
     assert table(whole, "oof_predictions").equals(table(resumed, "oof_predictions"))
     logged = MlflowClient().get_metric_history(resumed.run_id, "slide_macro_f1")
     assert [metric.step for metric in logged] == [0, 1, 2, 3, 4]
+
+
+def test_all_folds_networks_of_two_draws_answer_as_one_model(store, patches, small_cohort):
+    given = {"epochs": 1, "oof_folds": 0, "repeats": 2, "ensemble": True, "aggregation": "attention", "tta": True}
+    result = run(patches, given=given)
+    cohort = pd.read_parquet(find_artifact("latest", stage="clean", name="cohort", file="cohort.parquet").path)
+    training = cohort[cohort["fold"].notna() & (cohort["fold"] != HOLDOUT)]
+    oof = table(result, "oof_predictions")
+    assert all(set(rows["slide_id"]) == set(training["slide_id"]) for _, rows in oof.groupby("repeat"))
+    assert oof.groupby(["repeat", "patch_id"]).size().eq(1).all()
+    first, second = (
+        oof[oof["repeat"] == repeat].drop_duplicates("slide_id").set_index("slide_id")["fold"] for repeat in (0, 1)
+    )
+    assert (first != second.loc[first.index]).any()
+
+    classifier = load_classifier(result.artifacts["model"])
+    assert classifier.card.members == len(classifier.network.members) == len(classifier.network.attention) == 8
+    assert set(classifier.card.seen.pictures) == set(training["image_md5"])
+    assert classifier.card.calibration.slides == len(training)
+    ways = table(result, "aggregations").set_index("name")
+    assert set(ways.index) == {*WAYS, TURNED}
+    assert ways.index[ways["chosen"]].tolist() == [TURNED]
+    assert ways.loc[TURNED, "against"] == "attention"
+    assert classifier.evidence["folds"] == 4
+
+    held = next(cohort[cohort["fold"] == HOLDOUT].itertuples())
+    answer = classifier.classify(*read_slide(small_cohort, held))
+    assert answer.probabilities.sum() == pytest.approx(1)
+    assert answer.confidence == answer.probabilities.max()
+    assert answer.abstained == (answer.confidence < classifier.card.calibration.threshold)
+    untouched = classifier.adjusted(tta=False).classify(*read_slide(small_cohort, held))
+    assert not np.allclose(answer.probabilities, untouched.probabilities, atol=1e-6)
+
+
+def test_several_draws_need_every_fold(store, patches):
+    with pytest.raises(ParameterError, match=r"repeats=2: needs every fold .* oof_folds=0, not 2"):
+        run(patches, given={"repeats": 2})
 
 
 def test_only_the_leader_of_two_processes_talks_to_mlflow(store, patches):

@@ -1,19 +1,17 @@
 """Intervals by the percentile bootstrap over slides, or over groups of slides."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from doctogres.errors import ParameterError
-
-# A block of resample weights stays near 16 MB however many slides and resamples there are.
+# What a statistic makes per resample and slide stays near 16 MB however many of both there are.
 BLOCK_CELLS: Final = 2_000_000
 
-# (resamples, slides) weights -> {name: (resamples,) values}
+# (resamples, units) weights -> {name: (resamples,) values}
 Statistics = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 
 
@@ -30,6 +28,11 @@ class Estimate:
         fields = {"value": self.value, "low": self.low, "high": self.high}
         return {name: float(number) if math.isfinite(number) else None for name, number in fields.items()}
 
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, float | None]) -> "Estimate":
+        """What `to_dict` made."""
+        return cls(**{name: math.nan if number is None else number for name, number in fields.items()})
+
     def __str__(self) -> str:
         """Returns the value and its interval to three digits: "0.661 [0.489, 0.783]"."""
         if not math.isfinite(self.value):
@@ -40,57 +43,45 @@ class Estimate:
 
 
 def bootstrap(
-    statistics: Statistics,
-    slides: int,
-    *,
-    groups: Sequence[str] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
+    statistics: Statistics, units: NDArray[np.int64], *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Estimate]:
     """Returns each statistic of the slides as they are, with its 95 % percentile interval.
 
-    Slides are drawn with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). With
-    `groups`, whole groups are drawn (the cluster bootstrap; Davison and Hinkley, Bootstrap Methods and their
-    Application, 1997, section 3.8): two slides of one patient are not two witnesses. The draw is not stratified by
-    class, because the class counts of the next hold-out would vary as well.
+    Units are drawn with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13): slides, or
+    whole groups of them (the cluster bootstrap; Davison and Hinkley, Bootstrap Methods and their Application, 1997,
+    section 3.8), because two slides of one patient are not two witnesses. The draw is not stratified by class, because
+    the class counts of the next hold-out would vary as well.
 
-    A resample is a row of weights (how often each slide was drawn), so that a statistic built from sums, such as a
-    confusion matrix, comes for all resamples out of one matrix product.
+    A resample is a row of weights (how often each unit was drawn), so that a statistic built from sums over each unit,
+    such as a confusion matrix, comes for all resamples out of one matrix product.
 
     Resamples where a statistic is undefined are left out of its interval. An interval is widened where needed to hold
     its value: calibration error grows under resampling, and its plain interval can lie wholly above the value.
-    With fewer than two slides (or groups) there is no interval: `low` and `high` are NaN.
+    With fewer than two units there is no interval: `low` and `high` are NaN.
 
     Args:
-        statistics: maps weights (resamples, slides) to a (resamples,) array per name; undefined is NaN.
-        slides: how many slides there are.
-        groups: (slides,) group of each slide, or None for slides that stand alone.
+        statistics: maps weights (resamples, units) to a (resamples,) array per name; undefined is NaN.
+        units: (slides,) the unit that each slide is drawn with, 0 ... units - 1.
         resamples: how many resamples to draw.
         seed: of the draw.
     """
-    draws = resample(statistics, slides, groups=groups, resamples=resamples, seed=seed)
-    values = statistics(np.ones((1, slides)))
+    draws = resample(statistics, units, resamples=resamples, seed=seed)
+    values = statistics(np.ones((1, int(units.max()) + 1)))
     return {name: percentile_estimate(float(value[0]), draws[name]) for name, value in values.items()}
 
 
 def resample(
-    statistics: Statistics, slides: int, *, groups: Sequence[str] | None, resamples: int, seed: int
+    statistics: Statistics, units: NDArray[np.int64], *, resamples: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
     """Returns each statistic on each resample, (resamples,); empty if there are fewer than two units to draw from."""
-    if slides == 0:
-        raise ParameterError("there are no slides to evaluate; check that the split has a hold-out part")
-    members = np.arange(slides) if groups is None else np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
-    if len(members) != slides:
-        raise ParameterError(f"one group per slide is needed: {slides} slides, {len(members)} groups")
-    units = int(members.max()) + 1
-    if units < 2:
-        return {name: np.empty(0) for name in statistics(np.ones((1, slides)))}
+    count = int(units.max()) + 1
+    if count < 2:
+        return {name: np.empty(0) for name in statistics(np.ones((1, count)))}
     rng = np.random.default_rng(seed)
-    block = max(1, BLOCK_CELLS // slides)
-    blocks = []
-    for start in range(0, resamples, block):
-        counts = _unit_counts(rng, min(block, resamples - start), units)
-        blocks.append(statistics(counts[:, members]))
+    block = max(1, BLOCK_CELLS // len(units))
+    blocks = [
+        statistics(_unit_counts(rng, min(block, resamples - start), count)) for start in range(0, resamples, block)
+    ]
     return {name: np.concatenate([part[name] for part in blocks]) for name in blocks[0]}
 
 

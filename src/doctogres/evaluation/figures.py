@@ -79,35 +79,64 @@ def confusion_figure(truth: Sequence[str], predicted: Sequence[str], classes: Se
     return figure
 
 
-def reliability_figure(truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]) -> Figure:
-    """Returns the share of right slides against the stated confidence in ten bins, with the slides per bin beneath."""
-    right, confidence = _right(truth, probabilities, classes)
-    bins = confidence_bins(confidence)
-    slides = np.bincount(bins, minlength=CALIBRATION_BINS)
-    used = slides > 0
-    correct = np.bincount(bins, weights=right, minlength=CALIBRATION_BINS)[used] / slides[used]
-    stated = np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS)[used] / slides[used]
-    error = (abs(correct - stated) * slides[used]).sum() / max(len(right), 1)
+def reliability_figure(
+    truth: Sequence[str],
+    probabilities: NDArray[np.float64],
+    classes: Sequence[str],
+    *,
+    raw: NDArray[np.float64] | None = None,
+) -> Figure:
+    """Returns the share of right slides against the stated confidence in ten bins, with the slides per bin beneath.
+
+    Args:
+        truth: (slides,) labels.
+        probabilities: (slides, classes), as the model states them.
+        classes: the class order.
+        raw: (slides, classes) before the model's temperature, drawn beside them; None where there is none.
+    """
+    error, stated, correct, slides = _calibration(truth, probabilities, classes)
     figure = Figure(figsize=(5.6, 6.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    upper.vlines(stated, np.minimum(stated, correct), np.maximum(stated, correct), color=ORANGE, linewidth=2, alpha=0.6)
+    detail = f"calibration error {error:.3f} over {len(truth)} slides"
+    if raw is not None:
+        before, stated_raw, correct_raw, _ = _calibration(truth, raw, classes)
+        upper.plot(
+            stated_raw,
+            correct_raw,
+            color=ORANGE,
+            linewidth=1,
+            marker="s",
+            markersize=5,
+            alpha=0.7,
+            label="before the temperature",
+        )
+        detail = f"calibration error {before:.3f} before, {error:.3f} after the temperature; {len(truth)} slides"
     upper.plot(stated, correct, color=BLUE, linewidth=1.2, marker="o", markersize=7, label="this model")
     upper.set(ylim=(-0.03, 1.03), xlim=(0, 1), ylabel="slides predicted right")
     upper.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    upper.legend(frameon=False, loc="upper left")
+    upper.legend(frameon=False, loc="best")
     centres = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
     lower.bar(centres, slides, width=0.9 / CALIBRATION_BINS, color=BLUE, alpha=0.75)
     lower.set(xlabel="confidence in the predicted class", ylabel="slides")
     lower.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     lower.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _title(upper, "Reliability", f"expected calibration error {error:.3f} over {len(right)} slides")
+    _title(upper, "Reliability", detail)
     _tidy(upper, lower)
     return figure
 
 
-def risk_coverage_figure(truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]) -> Figure:
-    """Returns the error among the most confident slides against their share (El-Yaniv and Wiener, JMLR 2010)."""
+def risk_coverage_figure(
+    truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str], *, threshold: float = 0.0
+) -> Figure:
+    """Returns the error among the most confident slides against their share (El-Yaniv and Wiener, JMLR 2010).
+
+    Args:
+        truth: (slides,) labels.
+        probabilities: (slides, classes).
+        classes: the class order.
+        threshold: the model's, whose place on the curve is marked; 0 answers every slide.
+    """
     right, confidence = _right(truth, probabilities, classes)
     order = np.argsort(-confidence, kind="stable")
     ends = np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True])  # equal confidence is kept or referred together
@@ -122,13 +151,21 @@ def risk_coverage_figure(truth: Sequence[str], probabilities: NDArray[np.float64
         at = min(int(np.searchsorted(coverage, share - 1e-9)), len(coverage) - 1)
         label = f"{coverage[at]:.0%} kept: {risk[at]:.1%} wrong"
         axes.plot(coverage[at], risk[at], marker, color=ORANGE, markersize=7, linestyle="", label=label, clip_on=False)
+    if threshold > 0:
+        answered = int((confidence >= threshold).sum())
+        label = f"threshold {threshold:.2f}: no slide kept"
+        if answered:
+            at = int(np.searchsorted(kept, answered))
+            label = f"threshold {threshold:.2f}: {coverage[at]:.0%} kept, {risk[at]:.1%} wrong"
+        place = (coverage[at], risk[at]) if answered else (np.nan, np.nan)
+        axes.plot(*place, "*", color=GREEN, markersize=14, linestyle="", label=label, clip_on=False, zorder=5)
     top = max(0.05, float(risk.max()))
     axes.set(xlim=(0, 1.01), ylim=(-0.02 * top, top * 1.4))
     axes.legend(frameon=False, loc="upper left", ncols=2)
     axes.set(xlabel="slides kept, most confident first", ylabel="wrong among the kept")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _title(axes, "Risk and coverage", f"{len(right)} slides; a slide below the chosen confidence is referred")
+    _title(axes, "Risk and coverage", f"{len(right)} slides; a slide below the chosen confidence is not answered")
     _tidy(axes)
     return figure
 
@@ -205,6 +242,20 @@ def _right(
     """Returns (slides,) one where the top class is the truth, and (slides,) its probability."""
     right = probabilities.argmax(axis=1) == class_indices(truth, classes)
     return right.astype(np.float64), np.asarray(probabilities.max(axis=1), dtype=np.float64)
+
+
+def _calibration(
+    truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Returns the calibration error, the mean confidence and share of right slides per used bin, and slides per bin."""
+    right, confidence = _right(truth, probabilities, classes)
+    bins = confidence_bins(confidence)
+    slides = np.bincount(bins, minlength=CALIBRATION_BINS)
+    used = slides > 0
+    correct = np.bincount(bins, weights=right, minlength=CALIBRATION_BINS)[used] / slides[used]
+    stated = np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS)[used] / slides[used]
+    error = float((abs(correct - stated) * slides[used]).sum() / max(len(right), 1))
+    return error, stated, correct, slides
 
 
 def _name(name: str) -> str:

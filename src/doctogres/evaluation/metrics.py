@@ -1,4 +1,4 @@
-"""How good slide predictions are, each number with a 95 % interval; the null models to beat; paired comparison.
+"""How good slide predictions are, each number with a 95 % interval; the null models to beat.
 
 Every metric is written for weighted slides: weights of one give the value, bootstrap weights (`bootstrap.py`) its
 interval. The predicted class is the most probable one, the first in class order among equals.
@@ -13,16 +13,20 @@ from numpy.typing import NDArray
 from doctogres.aggregation import ROW_SUM_TOLERANCE
 from doctogres.errors import ParameterError
 from doctogres.evaluation.bootstrap import Estimate, bootstrap, percentile_estimate, resample
-from doctogres.evaluation.weighted import auroc, class_f1, confusion_cells, confusions, macro, ratio
+from doctogres.evaluation.weighted import auroc, class_f1, confusion_cells, confusions, macro, ratio, unit_sums
 
 __all__ = [
     "Estimate",
     "bootstrap",
+    "calibration_gaps",
+    "canonical_order",
+    "checked",
     "class_indices",
     "confidence_bins",
+    "log_losses",
     "macro_f1",
     "null_metrics",
-    "paired_difference",
+    "patch_metrics",
     "slide_metrics",
 ]
 
@@ -59,6 +63,19 @@ def confidence_bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
+def log_losses(labels: NDArray[np.int64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns each slide's -ln p(truth), (slides,), p floored at 1e-15."""
+    return np.asarray(-np.log(np.maximum(rows[np.arange(len(labels)), labels], PROBABILITY_FLOOR)))
+
+
+def calibration_gaps(labels: NDArray[np.int64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns (slides, bins): confidence minus correctness in the slide's bin; the ECE is its mean's absolute sum."""
+    gaps = np.zeros((len(labels), CALIBRATION_BINS))
+    confidence = rows.max(axis=1)
+    gaps[np.arange(len(labels)), confidence_bins(confidence)] = confidence - (rows.argmax(axis=1) == labels)
+    return gaps
+
+
 def slide_metrics(
     truth: Sequence[str],
     probabilities: NDArray[np.float64],
@@ -67,6 +84,7 @@ def slide_metrics(
     groups: Sequence[str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
+    threshold: float | None = None,
 ) -> dict[str, Estimate]:
     """Returns every metric of the slides with its interval; the order of the slides changes nothing.
 
@@ -75,6 +93,8 @@ def slide_metrics(
     - `ece`: expected calibration error of the top class, ten equal bins (Guo et al., ICML 2017).
     - `macro_auroc`: one class against the rest, mean over classes that have slides on both sides.
     - `f1/<class>`, `recall/<class>`: NaN for a class that no slide has; `precision/<class>`: NaN if never predicted.
+    - `coverage` and `answered_accuracy` if there is a threshold: the share of slides whose confidence (their highest
+      probability) is at or above it, and the share of right answers among these; NaN if none is answered.
 
     Args:
         truth: (slides,) labels.
@@ -83,43 +103,74 @@ def slide_metrics(
         groups: (slides,) patients, if several slides can share one; whole groups are then resampled.
         resamples: bootstrap resamples.
         seed: of the bootstrap.
+        threshold: confidence below which a slide is not answered.
 
     Raises:
         ParameterError: no slides, a label that is no class, or arrays that do not fit.
     """
-    labels, rows = _checked(truth, probabilities, classes)
-    order, groups = _canonical_order(labels, [rows], groups)
+    labels, rows = checked(truth, probabilities, classes)
+    order, units = canonical_order(labels, [rows], groups)
     labels, rows = labels[order], rows[order]
-    slides = np.arange(len(labels))
-    predicted, confidence = rows.argmax(axis=1), rows.max(axis=1)
-    cells = confusion_cells(labels, predicted, len(classes))
-    log_loss = -np.log(np.maximum(rows[slides, labels], PROBABILITY_FLOOR))
+    predicted = rows.argmax(axis=1)
+    cells = confusion_cells(labels, predicted, len(classes), units)
+    answered = rows.max(axis=1) >= (0 if threshold is None else threshold)
     brier = ((rows - np.eye(len(classes))[labels]) ** 2).sum(axis=1)
-    gaps = np.zeros((len(slides), CALIBRATION_BINS))  # confidence minus correctness, in the slide's bin
-    gaps[slides, confidence_bins(confidence)] = confidence - (predicted == labels)
+    means = np.stack([np.ones(len(rows)), log_losses(labels, rows), brier, answered, answered & (predicted == labels)])
+    sums, gaps = unit_sums(means.T, units), unit_sums(calibration_gaps(labels, rows), units)
+    areas = [auroc(rows[:, one], labels == one, units) for one in range(len(classes))]
 
     def statistics(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        total = weights.sum(axis=1)
+        total, log_loss, brier, answers, right = (weights @ sums).T
         matrices = confusions(weights, cells)  # (resamples, truth, predicted)
         hits = np.diagonal(matrices, axis1=1, axis2=2)
         f1 = class_f1(matrices)
         recall = ratio(hits, matrices.sum(axis=2))
         precision = ratio(hits, matrices.sum(axis=1))
-        areas = np.stack([auroc(weights, rows[:, one], labels == one) for one in range(len(classes))], axis=1)
         found = {
             "macro_f1": macro(f1),
             "accuracy": hits.sum(axis=1) / total,
             "balanced_accuracy": macro(recall),
-            "log_loss": weights @ log_loss / total,
-            "brier": weights @ brier / total,
+            "log_loss": log_loss / total,
+            "brier": brier / total,
             "ece": abs(weights @ gaps).sum(axis=1) / total,
-            "macro_auroc": macro(areas),
+            "macro_auroc": macro(np.stack([area(weights) for area in areas], axis=1)),
         }
+        if threshold is not None:
+            found |= {"coverage": answers / total, "answered_accuracy": ratio(right, answers)}
         for kind, table in (("f1", f1), ("recall", recall), ("precision", precision)):
             found |= {f"{kind}/{name}": table[:, index] for index, name in enumerate(classes)}
         return found
 
-    return bootstrap(statistics, len(slides), groups=groups, resamples=resamples, seed=seed)
+    return bootstrap(statistics, units, resamples=resamples, seed=seed)
+
+
+def patch_metrics(
+    truth: Sequence[str],
+    probabilities: NDArray[np.float64],
+    classes: Sequence[str],
+    *,
+    slides: Sequence[str],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Returns `slide_metrics` of the patches, as `patch/<metric>`, whole slides resampled.
+
+    A slide's patches share its label and look alike: thousands of them are as many witnesses as there are slides. A
+    slide counts as often as it has patches.
+
+    Args:
+        truth: (patches,) labels.
+        probabilities: (patches, classes), rows sum to one, columns in the order of `classes`.
+        classes: the class order.
+        slides: (patches,) each patch's slide, or its slide's group if several slides can share a patient.
+        resamples: bootstrap resamples.
+        seed: of the bootstrap.
+
+    Raises:
+        ParameterError: see `slide_metrics`.
+    """
+    found = slide_metrics(truth, probabilities, classes, groups=slides, resamples=resamples, seed=seed)
+    return {f"patch/{name}": estimate for name, estimate in found.items()}
 
 
 def null_metrics(
@@ -141,14 +192,14 @@ def null_metrics(
         ParameterError: no slides, no training labels, or a label that is no class.
     """
     labels = class_indices(truth, classes)
-    order, groups = _canonical_order(labels, [], groups)
+    order, units = canonical_order(labels, [], groups)
     labels = labels[order]
     train_counts = np.bincount(class_indices(train_labels, classes), minlength=len(classes))
     if train_counts.sum() == 0:
         raise ParameterError("the null model needs the training part's labels, and there are none")
     shares = train_counts / train_counts.sum()
-    cells = confusion_cells(labels, np.full(len(labels), train_counts.argmax()), len(classes))
-    membership = np.eye(len(classes))[labels]  # (slides, classes)
+    cells = confusion_cells(labels, np.full(len(labels), train_counts.argmax()), len(classes), units)
+    membership = unit_sums(np.eye(len(classes))[labels], units)  # (units, classes)
     rng = np.random.default_rng([seed, 1])  # apart from the bootstrap's own stream
 
     def guessed(class_counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -159,46 +210,14 @@ def null_metrics(
         majority_f1 = macro(class_f1(confusions(weights, cells)))
         return {"majority/macro_f1": majority_f1, "chance/macro_f1": guessed(weights @ membership)}
 
-    draws = resample(statistics, len(labels), groups=groups, resamples=resamples, seed=seed)
-    alone = np.ones((1, len(labels)))
+    draws = resample(statistics, units, resamples=resamples, seed=seed)
+    alone = np.ones((1, len(membership)))
     rounds = guessed(np.repeat(alone @ membership, resamples, axis=0))
     values = {"majority/macro_f1": statistics(alone)["majority/macro_f1"][0], "chance/macro_f1": rounds.mean()}
     return {name: percentile_estimate(float(value), draws[name]) for name, value in values.items()}
 
 
-def paired_difference(
-    truth: Sequence[str],
-    probabilities_a: NDArray[np.float64],
-    probabilities_b: NDArray[np.float64],
-    classes: Sequence[str],
-    groups: Sequence[str] | None = None,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Estimate:
-    """Returns macro-F1 of model a minus model b on the same slides.
-
-    Both models are scored on the same resamples (paired bootstrap), so that what makes a slide hard for both cancels:
-    an interval that excludes zero is a difference even where the models' own intervals overlap.
-
-    Raises:
-        ParameterError: see `slide_metrics`.
-    """
-    labels, rows_a = _checked(truth, probabilities_a, classes)
-    _, rows_b = _checked(truth, probabilities_b, classes)
-    order, groups = _canonical_order(labels, [rows_a, rows_b], groups)
-    cells_a, cells_b = (
-        confusion_cells(labels[order], rows[order].argmax(axis=1), len(classes)) for rows in (rows_a, rows_b)
-    )
-
-    def statistics(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        scores = [macro(class_f1(confusions(weights, cells))) for cells in (cells_a, cells_b)]
-        return {"difference": scores[0] - scores[1]}
-
-    return bootstrap(statistics, len(labels), groups=groups, resamples=resamples, seed=seed)["difference"]
-
-
-def _checked(
+def checked(
     truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Returns the class positions and the probabilities in float64."""
@@ -213,16 +232,19 @@ def _checked(
     return labels, rows
 
 
-def _canonical_order(
+def canonical_order(
     labels: NDArray[np.int64], tables: Sequence[NDArray[np.float64]], groups: Sequence[str] | None
-) -> tuple[NDArray[np.int64], list[str] | None]:
-    """Returns an order of the slides that their content alone decides, and the groups in it.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns an order of the slides that their content alone decides, and in it the unit each is resampled with.
 
     The bootstrap draws by position: without this, listing the slides otherwise would move every interval a little.
+    Units are numbered from 0; a unit is a group, or without groups a slide.
     """
+    if len(labels) == 0:
+        raise ParameterError("there are no slides to evaluate; check that the split has a hold-out part")
     if groups is not None and len(groups) != len(labels):
         raise ParameterError(f"one group per slide is needed: {len(labels)} slides, {len(groups)} groups")
-    keys = [np.asarray(groups, dtype=str)] if groups is not None else []
-    columns = [column for table in tables for column in table.T]
-    order = np.lexsort([*keys, *columns, labels])
-    return order, None if groups is None else [str(groups[index]) for index in order]
+    units = np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups, str), return_inverse=True)[1]
+    keys = [] if groups is None else [units]
+    order = np.lexsort([*keys, *(column for table in tables for column in table.T), labels])
+    return order, units if groups is None else units[order]

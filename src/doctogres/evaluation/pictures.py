@@ -4,7 +4,7 @@ import colorsys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -115,6 +115,12 @@ def overlay(
         if label:
             _label(draw, corner, elide(label, font, size[0] / 3), colour, font, size, taken)
     return np.asarray(picture)
+
+
+def heat_colours(values: NDArray[np.floating[Any]]) -> Pixels:
+    """Returns the colours of values in 0..1, (h, w) -> (h, w, 3): viridis, which grows evenly brighter to every eye."""
+    steps = np.rint(values * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(steps, cv2.COLORMAP_VIRIDIS)[..., ::-1], dtype=np.uint8)
 
 
 def elide(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:

@@ -1,4 +1,10 @@
-"""Statistics of weighted slides: each takes (resamples, slides) weights and answers for all resamples at once."""
+"""Statistics of weighted units (slides, or groups of them) for all resamples at once, from (resamples, units) weights.
+
+Every slide belongs to a unit, 0 ... units - 1, and a unit's slides are drawn together: what is a sum over slides is
+summed over each unit first.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,16 +15,25 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def confusion_cells(truth: Ints, predicted: Ints, classes: int) -> Floats:
-    """Returns (slides, classes * classes): a one in the confusion cell that each slide falls in."""
+def confusion_cells(truth: Ints, predicted: Ints, classes: int, units: Ints | None = None) -> Floats:
+    """Returns (units, classes * classes): how many of the unit's slides fall in each confusion cell.
+
+    Without `units`, (slides,), every slide is one.
+    """
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ParameterError(f"truth and predictions must be (slides,), got shapes {truth.shape} and {predicted.shape}")
     both = np.concatenate([truth, predicted])
     if both.size and (both.min() < 0 or both.max() >= classes):
         raise ParameterError(f"class positions must be in 0 ... {classes - 1}, got {both.min()} ... {both.max()}")
-    cells = np.zeros((len(truth), classes * classes))
-    cells[np.arange(len(truth)), truth * classes + predicted] = 1.0
-    return cells
+    units = np.arange(len(truth)) if units is None else units
+    count, size = int(units.max(initial=-1)) + 1, classes * classes
+    cells = np.bincount(units * size + truth * classes + predicted, minlength=count * size)
+    return cells.reshape(count, size).astype(np.float64)
+
+
+def unit_sums(columns: NDArray[np.generic], units: Ints) -> Floats:
+    """Returns the sums over each unit's slides, (slides, columns) -> (units, columns)."""
+    return np.stack([np.bincount(units, column) for column in columns.T], axis=1)
 
 
 def confusions(weights: Floats, cells: Floats) -> Floats:
@@ -46,16 +61,22 @@ def macro(per_class: Floats) -> Floats:
     return ratio(np.where(defined, per_class, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
 
 
-def auroc(weights: Floats, scores: Floats, positive: NDArray[np.bool_]) -> Floats:
-    """Returns the area under the ROC curve, (resamples,); NaN where one side is missing.
+def auroc(scores: Floats, positive: NDArray[np.bool_], units: Ints) -> Callable[[Floats], Floats]:
+    """Returns the function from weights to the area under the ROC curve, (resamples,); NaN where one side is missing.
 
-    It is the chance that a positive slide outscores a negative one, equal scores counting half (Mann-Whitney).
+    It is the chance that a positive slide outscores a negative one, equal scores counting half (Mann-Whitney). The slides
+    are ranked once: the negatives' weights are added up in the order of their scores, and every positive reads off what
+    lies below it.
     """
-    order = np.argsort(scores, kind="stable")
-    ranked, positive = scores[order], positive[order]
-    tie_starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    ordered = weights[:, order]
-    positives = np.add.reduceat(ordered * positive, tie_starts, axis=1)  # (resamples, distinct scores)
-    negatives = np.add.reduceat(ordered * ~positive, tie_starts, axis=1)
-    below = negatives.cumsum(axis=1) - negatives / 2
-    return ratio((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
+    upper = np.flatnonzero(positive)
+    lower = np.flatnonzero(~positive)[np.argsort(scores[~positive])]
+    starts, ends = (np.searchsorted(scores[lower], scores[upper], side) for side in ("left", "right"))
+
+    def area(weights: Floats) -> Floats:
+        below = np.zeros((len(weights), len(lower) + 1))
+        weights[:, units[lower]].cumsum(axis=1, out=below[:, 1:])
+        positives = weights[:, units[upper]]
+        wins = np.einsum("ij,ij->i", positives, below[:, starts] + below[:, ends]) / 2
+        return ratio(wins, positives.sum(axis=1) * below[:, -1])
+
+    return area

@@ -1,60 +1,21 @@
 """Logs a classifier as an MLflow model: code as files, weights as safetensors, no pickle."""
 
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any, Final
 
 import mlflow
-import numpy as np
-import pandas as pd
-from mlflow.models import ModelSignature
-from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property, Schema
 
 import doctogres
-from doctogres.images import encode_png
 from doctogres.serving.classifier import SlideClassifier
+from doctogres.serving.contract import input_example, model_signature
 
-# What answering imports: the model's own environment holds this and nothing else of ours.
+# What answering imports: the model's own environment holds this and what it needs, and nothing else of ours.
 REQUIREMENTS: Final = (
     "mlflow", "torch", "torchvision", "timm", "safetensors", "huggingface-hub", "opencv-python-headless",
-    "pillow", "numpy", "pandas", "pyarrow", "pydantic",
+    "pillow", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic",
 )  # fmt: skip
-
-
-def model_signature() -> ModelSignature:
-    """Picture and mask as binary columns (base64 in JSON, plain bytes in Parquet); the answer's columns."""
-    box = [Property(name, DataType.long) for name in ("x", "y", "width", "height", "area")]
-    patch = Object([*box, Property("label", DataType.string), Property("probabilities", Map(DataType.double))])
-    return ModelSignature(
-        inputs=Schema(
-            [
-                ColSpec(DataType.binary, "image"),
-                ColSpec(DataType.binary, "mask"),
-                ColSpec(DataType.string, "slide_id", required=False),
-            ]
-        ),
-        outputs=Schema(
-            [
-                ColSpec(DataType.string, "slide_id"),
-                ColSpec(DataType.string, "label", required=False),
-                ColSpec(Map(DataType.double), "probabilities", required=False),
-                ColSpec(DataType.long, "n_patches"),
-                ColSpec(Array(patch), "patches"),
-                ColSpec(DataType.string, "note"),
-                ColSpec(DataType.string, "error", required=False),
-            ]
-        ),
-    )
-
-
-def input_example() -> pd.DataFrame:
-    """A tiny drawn slide with one region, so that the model's page shows a request without showing a patient."""
-    rgb = np.full((64, 64, 3), (190, 190, 188), np.uint8)
-    rgb[16:48, 16:48] = (180, 120, 170)
-    mask = np.zeros((64, 64), np.bool_)
-    mask[20:44, 20:44] = True
-    return pd.DataFrame({"image": [encode_png(rgb)], "mask": [encode_png(mask)], "slide_id": ["example"]})
 
 
 def log_classifier(classifier: SlideClassifier, *, metadata: dict[str, Any]) -> str:
@@ -62,6 +23,8 @@ def log_classifier(classifier: SlideClassifier, *, metadata: dict[str, Any]) -> 
     package = Path(doctogres.__file__).parent
     with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder) / "classifier")
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(installed_versions()), encoding="utf-8")
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(package / "serving" / "pyfunc.py"),
@@ -69,7 +32,12 @@ def log_classifier(classifier: SlideClassifier, *, metadata: dict[str, Any]) -> 
             code_paths=[str(package)],
             signature=model_signature(),
             input_example=input_example(),
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+            pip_requirements=[*(f"{name}=={version(name)}" for name in REQUIREMENTS), f"-c {constraints}"],
             metadata=metadata,
         )
     return str(info.model_uri)
+
+
+def installed_versions() -> list[str]:
+    """`name==version` of everything installed here: what else the requirements pull in is then the same, too."""
+    return sorted(f"{name}=={version(name)}" for name in {found.name for found in distributions()})

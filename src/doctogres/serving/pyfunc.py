@@ -1,72 +1,147 @@
 """The MLflow model, logged from this file (models-from-code): slides in, a row of answers per slide out."""
 
+import base64
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import mlflow
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import yaml
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.models import Model
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 
-from doctogres import images
+from doctogres.engine import map_slides
 from doctogres.errors import DoctogresError
-from doctogres.serving.classifier import SlideAnswer, SlideClassifier
+from doctogres.evaluation.pictures import class_colours, overlay
+from doctogres.images import encode_png
+from doctogres.serving.classifier import CutSlide, NoLesionError, SlideAnswer, SlideClassifier
+from doctogres.serving.contract import Parameters, RequestedSlide, RequestError, requested_slides
+
+logger: Final = logging.getLogger(__name__)
 
 
 class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
-    """Answers for whole slides: picture and mask as encoded files (PNG, JPEG, TIFF), a row per slide.
-
-    A slide that cannot be used gets a row with its `error` and no label; when that is so for every slide of a request,
-    the request fails with status 400 and the errors.
-    """
+    """Answers for whole slides: picture and, where there is one, mask as encoded files (PNG, JPEG, TIFF); a row per slide."""
 
     def load_context(self, context: Any) -> None:
-        self.classifier = SlideClassifier.load(Path(context.artifacts["classifier"]))
+        classifier = Path(context.artifacts["classifier"])
+        self.classifier = SlideClassifier.load(classifier)
+        self.model_version = model_version(classifier.parent.parent)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """A row per slide.
+        """A row per slide, in the request's order; see docs/serving.md.
 
         Args:
             context: MLflow's.
-            model_input: columns `image` and `mask` (encoded files as bytes) and, where wanted, `slide_id`.
-            params: none are known.
+            model_input: the columns `image` and, where wanted, `mask` and `slide_id`.
+            params: see `contract.Parameters`.
 
-        Returns:
-            `slide_id`, `label`, `probabilities` (class -> probability), `n_patches`, `patches` (a row per classified
-            region with its box in pixels, area, label and probabilities), `note`, `error`.
+        Raises:
+            RequestError: the request cannot be answered, or a slide cannot and `on_error` is `raise`.
         """
-        rows = [self._answer(index, row) for index, row in enumerate(model_input.to_dict("records"))]
-        if rows and all(row["error"] for row in rows):
-            raise MlflowException("; ".join(str(row["error"]) for row in rows), error_code=INVALID_PARAMETER_VALUE)
-        return rows  # a table would turn None into NaN, which JSON does not have
-
-    def _answer(self, index: int, row: Any) -> dict[str, Any]:
-        given = row.get("slide_id")  # NaN where other slides of the request have one
-        slide_id = given if isinstance(given, str) and given else f"slide-{index}"
         try:
-            rgb = images.read_rgb(row["image"], name=f"{slide_id} (image)")
-            mask = images.read_mask(row["mask"], name=f"{slide_id} (mask)")
-            return self._record(slide_id, self.classifier.classify(rgb, mask))
+            asked = Parameters.of(params)
+            return list(self._rows(requested_slides(model_input), asked))
+        except MlflowException:
+            raise
         except DoctogresError as error:
-            message = str(error) if str(slide_id) in str(error) else f"{slide_id}: {error}"
-            empty: dict[str, Any] = {"label": None, "probabilities": None, "n_patches": 0, "patches": [], "note": ""}
-            return {"slide_id": slide_id, **empty, "error": message}
+            raise RequestError(str(error)) from error
+        except Exception as error:
+            logger.exception("the model failed")
+            raise RequestError("the model failed on this request; its log says why", INTERNAL_ERROR) from error
 
-    def _record(self, slide_id: str, answer: SlideAnswer) -> dict[str, Any]:
-        classes = self.classifier.card.classes
-        boxes = answer.patches.drop(columns=list(classes)).to_dict("records")
-        shares = answer.patches[list(classes)].to_dict("records")
-        return {
-            "slide_id": slide_id,
-            "label": answer.label,
-            "probabilities": dict(zip(classes, answer.probabilities.tolist(), strict=True)),
-            "n_patches": len(answer.patches),
-            "patches": [{**box, "probabilities": share} for box, share in zip(boxes, shares, strict=True)],
-            "note": answer.note,
+    def _rows(self, slides: list[RequestedSlide], asked: Parameters) -> Any:
+        classifier = self.classifier.adjusted(tta=asked.tta, min_area=asked.min_area)
+
+        def cut(slide: RequestedSlide) -> CutSlide | DoctogresError:
+            try:
+                return classifier.cut(*slide.read())
+            except NoLesionError as error:
+                return error
+            except DoctogresError as error:
+                named = str(error) if str(error).startswith(f"{slide.slide_id} (") else f"{slide.slide_id}: {error}"
+                if asked.on_error == "raise":
+                    raise RequestError(named) from error
+                return DoctogresError(named)
+
+        for slide, answer in zip(slides, classifier.answers(map_slides(cut, slides)), strict=True):
+            row = self._row(slide, answer)
+            if asked.overlay and isinstance(answer, SlideAnswer):
+                row["overlay"] = self._overlay(slide, answer)
+            yield row
+
+    def _row(self, slide: RequestedSlide, answer: SlideAnswer | DoctogresError) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "slide_id": slide.slide_id,
+            "label": None,
+            "abstained": True,
+            "confidence": None,
+            "probabilities": {},  # and not None, of which Spark makes no map
+            "n_patches": 0,
+            "n_dropped": 0,
+            "mask_source": None,
+            "patches": [],
+            "overlay": None,
+            "model_version": self.model_version,
+            "warnings": [],
             "error": None,
         }
+        if isinstance(answer, NoLesionError):
+            return row | {"warnings": [str(answer)]}
+        if isinstance(answer, DoctogresError):
+            return row | {"error": str(answer)}
+        classes = list(self.classifier.card.classes)
+        boxes = answer.patches.drop(columns=classes).to_dict("records")
+        shares = answer.patches[classes].to_dict("records")
+        return row | {
+            "label": answer.label,
+            "abstained": answer.abstained,
+            "confidence": answer.confidence,
+            "probabilities": dict(zip(classes, answer.probabilities.tolist(), strict=True)),
+            "n_patches": len(answer.patches),
+            "n_dropped": answer.dropped,
+            "mask_source": answer.mask_source,
+            "patches": [{**box, "probabilities": share} for box, share in zip(boxes, shares, strict=True)],
+            "warnings": list(answer.warnings),
+        }
+
+    def _overlay(self, slide: RequestedSlide, answer: SlideAnswer) -> str:
+        """A PNG of the slide as base64; it is decoded once more, so that a request never holds more than a few pictures."""
+        rgb, mask = slide.read()
+        patches, classes = answer.patches, list(self.classifier.card.classes)
+        boxes = patches[["x", "y", "width", "height"]].to_numpy(np.int64)
+        shares = patches[classes].to_numpy(np.float64)
+        named = answer.mask_source == "given"  # on tiles, side by side, the names would cover the tissue
+        texts = [
+            f"{label} {share:.2f}" if named else f"{share:.2f}"
+            for label, share in zip(patches["label"], shares.max(axis=1), strict=True)
+        ]
+        picture = overlay(rgb, boxes, texts, mixed_colours(shares, classes), mask)
+        return base64.b64encode(encode_png(picture)).decode()
+
+
+def mixed_colours(shares: npt.NDArray[np.float64], classes: list[str]) -> list[tuple[int, int, int]]:
+    """A colour per patch: the classes' colours mixed by its probabilities (patches, classes), so that doubt looks dull."""
+    palette = np.array(list(class_colours(classes).values()))
+    return [(red, green, blue) for red, green, blue in np.rint(shares @ palette).astype(int).tolist()]
+
+
+def model_version(folder: Path) -> str:
+    """What a model folder knows of its own name: `doctogres/3` when fetched from the registry, else the model's id."""
+    registered = folder / REGISTERED_MODEL_META_FILE_NAME
+    if registered.is_file():
+        content = yaml.safe_load(registered.read_text(encoding="utf-8"))
+        if content["model_version"]:  # a model fetched by its id has the file, too, with nothing in it
+            return f"{content['model_name']}/{content['model_version']}"
+    model = Model.load(str(folder))
+    return str(model.model_id or model.model_uuid)
 
 
 mlflow.models.set_model(SlideModel())

@@ -1,43 +1,97 @@
-"""ablate: every row of the results ladder, trained and scored on the same hold-out slides."""
+"""ablate: every row of the results ladder, trained with several seeds and scored on the same hold-out slides."""
 
+import json
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
 from typing import Any, Final
+from urllib.parse import quote
 
 import mlflow
+import numpy as np
 import pandas as pd
+from mlflow.tracking import MlflowClient
 
-from doctogres.cohort import DROPPED, KEPT, read_table, write_table
-from doctogres.settings import Preset, replaced
+from doctogres.cleaning.decisions import read_decisions
+from doctogres.cohort import (
+    DROPPED,
+    KEPT,
+    content_digest,
+    file_hashes,
+    find_slides,
+    open_cohort,
+    read_table,
+    slide_files,
+    write_table,
+)
+from doctogres.errors import DoctogresError
+from doctogres.evaluation.bootstrap import Estimate
+from doctogres.evaluation.figures import png_bytes
+from doctogres.evaluation.ladder import ScoredRow, ladder_figure, ladder_markdown, ladder_table
+from doctogres.images import max_pixels
+from doctogres.interrupted import take_over
+from doctogres.settings import Preset, check_default_in_space, replaced
 from doctogres.splits import HOLDOUT
+from doctogres.stages import workspace
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
-from doctogres.stages.train import NO_PARAMS, train
-from doctogres.tracking import StageResult, StageRun, run_stage
+from doctogres.stages.train import NO_PARAMS, read_params, train
+from doctogres.stages.tune import tune
+from doctogres.tracking import (
+    FINGERPRINT_TAG,
+    STAGE_VERSIONS,
+    StageResult,
+    StageRun,
+    digest_of,
+    experiment_id,
+    file_digest,
+    fingerprint,
+    run_stage,
+)
 from doctogres.upstream import find_artifact
 
 BASELINE_CNN: Final = "test_resnet"  # timm's smallest residual network, 0.4 million parameters
 FROM_SCRATCH: Final = {"backbone": BASELINE_CNN, "weights": "none", "unfreeze_every": 0}
+ONE_NETWORK: Final = {"oof_folds": 1, "repeats": 1, "ensemble": False}
+SECTIONS: Final = ("patch", "train", "answer")  # of the preset, which a row may change
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the ladder: what it changes against the preset."""
+    """A row of the ladder: what it changes against the preset, of which it takes one network and plain patches."""
 
     name: str
     cleaned: bool = True
+    tuned: bool = False
     patch: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+    answer: dict[str, Any] = field(default_factory=dict)
+
+    def recipe(self, preset: Preset) -> Preset:
+        """The preset with the row's changes; the tuned values come on top."""
+        recipe = replaced(preset, "patch", self.patch)
+        recipe = replaced(recipe, "train", {**ONE_NETWORK, **self.train})
+        return replaced(recipe, "answer", {"tta": False, **self.answer})
 
 
-# Each row adds one step of the original team's ladder to the row before it; the last is the preset itself.
+# Each row adds one step to the row before it: the original team's ladder, then what the preset's own training adds.
 LADDER: Final = (
-    Row("baseline CNN, whole picture", cleaned=False, patch={"patching": "whole"}, train=FROM_SCRATCH),
+    Row("whole-picture CNN", cleaned=False, patch={"patching": "whole"}, train=FROM_SCRATCH),
     Row("+ data cleaning", patch={"patching": "whole"}, train=FROM_SCRATCH),
     Row("+ patch extraction", patch={"min_area": 1}, train=FROM_SCRATCH),
     Row("+ the preset's backbone and weights", patch={"min_area": 1}, train={"unfreeze_every": 0}),
     Row("+ progressive unfreezing", patch={"min_area": 1}),
-    Row("+ patch filtering"),
+    Row("+ patch filter"),
+    Row("+ tuned recipe", tuned=True),
+    Row(
+        "+ calibrated fold ensemble, flips and turns",
+        tuned=True,
+        train={"oof_folds": 0, "ensemble": True},
+        answer={"tta": True},
+    ),
 )
 
 
@@ -59,56 +113,184 @@ def uncleaned(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", force: bool = False) -> StageResult:
-    """Runs or reuses the ladder for the cohort at `data`."""
-    cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions)
-    source = find_artifact(cleaned.run_id, stage="clean", name="cohort", file="cohort.parquet")
-    table = read_table(source.path)
+    """Runs or reuses the ladder for the cohort at `data`; trainings that are already there are reused in either case."""
+    check_default_in_space(preset)
+    recipes = [row.recipe(preset) for row in LADDER]  # what is wrong with one shows before anything is trained
+    if decisions:
+        read_decisions(Path(decisions))
+    root = open_cohort(data, workspace=workspace())
+    digest = content_digest(file_hashes(root, ["train_labels.csv", *slide_files(root, find_slides(root))]))
+    sections = {"clean", *SECTIONS, "tune", "evaluate", "ablate"}
+    content = preset.model_dump(mode="json", include=sections)
+    settings = {f"{section}.{name}": value for section, values in content.items() for name, value in values.items()}
+    settings |= {"seed": seed, "max_pixels": max_pixels()}
+    weights = Path(preset.train.weights)
+    inputs = {
+        "data": digest,
+        "decisions": file_digest(Path(decisions)) if decisions else "none",
+        "weights": file_digest(weights) if weights.is_file() else preset.train.weights,
+        "stages": digest_of(STAGE_VERSIONS),
+    }
 
     def body(run: StageRun) -> None:
-        rows = []
-        for number, row in enumerate(LADDER, 1):
-            cohort = cleaned.run_id
-            if not row.cleaned:
-                path = run.publish("uncleaned", "uncleaned/cohort.parquet")
-                write_table(uncleaned(table), path)
-                cohort = str(path)
-            rows.append(_run_row(number, row, cohort, data, preset, seed))
-        ladder = pd.DataFrame(rows)
-        ladder.to_csv(run.publish("ladder", "ladder.csv"), index=False)
-        run.publish("ladder_md", "ladder.md").write_text(markdown(ladder), encoding="utf-8")
-        run.name(f"ablate · {len(ladder)} rows")
-        first, last = ladder.iloc[0], ladder.iloc[-1]
-        run.note(
-            f"Trained {len(ladder)} rows of the ladder on the same folds and scored them on the same hold-out slides. "
-            f"{first['row']}: {first['macro_f1']:.3f}; {last['row']}: {last['macro_f1']:.3f}; intervals in ladder.csv."
-        )
+        mark = fingerprint("ablate", settings, inputs)
+        take_over(FINGERPRINT_TAG, mark, run.run_id, f"Interrupted; run {run.run_id} goes on with the ladder.")
+        cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions)
+        before = _publish_uncleaned(run, cleaned)
+        trained: list[TrainedRow] = []
+        for number, (row, recipe) in enumerate(zip(LADDER, recipes, strict=True), 1):
+            cohort = cleaned.run_id if row.cleaned else before
+            above = trained[-1] if trained else None
+            trained.append(_run_row(number, row, recipe, above, cohort, data, preset, seed))
+            mlflow.log_metric("macro_f1", trained[-1].macro_f1, step=number)
+        _publish(run, trained, preset, seed)
 
-    settings = preset.model_dump(mode="json", include={"patch", "train", "evaluate"}) | {"seed": seed}
-    inputs = {"cohort": cleaned.run_id}
-    return run_stage(
-        "ablate", body, settings=settings, inputs=inputs, data_digest=table.attrs["data_digest"], force=force
-    )
+    return run_stage("ablate", body, settings=settings, inputs=inputs, data_digest=digest, force=force)
 
 
-def _run_row(number: int, row: Row, cohort: str, data: str, preset: Preset, seed: int) -> dict[str, Any]:
-    recipe = replaced(replaced(preset, "patch", row.patch), "train", {**row.train, "oof_folds": 1})
-    with mlflow.start_run(run_name=f"row-{number} · {row.name}", nested=True):
+def _publish_uncleaned(run: StageRun, cleaned: StageResult) -> str:
+    """Stores the cohort table without cleaning at once, because the stages of its row read it from the run."""
+    source = find_artifact(cleaned.run_id, stage="clean", name="cohort", file="cohort.parquet")
+    path = run.publish("uncleaned", "uncleaned/cohort.parquet")
+    write_table(uncleaned(read_table(source.path)), path)
+    mlflow.log_artifact(str(path), "uncleaned")
+    return run.artifacts["uncleaned"]
+
+
+@dataclass(frozen=True)
+class TrainedRow:
+    """A row's run with its stages' results and the recipe that it used in the end."""
+
+    name: str
+    run_id: str
+    recipe: dict[str, Any]  # every setting that a row may change
+    changes: str  # against the row before
+    evaluations: list[StageResult]
+    macro_f1: float  # the mean over the seeds
+    seconds: float  # of its stages, as measured when they ran
+
+
+def _run_row(
+    number: int, row: Row, recipe: Preset, above: TrainedRow | None, cohort: str, data: str, preset: Preset, seed: int
+) -> TrainedRow:
+    title = f"row-{number} · {row.name}"
+    with mlflow.start_run(run_name=title, nested=True) as run, naming(title):
         cut = patch(cohort=cohort, preset=recipe, data=data)
-        trained = train(patches=cut.run_id, params=NO_PARAMS, preset=recipe, seed=seed)
-        scored = evaluate(
-            model=trained.run_id, cohort=cohort, split=HOLDOUT, preset=recipe, seed=seed, data=data
-        ).metrics
-        names = {"macro_f1": "macro_f1", "low": "macro_f1/low", "high": "macro_f1/high"}
-        result = {name: scored[metric] for name, metric in names.items()}
-        mlflow.log_metrics(
-            {f"macro_f1/{name}" if name != "macro_f1" else name: value for name, value in result.items()}
+        results, evaluations, params = [cut], [], NO_PARAMS
+        if row.tuned:  # by the first tuned row; the others find its study
+            results.append(tune(patches=cut.run_id, preset=preset, seed=seed, data=data))
+            params = results[-1].run_id
+        used = _flat(replaced(recipe, "train", read_params(params)[0])) | {"cleaned": row.cleaned}
+        changed = changes(above.recipe, used) if above else ""
+        mlflow.log_params(used | {"seeds": preset.ablate.seeds, "changes": changed or "the ladder begins here"})
+        for count, own in enumerate(range(seed, seed + preset.ablate.seeds), 1):
+            started = perf_counter()
+            with naming(f"seed {own}"):
+                trained = train(patches=cut.run_id, params=params, preset=recipe, seed=own, data=data)
+                evaluations.append(
+                    evaluate(model=trained.run_id, cohort=cohort, split=HOLDOUT, preset=recipe, seed=seed, data=data)
+                )
+            results += [trained, evaluations[-1]]
+            score = evaluations[-1].metrics["macro_f1"]
+            mean = float(np.mean([scored.metrics["macro_f1"] for scored in evaluations]))
+            mlflow.log_metric("macro_f1", mean, step=count)  # first: the UI's comparison draws the metric logged first
+            mlflow.log_metric("seed_macro_f1", score, step=own)
+            print(
+                f"ablate: {title}: seed {own} ({count} of {preset.ablate.seeds}): macro-F1 {score:.3f}, "
+                f"{perf_counter() - started:.1f} s; {len(LADDER) - number} rows left",
+                flush=True,
+            )
+        stages = [mlflow.get_run(run_id) for run_id in dict.fromkeys(result.run_id for result in results)]
+        seconds = sum(stage.data.metrics["duration_s"] for stage in stages)
+        mlflow.log_metric("seconds", seconds)
+    return TrainedRow(row.name, run.info.run_id, used, changed, evaluations, mean, seconds)
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Says in an error where on the ladder it came up."""
+    try:
+        yield
+    except DoctogresError as error:
+        raise type(error)(f"{place}: {error}") from error
+    except Exception as error:
+        error.add_note(f"This was at {place}; the same command goes on there.")
+        raise
+
+
+def _flat(recipe: Preset) -> dict[str, Any]:
+    return {name: value for section in SECTIONS for name, value in getattr(recipe, section).model_dump().items()}
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The settings in which two recipes differ, with the values of the second: `min_area=200`; `nothing` if in none."""
+    changed = {name: value for name, value in after.items() if value != before[name]}
+    texts = [
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in changed.items()
+    ]
+    return ", ".join(texts) or "nothing"
+
+
+def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int) -> None:
+    scores = [_metrics_file(row.evaluations[0]) for row in trained]
+    classes = list(
+        dict.fromkeys(name.removeprefix("f1/") for one in scores for name in one["metrics"] if name.startswith("f1/"))
+    )
+    rows = [
+        ScoredRow(
+            row.name,
+            [_predictions(scored) for scored in row.evaluations],
+            row.changes,
+            row.seconds,
+            [scored.run_id for scored in row.evaluations],
         )
-        mlflow.set_tag("mlflow.note.content", f"Row {number} of the ladder. Trained in {trained.run_id}.")
-    return {"row": row.name, **result, "null": scored["null/majority/macro_f1"], "train_run": trained.run_id}
+        for row in trained
+    ]
+    table = ladder_table(rows, classes, resamples=preset.evaluate.resamples, seed=seed)
+    nan = float("nan")
+    null = {
+        name: Estimate(*(nan if value is None else value for value in (one["value"], one["low"], one["high"])))
+        for name, one in scores[-1]["null"].items()
+    }
+    text = ladder_markdown(table, null, len(rows[0].predictions[0]))
+    table.to_csv(run.publish("ladder", "ladder.csv"), index=False)
+    run.publish("ladder_md", "ladder.md").write_text(text, encoding="utf-8")
+    run.publish("ladder_png", "ladder.png").write_bytes(png_bytes(ladder_figure(table, null)))
+    for number, (row, line) in enumerate(zip(trained, table.to_dict("records"), strict=True), 1):
+        _finish_row(row.run_id, number, line)
+    run.name(f"ablate · {len(table)} rows, {preset.ablate.seeds} seeds")
+    link = compare_link([row.run_id for row in trained])
+    run.note(f"{text}\n[Compare the rows' runs]({link}). The figure is in `ladder.png`, every number in `ladder.csv`.")
+    # For the JSON line; the run itself has them in the rows' curve and in the evaluations.
+    run.metrics |= {"first/macro_f1": trained[0].macro_f1, "last/macro_f1": trained[-1].macro_f1}
+    run.metrics |= {f"null/{name}": estimate.value for name, estimate in null.items()}
+    print(text, flush=True)
 
 
-def markdown(ladder: pd.DataFrame) -> str:
-    """The ladder as a Markdown table."""
-    lines = ["| row | macro-F1 | 95 % interval |", "|---|---|---|"]
-    lines += [f"| {row.row} | {row.macro_f1:.3f} | {row.low:.3f} to {row.high:.3f} |" for row in ladder.itertuples()]
-    return "\n".join(lines) + "\n"
+def _metrics_file(scored: StageResult) -> Any:
+    found = find_artifact(scored.run_id, stage="evaluate", name="metrics", file="metrics.json")
+    return json.loads(found.path.read_text(encoding="utf-8"))
+
+
+def _predictions(scored: StageResult) -> pd.DataFrame:
+    found = find_artifact(scored.run_id, stage="evaluate", name="predictions", file="predictions.csv")
+    text = {"slide_id": str, "label": str, "group": str}
+    return pd.read_csv(found.path, dtype=text, keep_default_na=False, float_precision="round_trip")
+
+
+def _finish_row(run_id: str, number: int, line: Mapping[Hashable, Any]) -> None:
+    """Gives a row's run its intervals and its difference, which need the other rows."""
+    metrics = {"macro_f1/low": line["low"], "macro_f1/high": line["high"], "difference": line["difference"]}
+    metrics |= {"difference/low": line["difference_low"], "difference/high": line["difference_high"]}
+    mlflow.log_metrics({name: value for name, value in metrics.items() if value == value}, run_id=run_id)
+    reached = f"Row {number}: macro-F1 {Estimate(line['macro_f1'], line['low'], line['high'])}."
+    difference = Estimate(line["difference"], line["difference_low"], line["difference_high"])
+    step = f" Against the row before: {difference}: {line['verdict']}. It changes: {line['changes']}."
+    MlflowClient().set_tag(run_id, "mlflow.note.content", reached + (step if line["verdict"] else ""))
+    MlflowClient().set_tag(run_id, "doctogres.verdict", line["verdict"])
+
+
+def compare_link(runs: list[str]) -> str:
+    """Where MLflow's UI compares these runs, relative to its root."""
+    chosen = {"runs": runs, "experiments": [experiment_id()]}
+    return "#/compare-runs?" + "&".join(f"{name}={quote(json.dumps(ids))}" for name, ids in chosen.items())

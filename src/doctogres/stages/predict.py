@@ -1,6 +1,7 @@
 """predict: a model and slides with no labels -> submission.csv, the predictions and overlays."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,12 @@ from doctogres.errors import CohortError, DoctogresError
 from doctogres.evaluation.figures import png_bytes
 from doctogres.evaluation.pictures import class_colours, overlay
 from doctogres.progress import reporter
-from doctogres.serving.classifier import SlideAnswer, SlideClassifier
+from doctogres.serving.classifier import CutSlide, SlideAnswer, SlideClassifier
 from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
 from doctogres.stages import workspace
 from doctogres.tracking import PROBLEMS, StageResult, StageRun, run_stage
-from doctogres.upstream import find_model, fixed_address
+from doctogres.upstream import find_model, fixed_address, model_digest
 
 ANSWERED: Final = "answered"
 GUESSED: Final = "guessed"  # no answer is possible: the training part's most frequent class stands in the submission
@@ -56,7 +57,7 @@ def predict(
         "predict",
         body,
         settings=preset.predict.model_dump() | {"max_pixels": images.max_pixels()},
-        inputs={"data": digest, "model": address},
+        inputs={"data": digest, "model": model_digest(address)},
         data_digest=digest,
         force=force,
         strict=strict,
@@ -69,28 +70,22 @@ def predict(
     return result
 
 
-def _answers(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Any:
+def _answers(
+    classifier: SlideClassifier, slides: pd.DataFrame, root: Path
+) -> Iterator[tuple[Any, SlideAnswer | DoctogresError]]:
     """Yields every slide's row with its answer, or with the error that says why there is none."""
 
-    def decode(row: Any) -> tuple[Any, Any]:
+    def cut(row: Any) -> CutSlide | DoctogresError:
         if row.outcome != KEPT:
-            return row, CohortError(row.reason)
+            return CohortError(row.reason)
         try:
-            return row, (
-                images.read_rgb(root / row.image, name=row.image),
-                images.read_mask(root / row.mask, name=row.mask),
-            )
+            rgb = images.read_rgb(root / row.image, name=row.image)
+            return classifier.cut(rgb, images.read_mask(root / row.mask, name=row.mask))
         except DoctogresError as error:
-            return row, error
+            return error
 
-    for row, decoded in map_slides(decode, slides.itertuples(index=False)):
-        if isinstance(decoded, DoctogresError):
-            yield row, decoded
-            continue
-        try:
-            yield row, classifier.classify(*decoded)
-        except DoctogresError as error:
-            yield row, error
+    rows = slides.itertuples(index=False)
+    return zip(rows, classifier.answers(map_slides(cut, slides.itertuples(index=False))), strict=True)
 
 
 def _row(row: Any, answer: SlideAnswer | DoctogresError, classifier: SlideClassifier) -> dict[str, Any]:
@@ -98,9 +93,11 @@ def _row(row: Any, answer: SlideAnswer | DoctogresError, classifier: SlideClassi
     base = {"slide_id": row.slide_id, "sample_index": Path(row.image).name if row.image else f"{row.slide_id}.png"}
     if isinstance(answer, SlideAnswer):
         known = {"label": answer.label, "outcome": ANSWERED, "reason": answer.note, "n_patches": len(answer.patches)}
+        known |= {"confidence": answer.confidence, "abstained": answer.abstained}
         return base | known | dict(zip(classes, answer.probabilities.tolist(), strict=True))
     reason = str(answer) if str(answer).startswith(answer.code) or ": " in str(answer) else f"{answer.code}: {answer}"
     guess = {"label": classes[int(np.argmax(shares))], "outcome": GUESSED, "reason": reason, "n_patches": 0}
+    guess |= {"confidence": 0.0, "abstained": True}
     return base | guess | dict(zip(classes, shares, strict=True))
 
 

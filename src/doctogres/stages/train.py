@@ -1,6 +1,7 @@
 """train: the patch manifest and a recipe -> curves, the logged model, and the out-of-fold predictions."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -14,18 +15,30 @@ import pandas as pd
 import yaml
 
 from doctogres.datasets import log_table
-from doctogres.errors import CohortError, ParameterError, UpstreamError
+from doctogres.ensemble import Ensemble
+from doctogres.errors import ParameterError, UpstreamError
+from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.figures import training_curves_figure
+from doctogres.evaluation.oof import Assessment, assess, gather
 from doctogres.interrupted import take_over
-from doctogres.patches import PatchSet, load_patches, read_manifest
+from doctogres.patches import read_manifest
 from doctogres.progress import reporter
-from doctogres.serving.classifier import make_classifier
+from doctogres.serving.classifier import ATTENTION, Seen, SlideClassifier, group_digest, make_classifier
 from doctogres.serving.logged import log_classifier
-from doctogres.settings import Preset, TrainSettings, replaced
-from doctogres.splits import HOLDOUT, check_no_leakage
+from doctogres.settings import AnswerSettings, PatchSettings, Preset, TrainSettings, replaced
 from doctogres.stages import workspace
-from doctogres.tracking import FINGERPRINT_TAG, StageResult, StageRun, file_digest, fingerprint, run_stage
-from doctogres.training.loop import Epoch, Samples, Trained, train_network
+from doctogres.tracking import (
+    FINGERPRINT_TAG,
+    StageResult,
+    StageRun,
+    file_digest,
+    fingerprint,
+    metric_name,
+    run_stage,
+)
+from doctogres.training.left_out import TURNED, WAYS, LeftOut, answer_left_out
+from doctogres.training.loop import Epoch, Trained, train_network
+from doctogres.training.part import Rows, TrainingPart, training_part
 from doctogres.training.processes import is_leader, process_count, shared
 from doctogres.upstream import find_artifact
 
@@ -35,43 +48,6 @@ CURVES: Final = (
     "train_loss", "val_loss", "patch_macro_f1", "slide_macro_f1", "learning_rate",
     "trainable_parameters", "open_blocks", "patches_per_s",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class TrainingPart:
-    """The patches that training may see, with the class order and the folds."""
-
-    patches: PatchSet
-    samples: Samples
-    classes: list[str]
-    folds: list[str]
-
-    def rows(self, fold: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Row numbers to train on, and of the fold left out; the hold-out is in neither."""
-        column = self.patches.table["fold"]
-        train = np.flatnonzero((column != fold) & (column != HOLDOUT)).astype(np.int64)
-        return train, np.flatnonzero(column == fold).astype(np.int64)
-
-
-def training_part(manifest: pd.DataFrame, data: str = "") -> TrainingPart:
-    """The kept patches as samples; refuses a manifest whose groups stand on two sides of the split."""
-    patches = load_patches(manifest, cache=workspace(), cohort_root=Path(data) if data else None)
-    table = patches.table
-    slides = table.drop_duplicates("slide_id")
-    check_no_leakage(slides["fold"].tolist(), slides["group"].tolist())
-    classes = sorted(table.loc[table["fold"] != HOLDOUT, "label"].unique())
-    if len(classes) < 2:
-        raise CohortError(f"train: the training part holds {len(classes)} class(es); at least two are needed")
-    position = {label: index for index, label in enumerate(classes)}
-    samples = Samples(
-        pixels=patches.pixels,
-        targets=table["label"].map(position).fillna(-1).to_numpy(np.int64),
-        slide_ids=table["slide_id"].to_numpy(str),
-        areas=table["area"].to_numpy(np.float64),
-        pixels_key=manifest.attrs["pixels"],
-    )
-    folds = sorted(fold for fold in table["fold"].unique() if fold != HOLDOUT)
-    return TrainingPart(patches, samples, classes, folds)
 
 
 def read_params(params: str) -> tuple[dict[str, Any], str]:
@@ -94,8 +70,25 @@ class Job:
     manifest: pd.DataFrame
     data: str
     settings: TrainSettings
+    answer: AnswerSettings
     seed: int
     key: str  # names the checkpoints
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained network, and what it says of the fold that was left out."""
+
+    repeat: int
+    fold: str
+    train: Rows
+    left_out: Rows
+    trained: Trained  # its network on the CPU
+    answers: LeftOut | None  # the leader's alone
+
+    @property
+    def name(self) -> str:
+        return self.fold if not self.repeat else f"{self.fold} of draw {self.repeat + 1}"
 
 
 def train(
@@ -106,18 +99,16 @@ def train(
     tuned, origin = read_params(params)
     recipe = replaced(preset, "train", tuned)
     manifest = read_manifest(upstream.path)
-    settings = recipe.train.model_dump() | {"seed": seed, "processes": process_count()}
+    settings = recipe.train.model_dump() | recipe.answer.model_dump()
+    settings |= {"resamples": recipe.evaluate.resamples, "seed": seed, "processes": process_count()}
     inputs = {"patches": file_digest(upstream.path), "weights": _weights_digest(recipe.train.weights)}
-    job = Job(manifest, data, recipe.train, seed, fingerprint("train", settings, inputs))
+    job = Job(manifest, data, recipe.train, recipe.answer, seed, fingerprint("train", settings, inputs))
     if force:
         _forget(job)
 
     def body(run: StageRun) -> None:
-        part = training_part(manifest, data)
-        if recipe.train.oof_folds > len(part.folds):
-            raise ParameterError(
-                f"oof_folds={recipe.train.oof_folds}: the cohort has {len(part.folds)} folds; give at most that"
-            )
+        part = training_part(manifest, cache=workspace(), data=data)
+        _check_folds(recipe.train, len(part.folds))
         run.name(f"train · {recipe.train.backbone}")
         log_table(part.patches.table, name="patches", source=upstream.uri, context="training", targets="label")
         mlflow.set_tag("doctogres.params_from", origin)
@@ -125,8 +116,7 @@ def train(
         (run.attach("settings.yaml")).write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
         if process_count() > 1:
             shared(job, recipe.train)
-        trained = train_folds(job, part)
-        _publish(run, part, trained, recipe)
+        _publish(run, part, train_folds(job, part), recipe, seed)
 
     result = run_stage(
         "train",
@@ -147,43 +137,66 @@ def train(
 def follow(*, preset: Preset, **_: Any) -> None:
     """What a process does that does not lead (see `training.processes`): trains what the leader hands it."""
     while (job := shared(None, preset.train)) is not None:
-        train_folds(job, training_part(job.manifest, job.data))
+        train_folds(job, training_part(job.manifest, cache=workspace(), data=job.data))
 
 
-def train_folds(job: Job, part: TrainingPart) -> dict[str, Trained]:
-    """Trains a network for each fold that is left out, going on where a killed process stopped."""
-    trained: dict[str, Trained] = {}
-    for fold in part.folds[: job.settings.oof_folds or None]:
-        train_rows, validation_rows = part.rows(fold)
-        checkpoint = _checkpoint(job, fold)
-        if is_leader() and checkpoint.is_file():
-            print(f"train: {fold} goes on where a killed run stopped ({checkpoint})", flush=True)
-        trained[fold] = train_network(
-            part.samples,
-            train_rows,
-            validation_rows,
-            classes=len(part.classes),
-            settings=job.settings,
-            seed=job.seed,
-            on_epoch=_log_epoch if is_leader() and not trained else None,  # the curves of the first fold
-            checkpoint=checkpoint,
-            features=workspace() / FEATURES,
-            progress=partial(reporting, f"train ({fold} left out)"),
+def _check_folds(settings: TrainSettings, folds: int) -> None:
+    if settings.oof_folds > folds:
+        raise ParameterError(f"oof_folds={settings.oof_folds}: the cohort has {folds} folds; give at most that")
+    if settings.repeats > 1 and settings.oof_folds not in (0, folds):
+        raise ParameterError(
+            f"repeats={settings.repeats}: needs every fold left out once, so that all draws answer the same slides; "
+            f"give oof_folds=0, not {settings.oof_folds}"
         )
-    return trained
 
 
-def _log_epoch(epoch: Epoch) -> None:
-    mlflow.log_metrics({name: float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch)
+def train_folds(job: Job, part: TrainingPart) -> list[Member]:
+    """Trains a network for each fold that is left out, going on where a killed process stopped."""
+    settings = job.settings
+    members: list[Member] = []
+    for repeat in range(settings.repeats):
+        for fold in part.folds[: settings.oof_folds or None]:
+            train_rows, left_out = part.rows(fold, repeat=repeat, seed=job.seed)
+            checkpoint = workspace() / "checkpoints" / f"{job.key}-{repeat}-{fold}.pt"
+            if is_leader() and checkpoint.is_file():
+                print(f"train: {fold} goes on where a killed run stopped ({checkpoint})", flush=True)
+            # The first network's curves have plain names; the others' are told apart by what was left out.
+            prefix = f"draw {repeat + 1}/{fold}/" if repeat else f"{fold}/" if members else ""
+            trained = train_network(
+                part.samples,
+                train_rows,
+                left_out,
+                classes=len(part.classes),
+                settings=settings,
+                seed=job.seed,
+                on_epoch=partial(_log_epoch, prefix=prefix) if is_leader() else None,
+                checkpoint=checkpoint,
+                features=workspace() / FEATURES,
+                progress=partial(reporting, f"train ({fold} left out)"),
+            )
+            answers = None
+            if is_leader():
+                answers = answer_left_out(
+                    trained.network,
+                    part.samples,
+                    train_rows,
+                    left_out,
+                    classes=len(part.classes),
+                    answer=job.answer,
+                    seed=job.seed,
+                )
+            trained.network.cpu()
+            members.append(Member(repeat, fold, train_rows, left_out, trained, answers))
+    return members
+
+
+def _log_epoch(epoch: Epoch, *, prefix: str = "") -> None:
+    mlflow.log_metrics({metric_name(prefix + name): float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch)
 
 
 def reporting(label: str, what: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:
     """Opens a report on a loop of a training, for `train_network`; only the leading process shows it."""
     return reporter(f"{label}: {what}", unit) if is_leader() else nullcontext(lambda done, total: None)
-
-
-def _checkpoint(job: Job, fold: str) -> Path:
-    return workspace() / "checkpoints" / f"{job.key}-{fold}.pt"
 
 
 def _forget(job: Job) -> None:
@@ -196,50 +209,116 @@ def _weights_digest(weights: str) -> str:
     return file_digest(path) if path.is_file() else weights
 
 
-def oof_table(part: TrainingPart, trained: Mapping[str, Trained]) -> pd.DataFrame:
-    """Patch probabilities of the folds left out: patch_id, slide_id, fold, label, and a column per class."""
+def oof_table(part: TrainingPart, members: Sequence[Member]) -> pd.DataFrame:
+    """Patch probabilities of the folds left out: patch_id, slide_id, repeat, fold, label, area, a column per class."""
     tables = []
-    for fold, result in trained.items():
-        rows = part.patches.table.iloc[part.rows(fold)[1]][["patch_id", "slide_id", "fold", "label", "area"]]
-        probabilities = pd.DataFrame(result.probabilities, columns=part.classes, index=rows.index)
+    for member in members:
+        assert member.answers is not None  # the leader's
+        rows = part.patches.table.iloc[member.left_out][["patch_id", "slide_id", "label", "area"]]
+        rows = rows.assign(repeat=member.repeat, fold=member.fold)
+        probabilities = pd.DataFrame(member.answers.patches, columns=part.classes, index=rows.index)
         tables.append(pd.concat([rows, probabilities], axis=1))
     return pd.concat(tables, ignore_index=True)
 
 
-def _publish(run: StageRun, part: TrainingPart, trained: Mapping[str, Trained], recipe: Preset) -> None:
-    fold, first = next(iter(trained.items()))
-    oof_table(part, trained).to_parquet(run.publish("oof_predictions", "oof_predictions.parquet"), index=False)
-    first.history.to_csv(run.publish("history", "history.csv"), index=False)
+def assess_members(part: TrainingPart, members: Sequence[Member], recipe: Preset, seed: int) -> Assessment:
+    """The networks' scores out of fold, the calibration, and the ways to a slide's answer compared."""
+    answered: dict[int, list[tuple[list[str], Mapping[str, npt.NDArray[np.float64]]]]] = {}
+    seconds = np.zeros(2)
+    for member in members:
+        assert member.answers is not None  # the leader's
+        answered.setdefault(member.repeat, []).append((member.answers.slide_ids, member.answers.slides))
+        seconds += member.answers.seconds
+    aggregation = recipe.answer.aggregation
+    assessment = assess(
+        gather(part.slides[["slide_id", "label", "group"]], list(answered.values())),
+        part.classes,
+        chosen=TURNED if recipe.answer.tta else aggregation,
+        against={way: "mean" for way in WAYS if way != "mean"} | {TURNED: aggregation},
+        target_precision=recipe.answer.target_precision,
+        resamples=recipe.evaluate.resamples,
+        seed=seed,
+    )
+    assessment.evidence["folds"] = len(members) // recipe.train.repeats
+    assessment.evidence["tta_cost"] = float(seconds[1] / seconds[0])
+    return assessment
+
+
+def _publish(run: StageRun, part: TrainingPart, members: Sequence[Member], recipe: Preset, seed: int) -> None:
+    first = members[0].trained
+    assessment = assess_members(part, members, recipe, seed)
+    oof_table(part, members).to_parquet(run.publish("oof_predictions", "oof_predictions.parquet"), index=False)
+    assessment.ways.to_csv(run.publish("aggregations", "aggregations.csv"), index=False)
+    run.publish("evidence", "evidence.json").write_text(json.dumps(assessment.evidence, indent=1), encoding="utf-8")
+    history = pd.concat([one.trained.history.assign(repeat=one.repeat, left_out=one.fold) for one in members])
+    history.to_csv(run.publish("history", "history.csv"), index=False)
     training_curves_figure(first.history).savefig(run.attach("curves.png"), dpi=120)
-    slides = part.patches.table[part.patches.table["fold"] != HOLDOUT].drop_duplicates("slide_id")
-    classifier = make_classifier(
-        first.network.cpu(),
+    kept = members if recipe.train.ensemble else members[:1]
+    run.artifacts["model"] = log_classifier(
+        _classifier(part, kept, assessment, recipe),
+        metadata={"classes": part.classes, "backbone": recipe.train.backbone},
+    )
+    best = [member.trained.best for member in members]
+    oof = {name: Estimate.from_dict(fields) for name, fields in assessment.evidence["metrics"].items()}
+    calibration = assessment.calibration.model_dump()
+    run.log_metrics({
+        "best/epoch": best[0].epoch,
+        "best/slide_macro_f1": best[0].slide_macro_f1,
+        "best/val_loss": best[0].val_loss,
+        "oof/slide_macro_f1_mean": float(np.mean([epoch.slide_macro_f1 for epoch in best])),
+        **{f"oof/{name}": estimate.value for name, estimate in oof.items() if "/" not in name},
+        "oof/macro_f1/low": oof["macro_f1"].low,
+        "oof/macro_f1/high": oof["macro_f1"].high,
+        **{f"calibration/{name}": value for name, value in calibration.items() if value is not None},
+        "tta_cost": assessment.evidence["tta_cost"],
+        "members": len(kept),
+        "patches_per_s_median": float(first.history["patches_per_s"].median()),
+        "single_class": float(any(member.trained.single_class for member in kept)),
+    })  # fmt: skip
+    run.note(_note(members, kept, assessment, recipe))
+
+
+def _classifier(part: TrainingPart, kept: Sequence[Member], assessment: Assessment, recipe: Preset) -> SlideClassifier:
+    slides, attrs = part.slides, part.patches.table.attrs
+    heads = [one.answers.head for one in kept if one.answers and recipe.answer.aggregation == ATTENTION]
+    return make_classifier(
+        Ensemble([member.trained.network for member in kept], heads),
         backbone=recipe.train.backbone,
         classes=part.classes,
         class_shares={str(k): v for k, v in slides["label"].value_counts(normalize=True).items()},
-        patch=recipe.patch.model_validate(part.patches.table.attrs["patch"]),
-        aggregation=recipe.answer.aggregation,
+        patch=PatchSettings.model_validate(attrs["patch"]),
+        answer=recipe.answer,
+        calibration=assessment.calibration,
+        region_side=round(part.patches.table[["width", "height"]].max(axis=1).median()),
+        # The folds left out chose epochs and threshold: every slide but the hold-out's had a say.
+        seen=Seen(
+            data_digest=attrs["data_digest"],
+            pictures=tuple(sorted({attrs["image_md5"][slide] for slide in slides["slide_id"]})),
+            groups=tuple(sorted({group_digest(str(group)) for group in slides["group"]})),
+        ),
+        evidence=assessment.evidence,
     )
-    run.artifacts["model"] = log_classifier(
-        classifier, metadata={"classes": part.classes, "backbone": recipe.train.backbone}
-    )
-    run.log_metrics(
-        {
-            "best/epoch": first.best.epoch,
-            "best/slide_macro_f1": first.best.slide_macro_f1,
-            "best/val_loss": first.best.val_loss,
-            "oof/slide_macro_f1_mean": float(np.mean([result.best.slide_macro_f1 for result in trained.values()])),
-            "patches_per_s_median": float(first.history["patches_per_s"].median()),
-            "single_class": float(first.single_class),
-        }
-    )
+
+
+def _note(members: Sequence[Member], kept: Sequence[Member], assessment: Assessment, recipe: Preset) -> str:
+    silent = [member.name for member in kept if member.trained.single_class]
     alarm = (
-        " ALARM: it predicts one class for every slide; look at the class shares and the learning rate."
-        if first.single_class
+        f" ALARM: with {', '.join(silent)} left out it predicts one class for every slide; look at the class shares and the learning rate."
+        if silent
         else ""
     )
-    run.note(
-        f"Trained {recipe.train.backbone} for {len(first.history)} epochs on {len(part.rows(fold)[0])} patches; "
-        f"epoch {first.best.epoch} was kept, with a slide-level macro-F1 of {first.best.slide_macro_f1:.3f} on {fold}, "
-        f"the fold that chose it (the hold-out was not looked at).{alarm}"
+    epochs = ", ".join(f"{member.trained.best.epoch} ({member.name})" for member in members)
+    macro_f1 = Estimate.from_dict(assessment.evidence["metrics"]["macro_f1"])
+    calibration = assessment.calibration
+    answered = (
+        f"a confidence of {calibration.threshold:.2f} is reached for {calibration.coverage:.0%} of the slides, "
+        f"and {calibration.precision:.0%} of those answers are right"
+        if calibration.precision is not None and calibration.coverage is not None
+        else f"no threshold reaches a precision of {calibration.target_precision:.0%}: every slide is marked as not sure"
+    )
+    return (
+        f"Trained {recipe.train.backbone} with {len(members)} fold(s) left out in turn, and kept "
+        f"{'all of them as one model' if len(kept) > 1 else 'the network of the first'}; the best epochs were {epochs}. "
+        f"Out of fold, {assessment.evidence['slides']} slides reach a macro-F1 of {macro_f1} (the folds chose the epochs; "
+        f"the hold-out was not looked at); temperature {calibration.temperature:.2f}, {answered}.{alarm}"
     )

@@ -17,13 +17,13 @@ from doctogres.aggregation import aggregate_slides
 from doctogres.datasets import log_table
 from doctogres.errors import ParameterError
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.metrics import paired_difference
+from doctogres.evaluation.comparison import compare
 from doctogres.interrupted import NOTE_TAG, STATE_TAG, end_run, take_over
 from doctogres.patches import read_manifest
 from doctogres.progress import reporter
 from doctogres.settings import Preset, check_default_in_space, replaced
 from doctogres.stages import workspace
-from doctogres.stages.train import CURVES, FEATURES, TrainingPart, reporting, training_part
+from doctogres.stages.train import CURVES, FEATURES, reporting
 from doctogres.tracking import (
     STAGE_VERSIONS,
     StageResult,
@@ -34,6 +34,7 @@ from doctogres.tracking import (
     run_stage,
 )
 from doctogres.training.loop import Epoch, train_network
+from doctogres.training.part import TrainingPart, training_part
 from doctogres.tuning import (
     DEFAULT,
     ERROR,
@@ -71,7 +72,7 @@ def tune(
     }
 
     def body(run: StageRun) -> None:
-        part = training_part(manifest, data)
+        part = training_part(manifest, cache=workspace(), data=data)
         if preset.tune.trial_folds > len(part.folds):
             raise ParameterError(
                 f"trial_folds={preset.tune.trial_folds}: the cohort has {len(part.folds)} folds; give at most that"
@@ -253,5 +254,6 @@ def gain_over(default: FrozenTrial, best: FrozenTrial, part: TrainingPart) -> tu
     best_rows, default_rows = (
         np.eye(len(part.classes))[[trial.user_attrs[PREDICTED][slide] for slide in slides]] for trial in (best, default)
     )
-    groups = table["group"].tolist()
-    return paired_difference(table["label"].tolist(), best_rows, default_rows, part.classes, groups), len(slides)
+    models, pair = {"best": [best_rows], "default": [default_rows]}, {"best": "default"}
+    compared = compare(table["label"].tolist(), models, part.classes, against=pair, groups=table["group"].tolist())
+    return compared.differences["best"], len(slides)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -24,7 +26,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from doctogres.aggregation import aggregate_slides
 from doctogres.errors import ParameterError
 from doctogres.evaluation.metrics import macro_f1
-from doctogres.network import create_network, layer_groups, normalisation, patch_probabilities, standardise, unit_range
+from doctogres.network import (
+    check_patch_size,
+    create_network,
+    layer_groups,
+    normalisation,
+    patch_probabilities,
+    standardise,
+    unit_range,
+)
 from doctogres.settings import TrainSettings
 from doctogres.training.augmentation import augment_pixels
 from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
@@ -92,7 +102,9 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
         raise ParameterError(f"device={settings.device}: this machine has none; give device=auto or device=cpu")
     cpu = settings.device == "cpu" or not any(there.values())
     bf16 = not cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no")
+    # The leader alone answers for the folds left out and logs the model; the others wait for it.
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))
+    return Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[patient])
 
 
 def slide_scores(
@@ -155,6 +167,7 @@ class _Trainer:
             weights=settings.weights,
             dropout=settings.dropout,
         )
+        check_patch_size(network, settings.backbone, samples.pixels.shape[1])
         self.mean, self.std = normalisation(network)
         self.groups = layer_groups(network)
         # A third less time for convolutions on a CPU, and what a GPU's tensor cores want.

@@ -1,0 +1,56 @@
+"""The page, a Streamlit script: it runs once when the page is opened, and once for every press of the button.
+
+Uploads and answers are in memory only. What a file or a model is called reaches the page as escaped HTML, because
+Streamlit would read it as Markdown.
+"""
+
+import base64
+from html import escape
+from pathlib import Path
+
+import streamlit as st
+
+from doctogres.app.__main__ import options
+from doctogres.app.findings import Notice, notices, notices_html, patches_html, subtype_html
+from doctogres.client import RefusedError, ask, slide_body
+from doctogres.errors import DoctogresError
+from doctogres.images import read_rgb
+
+PICTURES = ["png", "jpg", "jpeg", "tif", "tiff"]
+BOXES = "Boxes: the patches, in the subtypes' colours mixed by probability."
+
+given = options()
+st.set_page_config(page_title="doctogres", page_icon="🔬", layout="wide")
+st.html(Path(__file__).with_name("page.css"))
+st.title("Subtype of a slide")
+st.html(
+    "<p><b>Research use, not a medical device.</b> "
+    f"Slides go to {escape(given.url)} and nowhere else; this page stores nothing.</p>"
+)
+
+with st.form("slide", border=False):
+    left, right = st.columns(2)
+    slide = left.file_uploader("Slide (H&E): PNG, JPEG or TIFF", type=PICTURES)
+    mask = right.file_uploader("Mask of its lesions: same size, white on black (optional)", type=PICTURES)
+    pressed = st.form_submit_button("Classify", type="primary")
+
+if pressed and slide is None:
+    st.html(notices_html([Notice("error", "No slide", "Choose the picture of a slide first.")]))
+elif pressed and slide is not None:
+    try:
+        picture = slide.getvalue()
+        name = Path(slide.name).stem[:200]  # the server takes no longer one
+        body = slide_body(name, picture, mask.getvalue() if mask else None, overlay=True)
+        with st.spinner("The model looks at the slide …"):
+            (answer,) = ask(given.url, body, timeout=given.timeout)
+        st.html(notices_html(notices(answer)))
+        if answer["label"]:
+            left, right = st.columns([2, 3])
+            left.html(subtype_html(answer))
+            caption = BOXES if answer["mask_source"] == "tissue" else f"Outlined: the mask. {BOXES}"
+            right.image(base64.b64decode(answer["overlay"]), caption=caption, output_format="PNG")
+            st.html(patches_html(answer, read_rgb(picture, name=slide.name)))
+    except RefusedError as error:
+        st.html(notices_html([Notice("error", "Not classified", error.sentence)]))
+    except DoctogresError as error:
+        st.html(notices_html([Notice("error", "Not classified", str(error))]))

@@ -1,0 +1,73 @@
+"""The patches that training may see: the kept ones as samples, with the class order, and their division into folds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from doctogres.errors import CohortError
+from doctogres.patches import PatchSet, load_patches
+from doctogres.splits import HOLDOUT, check_no_leakage, draw_folds
+from doctogres.training.loop import Samples
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TrainingPart:
+    """The patches that training may see, with the class order and the folds."""
+
+    patches: PatchSet
+    samples: Samples
+    classes: list[str]
+    folds: list[str]
+
+    def rows(self, fold: str, *, repeat: int = 0, seed: int = 0) -> tuple[Rows, Rows]:
+        """Row numbers to train on, and of the fold left out; the hold-out is in neither.
+
+        Args:
+            fold: the one that is left out.
+            repeat: 0 for the manifest's own folds, else the number of a new draw of them.
+            seed: of the new draws.
+        """
+        table = self.patches.table
+        column = table["fold"]
+        if repeat:
+            slides = self.slides
+            drawn = draw_folds(
+                slides["label"].tolist(), slides["group"].tolist(), folds=len(self.folds), seed=seed + repeat
+            )
+            named = dict(zip(np.unique(drawn), self.folds, strict=True))  # a cohort of few groups lacks some numbers
+            names = dict(zip(slides["slide_id"], (named[one] for one in drawn), strict=True))
+            column = table["slide_id"].map(names).fillna(HOLDOUT)
+        train = np.flatnonzero((column != fold) & (column != HOLDOUT)).astype(np.int64)
+        return train, np.flatnonzero(column == fold).astype(np.int64)
+
+    @property
+    def slides(self) -> pd.DataFrame:
+        """The slides that have patches, without the hold-out: a row of the manifest for each."""
+        table = self.patches.table
+        return table[table["fold"] != HOLDOUT].drop_duplicates("slide_id")
+
+
+def training_part(manifest: pd.DataFrame, *, cache: Path, data: str = "") -> TrainingPart:
+    """The kept patches as samples; refuses a manifest whose groups stand on two sides of the split."""
+    patches = load_patches(manifest, cache=cache, cohort_root=Path(data) if data else None)
+    table = patches.table
+    slides = table.drop_duplicates("slide_id")
+    check_no_leakage(slides["fold"].tolist(), slides["group"].tolist())
+    classes = sorted(table.loc[table["fold"] != HOLDOUT, "label"].unique())
+    if len(classes) < 2:
+        raise CohortError(f"train: the training part holds {len(classes)} class(es); at least two are needed")
+    position = {label: index for index, label in enumerate(classes)}
+    samples = Samples(
+        pixels=patches.pixels,
+        targets=table["label"].map(position).fillna(-1).to_numpy(np.int64),
+        slide_ids=table["slide_id"].to_numpy(str),
+        areas=table["area"].to_numpy(np.float64),
+        pixels_key=manifest.attrs["pixels"],
+    )
+    folds = sorted(fold for fold in table["fold"].unique() if fold != HOLDOUT)
+    return TrainingPart(patches, samples, classes, folds)

@@ -1,0 +1,29 @@
+"""How the page starts."""
+
+import subprocess
+import sys
+
+import pytest
+from servers import ROOT
+
+from doctogres.app.__main__ import main
+
+
+def test_without_streamlit_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["doctogres.app"])
+    monkeypatch.setitem(sys.modules, "streamlit", None)
+    assert main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("pip install -r requirements-app.txt")
+    assert (ROOT / "requirements-app.txt").is_file()
+
+
+def test_the_page_has_nothing_to_load_a_model_with() -> None:
+    page = (ROOT / "src/doctogres/app/page.py").read_text(encoding="utf-8")
+    imports = "\n".join(line for line in page.splitlines() if line.startswith(("import ", "from ")))
+    code = f"{imports}\nimport sys; print(sorted({{'torch', 'timm', 'mlflow', 'safetensors'}} & sys.modules.keys()))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,54 @@
+"""Servers that a test starts, and requests to them."""
+
+import json
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], url: str, log: Path, environment: dict[str, str], *, seconds: int) -> Iterator[None]:
+    """Starts a server and waits until `url` answers."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    try:
+        for _ in range(seconds):
+            try:
+                urllib.request.urlopen(url, timeout=5)
+                break
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None, log.read_text()[-3000:]
+                time.sleep(1)
+        else:
+            pytest.fail(log.read_text()[-3000:])
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def post(address: str, body: bytes, kind: str) -> dict[str, Any]:
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": kind})
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    with urllib.request.urlopen(request, timeout=120) as response:
+        answer: dict[str, Any] = json.loads(response.read(), parse_constant=refuse)
+    return answer

@@ -1,0 +1,268 @@
+"""The ladder on a small cohort: what each row changes, what a person finds in the tracking store, and what is reused."""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from doctogres.cohort import DROPPED, KEPT, usable
+from doctogres.errors import CohortError, ParameterError, UpstreamError
+from doctogres.settings import Preset, load_preset
+from doctogres.splits import HOLDOUT, check_no_leakage
+from doctogres.stages import ablate as module
+from doctogres.stages.ablate import LADDER, ablate, changes, compare_link, naming, uncleaned
+from doctogres.tracking import StageResult, connect, experiment_id, finished_runs
+from doctogres.tuning import StudyResult
+
+SEED, SEEDS = 5, 2
+TUNED = {"learning_rate": 0.002, "dropout": 0.25}
+
+
+def cohort(rows: list[tuple[str, str, str | None, str, str | None]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["slide_id", "group", "twin_of", "outcome", "fold"]).astype(object)
+
+
+def test_without_cleaning_copies_come_back_beside_their_twins_and_the_hold_out_stays_as_it_is() -> None:
+    table = cohort([
+        ("genuine", "patient 1", None, KEPT, "fold1"),
+        ("cartoon", "cartoon", "genuine", DROPPED, None),
+        ("held", "patient 2", None, KEPT, HOLDOUT),
+        ("copy of held", "copy of held", "held", DROPPED, None),
+        ("unreadable", "unreadable", None, DROPPED, None),
+        ("twin of a dropped one", "other", "unreadable", DROPPED, None),
+    ])  # fmt: skip
+    found = uncleaned(table)
+    back = found[found["slide_id"] == "cartoon"].iloc[0]
+    assert (back["outcome"], back["fold"], back["group"]) == (KEPT, "fold1", "patient 1")
+    others = found["slide_id"] != "cartoon"
+    pd.testing.assert_frame_equal(found[others], table[others])
+    assert table.loc[1, "outcome"] == DROPPED  # the table given is not touched
+    slides = usable(found)
+    check_no_leakage(slides["fold"].tolist(), slides["group"].tolist())
+
+
+def test_every_row_changes_what_its_name_says() -> None:
+    preset = load_preset("challenge", {"repeats": 3, "tta": True})
+    recipes = [module._flat(row.recipe(preset)) | {"cleaned": row.cleaned, "tuned": row.tuned} for row in LADDER]
+    steps = [changes(before, after) for before, after in pairwise(recipes)]
+    assert steps == [
+        "cleaned=True",
+        "patching=regions, min_area=1",
+        "backbone=convnext_tiny, weights=imagenet",
+        "unfreeze_every=20",
+        "min_area=200",
+        "tuned=True",
+        "oof_folds=0, ensemble=True, tta=True",
+    ]
+    alone = {name: recipes[0][name] for name in ("patching", "backbone", "weights", "oof_folds", "repeats")}
+    assert alone == {"patching": "whole", "backbone": "test_resnet", "weights": "none", "oof_folds": 1, "repeats": 1}
+    assert not recipes[0]["ensemble"]
+    assert not recipes[0]["tta"]
+    assert changes(recipes[0], recipes[0]) == "nothing"
+
+
+def test_an_error_says_where_on_the_ladder_it_came_up() -> None:
+    with pytest.raises(CohortError, match=r"^row-2: seed 7: no slides$"), naming("row-2"), naming("seed 7"):
+        raise CohortError("no slides")
+    with pytest.raises(MemoryError) as caught, naming("row-2"):
+        raise MemoryError("full")
+    assert "row-2" in caught.value.__notes__[0]
+
+
+@pytest.fixture(scope="module")
+def quick() -> Preset:
+    values = {"epochs": 2, "unfreeze_every": 1, "trials": 2, "trial_epochs": 1, "resamples": 200, "seeds": SEEDS}
+    return load_preset("demo", values)
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    tmp_path_factory: pytest.TempPathFactory, small_cohort: Path, quick: Preset
+) -> Iterator[dict[str, Run]]:
+    """A store in which a ladder broke in its third row; its finished trainings by row and seed.
+
+    The study's best recipe is planted, so that the tuned rows differ from the preset's.
+    """
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patcher:
+        patcher.chdir(home)
+        patcher.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+        patcher.setenv("DOCTOGRES_WORKSPACE", str(home / "workspace"))
+        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+            patcher.delenv(name, raising=False)
+        patcher.setenv("MLFLOW_EXPERIMENT_ID", "0")
+        patcher.setattr(StudyResult, "best", TUNED)
+        connect()
+        evaluated = []
+
+        def breaking(**parameters: object) -> StageResult:
+            evaluated.append(parameters)
+            if len(evaluated) > 2 * SEEDS:
+                raise UpstreamError("the disk is full")
+            return whole(**parameters)
+
+        whole = module.evaluate
+        with pytest.MonkeyPatch.context() as breaker:
+            breaker.setattr(module, "evaluate", breaking)
+            with pytest.raises(UpstreamError, match=r"^row-3 · \+ patch extraction: seed 5: the disk is full$"):
+                ablate(data=str(small_cohort), preset=quick, seed=SEED)
+        trained = {run.info.run_id: run for run in finished_runs("train", limit=100)}
+        assert len(trained) == 2 * SEEDS + 1
+        yield trained
+
+
+@pytest.fixture(scope="module")
+def ladder(interrupted: dict[str, Run], small_cohort: Path, quick: Preset) -> StageResult:
+    """The ladder that went on, launched as `mlflow run` does."""
+    launched = MlflowClient().create_run(experiment_id()).info.run_id
+    with pytest.MonkeyPatch.context() as patcher:
+        patcher.setenv("MLFLOW_RUN_ID", launched)
+        result = ablate(data=str(small_cohort), preset=quick, seed=SEED)
+    assert result.run_id == launched
+    return result
+
+
+@pytest.fixture(scope="module")
+def table(ladder: StageResult) -> pd.DataFrame:
+    return pd.read_csv(local(ladder.artifacts["ladder"])).fillna({"verdict": "", "changes": ""})
+
+
+def local(uri: str) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+
+
+def children(run_id: str) -> list[Run]:
+    query = f"tags.mlflow.parentRunId = '{run_id}'"
+    return list(MlflowClient().search_runs([experiment_id()], query, order_by=["attributes.start_time ASC"]))
+
+
+def rows(ladder: StageResult) -> list[Run]:
+    return [run for run in children(ladder.run_id) if run.info.run_name.startswith("row-")]
+
+
+@pytest.mark.slow
+def test_every_row_is_a_finished_child_with_its_stages_under_it(ladder: StageResult, table: pd.DataFrame) -> None:
+    found = rows(ladder)
+    assert [run.info.run_name for run in found] == [f"row-{n} · {row.name}" for n, row in enumerate(LADDER, 1)]
+    assert table["row"].tolist() == [row.name for row in LADDER]
+    for run, line in zip(found, table.to_dict("records"), strict=True):
+        assert run.info.status == "FINISHED"
+        metrics = run.data.metrics
+        assert [metrics[name] for name in ("macro_f1", "macro_f1/low", "macro_f1/high", "seconds")] == pytest.approx(
+            [line[name] for name in ("macro_f1", "low", "high", "seconds")]
+        )
+        assert ("difference" in metrics) == bool(line["verdict"])
+        if line["verdict"]:
+            ends = [metrics[name] for name in ("difference", "difference/low", "difference/high")]
+            assert ends == pytest.approx([line["difference"], line["difference_low"], line["difference_high"]])
+            assert run.data.params["changes"] == line["changes"]
+        assert line["verdict"] in run.data.tags["mlflow.note.content"]
+    under = [[run.data.tags["doctogres.stage"] for run in children(row.info.run_id)] for row in found]
+    assert under[4] == ["train", "evaluate"] * SEEDS  # the patches are row 3's
+    assert under[6] == ["tune"] + ["train", "evaluate"] * SEEDS  # and here row 6's
+    assert under[7] == ["train", "evaluate"] * SEEDS  # the study is there
+    assert under[3] == []  # the demo's backbone is the small network from scratch: the same recipe
+    assert table["verdict"][3] == "same recipe"
+
+
+@pytest.mark.slow
+def test_the_parent_has_the_curve_and_links_to_the_comparison(ladder: StageResult, table: pd.DataFrame) -> None:
+    curve = MlflowClient().get_metric_history(ladder.run_id, "macro_f1")
+    assert [point.step for point in curve] == list(range(1, len(LADDER) + 1))
+    assert [point.value for point in curve] == pytest.approx(table["macro_f1"].tolist())
+    note = mlflow.get_run(ladder.run_id).data.tags["mlflow.note.content"]
+    assert local(ladder.artifacts["ladder_md"]).read_text() in note
+    assert compare_link([run.info.run_id for run in rows(ladder)]) in note
+    assert local(ladder.artifacts["ladder_png"]).read_bytes().startswith(b"\x89PNG")
+    assert {
+        "first/macro_f1",
+        "last/macro_f1",
+        "null/majority/macro_f1",
+        "null/chance/macro_f1",
+    } <= ladder.metrics.keys()
+
+
+@pytest.mark.slow
+def test_the_comparisons_address_holds_runs_and_experiment_as_json(ladder: StageResult) -> None:
+    path, _, query = compare_link(["a1", "b2"]).partition("?")
+    assert path == "#/compare-runs"
+    assert {name: json.loads(value) for name, (value,) in parse_qs(query).items()} == {
+        "runs": ["a1", "b2"],
+        "experiments": [experiment_id()],
+    }
+    assert not re.search(r'[\s"\[\]()]', query)  # it stands in a Markdown link
+
+
+@pytest.mark.slow
+def test_all_rows_are_scored_on_the_hold_out_of_one_split(ladder: StageResult, table: pd.DataFrame) -> None:
+    before = pd.read_parquet(local(ladder.artifacts["uncleaned"]))
+    held = set(before.loc[before["fold"] == HOLDOUT, "slide_id"])
+    for line in table.to_dict("records"):
+        scores = []
+        for run_id in line["runs"].split():
+            predictions = pd.read_csv(local(f"runs:/{run_id}/predictions.csv"))
+            assert set(predictions["slide_id"]) == held
+            scores.append(mlflow.get_run(run_id).data.metrics["macro_f1"])
+        assert [float(score) for score in line["by_seed"].split()] == pytest.approx(scores, abs=1e-6)
+        assert line["macro_f1"] == pytest.approx(sum(scores) / SEEDS)
+        assert (line["lowest_seed"], line["highest_seed"]) == pytest.approx((min(scores), max(scores)))
+    assert table["difference"].iloc[1:].tolist() == pytest.approx(table["macro_f1"].diff().iloc[1:].tolist())
+    patches = [run for run in finished_runs("patch", limit=100) if run.data.params["patch.patching"] == "whole"]
+    cleaned, without = sorted(int(run.data.metrics["patches/kept"]) for run in patches)
+    assert without == len(usable(before)) > cleaned
+
+
+@pytest.mark.slow
+def test_the_last_rows_train_with_the_studys_recipe_each_seed_its_own(ladder: StageResult) -> None:
+    for number, row in enumerate(rows(ladder), 1):
+        tuned = number >= 7
+        trainings = [run for run in children(row.info.run_id) if run.data.tags["doctogres.stage"] == "train"]
+        for run in trainings:
+            own = {name: float(run.data.params[f"train.{name}"]) for name in TUNED}
+            assert (own == TUNED) == tuned
+            assert run.data.params["train.oof_folds"] == ("0" if number == 8 else "1")
+        if trainings and number > 3:
+            assert [run.data.params["train.seed"] for run in trainings] == [str(SEED + own) for own in range(SEEDS)]
+    assert rows(ladder)[6].data.params["changes"] == "learning_rate=0.002, dropout=0.25"
+    assert rows(ladder)[7].data.params["changes"] == "oof_folds=0, ensemble=True, tta=True"
+
+
+@pytest.mark.slow
+def test_a_ladder_that_broke_goes_on_and_a_finished_one_is_reused(
+    interrupted: dict[str, Run], ladder: StageResult, small_cohort: Path, quick: Preset, table: pd.DataFrame
+) -> None:
+    trainings = {run.info.run_id for run in finished_runs("train", limit=100)}
+    assert interrupted.keys() < trainings
+    assert len(trainings) == SEEDS * 7  # eight rows, of which two are the same recipe; none was trained twice
+    again = ablate(data=str(small_cohort), preset=quick, seed=SEED)
+    assert (again.run_id, again.reused) == (ladder.run_id, True)
+    forced = ablate(data=str(small_cohort), preset=quick, seed=SEED, force=True)
+    assert forced.run_id != ladder.run_id
+    assert {run.info.run_id for run in finished_runs("train", limit=100)} == trainings
+    assert local(forced.artifacts["ladder"]).read_text() == local(ladder.artifacts["ladder"]).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["seeds", "resamples", "trials", "tta", "label_smoothing"])
+def test_another_setting_is_another_ladder(
+    ladder: StageResult, small_cohort: Path, setting: str, monkeypatch: pytest.MonkeyPatch, quick: Preset
+) -> None:
+    values = {"seeds": 3, "resamples": 300, "trials": 3, "tta": True, "label_smoothing": 0.1}
+    content = quick.model_dump()
+    for section in content.values():
+        section |= {setting: values[setting]} if setting in section else {}
+
+    def started(*_: object, **__: object) -> None:
+        raise ParameterError("started")
+
+    monkeypatch.setattr(module, "clean", started)
+    with pytest.raises(ParameterError, match="started"):
+        ablate(data=str(small_cohort), preset=Preset.model_validate(content), seed=SEED)

@@ -1,0 +1,182 @@
+"""evaluate with a classifier that was never trained: what it leaves, what it refuses, and that its page is whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from doctogres.cohort import file_hashes, read_table
+from doctogres.ensemble import Ensemble
+from doctogres.errors import CohortError
+from doctogres.evaluation.calibration import Calibration
+from doctogres.evaluation.metrics import slide_metrics
+from doctogres.network import create_network
+from doctogres.serving.classifier import Seen, SlideClassifier, group_digest, make_classifier
+from doctogres.settings import AnswerSettings, PatchSettings, Preset, load_preset
+from doctogres.splits import LeakageError
+from doctogres.stages.clean import clean
+from doctogres.stages.evaluate import check_unseen, evaluate, slides_of
+from doctogres.tracking import StageResult
+
+pytestmark = pytest.mark.slow
+
+CALIBRATION = Calibration.none(0.9).model_copy(update={"temperature": 0.5, "threshold": 0.3})
+
+
+def untrained(classes: list[str], seen: Seen = Seen()) -> SlideClassifier:  # noqa: B008
+    torch.manual_seed(0)
+    return make_classifier(
+        Ensemble([create_network("test_resnet", classes=len(classes), size=64) for _ in range(2)]),
+        backbone="test_resnet",
+        classes=classes,
+        class_shares={},
+        patch=PatchSettings(patch_size=64),
+        answer=AnswerSettings(),
+        region_side=40,
+        calibration=CALIBRATION,
+        seen=seen,
+        evidence={},
+    )
+
+
+@pytest.fixture
+def preset() -> Preset:
+    return load_preset("demo", {"resamples": 100})
+
+
+@pytest.fixture
+def cohort(store: Path, small_cohort: Path, preset: Preset) -> Path:
+    """A cleaned cohort's table, in a store of its own."""
+    return local(clean(data=str(small_cohort), preset=preset, seed=1).artifacts["cohort"])
+
+
+def local(uri: str) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+
+
+def evaluated(
+    classifier: SlideClassifier, cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch, split: str = "holdout"
+) -> StageResult:
+    monkeypatch.setattr("doctogres.stages.evaluate.load_classifier", lambda address: classifier)
+    return evaluate(model="models:/m-made-here", cohort=str(cohort), split=split, preset=preset, seed=1)
+
+
+@pytest.mark.parametrize("split", ["holdout", "test"])
+def test_what_it_leaves(
+    cohort: Path, small_cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    table = read_table(cohort)
+    classes = sorted(table["label"].dropna().unique())
+    result = evaluated(untrained(classes), cohort, preset, monkeypatch, split)
+    predictions = pd.read_csv(local(result.artifacts["predictions"]), dtype={"group": str})
+    rows = predictions[classes].to_numpy()
+    np.testing.assert_allclose(predictions["confidence"], rows.max(axis=1))
+    assert (predictions["abstained"] == (predictions["confidence"] < 0.3)).all()
+    folder = "train_data" if split == "holdout" else "test_data"
+    names = [f"{folder}/{slide}.png" for slide in predictions["slide_id"]]
+    assert predictions["image_md5"].tolist() == [file_hashes(small_cohort, names)[name] for name in names]
+
+    patches = pd.read_parquet(local(result.artifacts["patch_predictions"]))
+    assert list(patches.columns) == ["slide_id", "x", "y", "width", "height", "area", "label", "predicted", *classes]
+    assert patches["slide_id"].value_counts().to_dict() == predictions.set_index("slide_id")["n_patches"].to_dict()
+    assert (patches["predicted"] == np.array(classes)[patches[classes].to_numpy().argmax(axis=1)]).all()
+    truth = predictions.set_index("slide_id")["label"]
+    assert (patches["label"] == patches["slide_id"].map(truth)).all()
+
+    content = json.loads(local(result.artifacts["metrics"]).read_text())
+    assert content["threshold"] == 0.3
+    own = content["metrics"]
+    assert {"macro_f1", "coverage", "answered_accuracy", "patch/macro_f1", "ece"} <= own.keys()
+    raw = rows**0.5 / (rows**0.5).sum(axis=1, keepdims=True)  # the temperature of 0.5 taken back
+    before = slide_metrics(predictions["label"].tolist(), raw, classes, resamples=100)["ece"]
+    assert content["ece_raw"]["value"] == pytest.approx(before.value)
+    assert own["ece"]["value"] != pytest.approx(before.value)
+    logged = {"macro_f1", "macro_f1/low", "macro_f1/high", "null/majority/macro_f1", "patch/macro_f1/low"}
+    assert logged <= result.metrics.keys()
+
+    page = local(result.artifacts["report"]).read_bytes()
+    assert len(page) < 5_000_000
+    assert "heat map of patch 1" in page.decode()
+
+
+def test_it_does_not_score_what_the_model_has_seen(
+    cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = read_table(cohort)
+    classes = sorted(table["label"].dropna().unique())
+    held = table[table["fold"] == "holdout"].iloc[0]
+    seen = Seen(pictures=(held["image_md5"],))
+    with pytest.raises(LeakageError, match=f"1 of .*{held['slide_id']}"):
+        evaluated(untrained(classes, seen), cohort, preset, monkeypatch)
+    assert mlflow.search_runs(
+        filter_string="attributes.status = 'FINISHED' and tags.`doctogres.stage` = 'evaluate'"
+    ).empty
+
+
+SLIDES = pd.DataFrame({
+    "slide_id": ["img_1", "img_2", "img_3", "img_4"], "image_md5": ["aa", "bb", "cc", "dd"],
+    "group": ["p1", "p2", "p2", "img_4"],
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seen", "split", "words"),
+    [
+        (Seen(pictures=("bb",)), "test", r"1 of the 4 .*img_2 \(this picture\)"),
+        (Seen(data_digest="d", groups=(group_digest("p2"),)), "holdout", r"2 of the 4 .*img_2 \(its group p2\), img_3"),
+        (Seen(data_digest="d", groups=(group_digest("p1"),), pictures=("aa",)), "fold0", r"img_1 \(this picture\)"),
+        (Seen(data_digest="d", groups=(group_digest("p2"),)), "test", r"2 of the 4 .*img_2 \(its group p2\)"),
+        (Seen(data_digest="d", groups=(group_digest("img_4"),)), "test", None),  # another slide's name
+        (Seen(data_digest="another", groups=(group_digest("p2"),)), "holdout", None),
+        (Seen(data_digest="d", groups=(group_digest("p3"),), pictures=("ee",)), "holdout", None),
+        (Seen(), "holdout", None),
+    ],
+)
+def test_what_counts_as_seen(seen: Seen, split: str, words: str | None) -> None:
+    if words is None:
+        check_unseen(SLIDES, seen, data_digest="d", split=split)
+    else:
+        with pytest.raises(LeakageError, match=words):
+            check_unseen(SLIDES, seen, data_digest="d", split=split)
+
+
+@pytest.fixture
+def small_test(tmp_path: Path) -> Path:
+    """A folder of three labelled test slides."""
+    (tmp_path / "test_data").mkdir()
+    for number in range(3):
+        for kind in ("img", "mask"):
+            (tmp_path / f"test_data/{kind}_{number}.png").write_bytes(f"{kind} {number}".encode())
+    (tmp_path / "test_labels.csv").write_text(
+        "sample_index,label,group\nimg_0.png,a,p\nimg_1.png,b,\nimg_2.png, NA ,q\n"
+    )
+    return tmp_path
+
+
+def test_the_test_slides_keep_their_labels_and_patients(small_test: Path) -> None:
+    slides = slides_of(pd.DataFrame(), small_test, "test")
+    assert slides["label"].tolist() == ["a", "b", "NA"]
+    assert slides["group"].tolist() == ["p", "img_1", "q"]
+    assert slides["mask_md5"].nunique() == 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda root: (root / "test_data/img_1.png").unlink(), r"img_1 \(missing_image.*\); mend"),
+        (lambda root: (root / "test_data/mask_1.png").unlink(), r"img_1 \(.*mask.*\); mend"),
+        (lambda root: [one.unlink() for one in root.glob("test_data/*_1.png")], r"have no files: img_1; mend"),
+        (lambda root: (root / "test_labels.csv").write_text("sample_index,label\nimg_0.png,a\nimg_0,b\n"), "several lines: img_0"),
+        (lambda root: (root / "test_labels.csv").write_text("sample_index,label\nimg_0.png,area\n"), "'area' is the name of a column"),
+        (lambda root: (root / "test_labels.csv").unlink(), "is not there"),
+    ],
+)  # fmt: skip
+def test_a_labelled_test_slide_is_never_lost_in_silence(small_test: Path, spoil: Any, words: str) -> None:
+    spoil(small_test)
+    with pytest.raises(CohortError, match=words):
+        slides_of(pd.DataFrame(), small_test, "test")
