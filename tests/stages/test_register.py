@@ -419,6 +419,16 @@ def test_a_champion_whose_answers_cannot_be_used_blocks_nothing(store: Path, pro
     assert "it cannot be compared with the champion (version 1): the comparison failed: " in decided["reason"]
 
 
+def test_a_champion_whose_scores_are_cut_off_is_scored_anew(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = evaluated(trained("first"), wrong=8)
+    stage(old)
+    stored = Path(MlflowClient().get_run(old.run_id).info.artifact_uri) / "metrics.json"
+    stored.write_text(stored.read_text()[:100])
+    scoring = Scoring(monkeypatch, lambda model: evaluated(model, wrong=8))
+    assert enter(evaluated(trained("second"), wrong=6, source="runs:/of_clean/cohort.parquet"))["alias"] == "champion"
+    assert len(scoring.calls) == 1
+
+
 def test_models_of_other_classes_are_never_compared(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage(evaluated(trained("first"), wrong=8))
     scoring = Scoring(monkeypatch, AssertionError("must not be called"))

@@ -54,7 +54,10 @@ def read_evaluation(value: str) -> Evaluation:
     found = find_artifact(value, stage="evaluate", name="metrics", file="metrics.json")
     beside = found.run_id or str(found.path.parent)
     table = find_artifact(beside, stage="evaluate", name="predictions", file="predictions.csv").path
-    metrics = json.loads(found.path.read_text(encoding="utf-8"))
+    try:
+        metrics = json.loads(found.path.read_text(encoding="utf-8"))
+    except ValueError:
+        metrics = None
     if not isinstance(metrics, dict) or not {"model", "split", "metrics", "null"} <= metrics.keys():
         raise UpstreamError(f"evaluation={value}: {found.path.name} is not an evaluation's; give a run of `evaluate`")
     predictions = pd.read_csv(table, dtype=str, keep_default_na=False)
