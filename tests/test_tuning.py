@@ -246,6 +246,7 @@ def test_a_trial_that_takes_every_worker_with_it_is_given_up(study_of):
     assert len(finished(result)) == 3
 
 
+@pytest.mark.slow
 def test_a_killed_worker_goes_on_where_it_stopped(study_of, worker, storage):
     dead = worker(trials=4, hang=2)
     lines = lines_until(dead, 2)
@@ -262,6 +263,7 @@ def test_a_killed_worker_goes_on_where_it_stopped(study_of, worker, storage):
     assert trials[3].system_attrs["retry_history"] == [2]
 
 
+@pytest.mark.slow
 def test_a_worker_takes_over_the_trial_of_one_that_is_killed(worker, storage):
     dead = worker(trials=6, hang=1)
     (_, first), (_, values) = lines_until(dead, 1)
@@ -278,6 +280,7 @@ def test_a_worker_takes_over_the_trial_of_one_that_is_killed(worker, storage):
     assert float(first) == TrainSettings().dropout
 
 
+@pytest.mark.slow
 def test_workers_that_start_together_share_one_study(worker, storage):
     workers = [worker(trials=9) for _ in range(3)]
     outputs = [[line.split() for line in process.communicate()[0].splitlines()] for process in workers]
