@@ -226,7 +226,10 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> str:
     """The settings in which two recipes differ, with the values of the second: `min_area=200`; `nothing` if in none."""
     changed = {name: value for name, value in after.items() if value != before[name]}
     texts = [
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in changed.items()
+        f"{name}={value:.3g}"
+        if isinstance(value, float)
+        else f"{name}={Path(value).name if name == 'weights' else value}"
+        for name, value in changed.items()
     ]
     return ", ".join(texts) or "nothing"
 
