@@ -10,8 +10,9 @@ import pandas as pd
 
 from doctogres.cohort import reason_code, usable
 from doctogres.evaluation.bootstrap import Estimate
+from doctogres.evaluation.metrics import classes_of
 from doctogres.evaluation.report import METRICS, NULL_MODELS, PER_CLASS
-from doctogres.registry import Verdict, estimate
+from doctogres.registry import Verdict
 from doctogres.settings import PRESETS, load_preset, sections_of
 from doctogres.splits import HOLDOUT
 
@@ -56,21 +57,27 @@ def model_card(facts: CardFacts, verdict: Verdict) -> str:
 
 def _headline(facts: CardFacts, verdict: Verdict) -> str:
     own, null = facts.metrics["metrics"]["macro_f1"], facts.metrics["null"]
-    rivals = ", ".join(f"{NULL_MODELS[name]} {estimate(null[name]).value:.3f}" for name in null if name in NULL_MODELS)
+    rivals = ", ".join(
+        f"{NULL_MODELS[name]} {Estimate.from_dict(null[name]).value:.3f}" for name in null if name in NULL_MODELS
+    )
     forced = f"**Promoted by force.** A person made it champion: {escaped(verdict.reason)}.\n\n"
     decided = f"Gate: **{verdict.place}**: {escaped(verdict.reason)}."
     return (
         (forced if verdict.forced else "")
-        + f"**Macro-F1 {estimate(own)}** on the {facts.metrics['slides']} slides of the split "
+        + f"**Macro-F1 {Estimate.from_dict(own)}** on the {facts.metrics['slides']} slides of the split "
         + f"`{facts.metrics['split']}`; null models: {rivals}."
         + ("" if verdict.forced else f"\n\n{decided}")
     )
 
 
 def _limits(facts: CardFacts) -> str:
-    own = estimate(facts.metrics["metrics"]["macro_f1"])
+    own = Estimate.from_dict(facts.metrics["metrics"]["macro_f1"])
     labels = facts.predictions["label"].value_counts()
-    few = {name: int(labels.get(name, 0)) for name in _class_names(facts) if labels.get(name, 0) < FEW_SLIDES}
+    few = {
+        name: int(labels.get(name, 0))
+        for name in classes_of(facts.metrics["metrics"])
+        if labels.get(name, 0) < FEW_SLIDES
+    }
     groups = facts.predictions["group"].nunique()
     lines = [
         f"{facts.metrics['slides']} slides from {groups} groups: the interval of the macro-F1 is "
@@ -90,7 +97,7 @@ def _limits(facts: CardFacts) -> str:
 
 def _scores(facts: CardFacts) -> str:
     scores = {**facts.metrics["metrics"], **facts.metrics["null"]}
-    rows = [(title, estimate(scores[name])) for name, (title, _) in METRICS.items() if name in scores]
+    rows = [(title, Estimate.from_dict(scores[name])) for name, (title, _) in METRICS.items() if name in scores]
     return _table(("metric", "value [95 % interval]"), rows)
 
 
@@ -101,8 +108,8 @@ def _classes(facts: CardFacts) -> str:
         trained = slides.loc[slides["fold"] != HOLDOUT, "label"].value_counts()
     scored = facts.predictions["label"].value_counts()
     rows = []
-    for name in _class_names(facts):
-        scores = [estimate(facts.metrics["metrics"][f"{kind}/{name}"]) for kind in PER_CLASS]
+    for name in classes_of(facts.metrics["metrics"]):
+        scores = [Estimate.from_dict(facts.metrics["metrics"][f"{kind}/{name}"]) for kind in PER_CLASS]
         rows.append((name, trained.get(name, UNKNOWN), scored.get(name, 0), *scores))
     return _table(("class", "training slides", "scored slides", "F1", "recall", "precision"), rows)
 
@@ -182,10 +189,6 @@ def _differing(values: Mapping[str, str], preset: Any) -> dict[str, str]:
             if str(getattr(getattr(preset, section), name)) != value:
                 found[name] = value
     return found
-
-
-def _class_names(facts: CardFacts) -> list[str]:
-    return [name.removeprefix("f1/") for name in facts.metrics["metrics"] if name.startswith("f1/")]
 
 
 def _counted(counts: Mapping[Any, int]) -> str:

@@ -1,6 +1,5 @@
 """The gate to the registry: what becomes a version, which version is served, and how the aliases move."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -53,11 +52,6 @@ class Versus:
     slides: int
     difference: Estimate | None  # macro-F1 of the model minus the champion's, paired; None: they cannot be compared
     remark: str  # how the champion's answers were come by, or why the two cannot be compared
-
-
-def estimate(content: Mapping[str, float | None]) -> Estimate:
-    """The estimate that `Estimate.to_dict` wrote."""
-    return Estimate(*(math.nan if (edge := content[name]) is None else edge for name in ("value", "low", "high")))
 
 
 def gate(macro_f1: Estimate, nulls: Mapping[str, Estimate], versus: Versus | None, *, loss_margin: float) -> Verdict:

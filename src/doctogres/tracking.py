@@ -141,6 +141,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def weights_digest(weights: str) -> str:
+    """What stands for the setting `weights` in a fingerprint: a file's content, or the word (`imagenet`, `none`)."""
+    return file_digest(Path(weights)) if Path(weights).is_file() else weights
+
+
 def fingerprint(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """What decides whether a finished run can stand for this one: settings, inputs' content, the stage's version."""
     return digest_of(stage, STAGE_VERSIONS[stage], dict(settings), dict(inputs))

@@ -4,7 +4,7 @@ Every metric is written for weighted slides: weights of one give the value, boot
 interval. The predicted class is the most probable one, the first in class order among equals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "canonical_order",
     "checked",
     "class_indices",
+    "classes_of",
     "confidence_bins",
     "log_losses",
     "macro_f1",
@@ -41,6 +42,11 @@ def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     if unknown:
         raise ParameterError(f"labels {unknown} are not among the classes {list(classes)}; use the model's class order")
     return np.array([position[str(label)] for label in labels], dtype=np.int64)
+
+
+def classes_of(metrics: Iterable[str]) -> list[str]:
+    """Returns the classes that `slide_metrics` made these names for, in the class order."""
+    return [name.removeprefix("f1/") for name in metrics if name.startswith("f1/")]
 
 
 def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:

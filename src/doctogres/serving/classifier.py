@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from doctogres.aggregation import aggregate
+from doctogres.aggregation import ATTENTION, aggregate
 from doctogres.attention import GatedAttention
 from doctogres.ensemble import Ensemble, Outputs, outputs_of
 from doctogres.errors import DoctogresError, UpstreamError, WeightsError
@@ -29,7 +29,6 @@ from doctogres.settings import AnswerSettings, PatchSettings
 WEIGHTS_FILE: Final = "weights.safetensors"
 CARD_FILE: Final = "classifier.json"
 EVIDENCE_FILE: Final = "evidence.json"
-ATTENTION: Final = "attention"
 PATCHES_AT_ONCE: Final = 256  # of several slides that go through the network together
 MAX_REGIONS: Final = 2000  # of a slide; 2000 patches of 224 px are 300 MB
 

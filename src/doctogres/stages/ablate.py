@@ -30,6 +30,7 @@ from doctogres.errors import DoctogresError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.figures import png_bytes
 from doctogres.evaluation.ladder import ScoredRow, ladder_figure, ladder_markdown, ladder_table
+from doctogres.evaluation.metrics import classes_of
 from doctogres.images import max_pixels
 from doctogres.interrupted import take_over
 from doctogres.settings import Preset, check_default_in_space, replaced
@@ -50,6 +51,7 @@ from doctogres.tracking import (
     file_digest,
     fingerprint,
     run_stage,
+    weights_digest,
 )
 from doctogres.upstream import find_artifact
 
@@ -124,11 +126,10 @@ def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", force: 
     content = preset.model_dump(mode="json", include=sections)
     settings = {f"{section}.{name}": value for section, values in content.items() for name, value in values.items()}
     settings |= {"seed": seed, "max_pixels": max_pixels()}
-    weights = Path(preset.train.weights)
     inputs = {
         "data": digest,
         "decisions": file_digest(Path(decisions)) if decisions else "none",
-        "weights": file_digest(weights) if weights.is_file() else preset.train.weights,
+        "weights": weights_digest(preset.train.weights),
         "stages": digest_of(STAGE_VERSIONS),
     }
 
@@ -236,9 +237,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int) -> None:
     scores = [_metrics_file(row.evaluations[0]) for row in trained]
-    classes = list(
-        dict.fromkeys(name.removeprefix("f1/") for one in scores for name in one["metrics"] if name.startswith("f1/"))
-    )
+    classes = list(dict.fromkeys(name for one in scores for name in classes_of(one["metrics"])))
     rows = [
         ScoredRow(
             row.name,
@@ -250,11 +249,7 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
         for row in trained
     ]
     table = ladder_table(rows, classes, resamples=preset.evaluate.resamples, seed=seed)
-    nan = float("nan")
-    null = {
-        name: Estimate(*(nan if value is None else value for value in (one["value"], one["low"], one["high"])))
-        for name, one in scores[-1]["null"].items()
-    }
+    null = {name: Estimate.from_dict(one) for name, one in scores[-1]["null"].items()}
     text = ladder_markdown(table, null, len(rows[0].predictions[0]))
     table.to_csv(run.publish("ladder", "ladder.csv"), index=False)
     run.publish("ladder_md", "ladder.md").write_text(text, encoding="utf-8")

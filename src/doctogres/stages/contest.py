@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from doctogres.datasets import source_of
 from doctogres.errors import DoctogresError, UpstreamError
 from doctogres.evaluation.comparison import compare
+from doctogres.evaluation.metrics import classes_of
 from doctogres.registry import EVALUATION_TAG, Versus
 from doctogres.settings import Preset
 from doctogres.splits import LeakageError
@@ -42,7 +43,7 @@ class Evaluation:
     @cached_property
     def classes(self) -> list[str]:
         """The model's classes."""
-        return [name.removeprefix("f1/") for name in self.metrics["metrics"] if name.startswith("f1/")]
+        return classes_of(self.metrics["metrics"])
 
 
 def read_evaluation(value: str) -> Evaluation:

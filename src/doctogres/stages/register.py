@@ -8,6 +8,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from doctogres.errors import DoctogresError, UpstreamError
+from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.report import NULL_MODELS
 from doctogres.model_card import model_card
 from doctogres.registry import (
@@ -22,7 +23,6 @@ from doctogres.registry import (
     Versus,
     aliases,
     champion,
-    estimate,
     gate,
     move_aliases,
     overruled,
@@ -124,8 +124,8 @@ def holds_now(version: str) -> str:
 def _decide(
     scored: Evaluation, holder: ModelVersion | None, source: str, *, preset: Preset, seed: int, data: str
 ) -> tuple[Verdict, Versus | None]:
-    macro_f1 = estimate(scored.metrics["metrics"]["macro_f1"])
-    nulls = {name: estimate(scored.metrics["null"][name]) for name in NULL_MODELS}
+    macro_f1 = Estimate.from_dict(scored.metrics["metrics"]["macro_f1"])
+    nulls = {name: Estimate.from_dict(scored.metrics["null"][name]) for name in NULL_MODELS}
     margin = preset.gate.loss_margin
     if holder is not None and holder.source == source:  # first: a champion by force may be no better than guessing
         reason = ALREADY + holder.tags.get(REASON_TAG, "made so by a person").removeprefix(ALREADY)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import mlflow
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
+from doctogres.aggregation import ATTENTION
 from doctogres.datasets import log_table
 from doctogres.ensemble import Ensemble
 from doctogres.errors import ParameterError, UpstreamError
@@ -23,7 +23,7 @@ from doctogres.evaluation.oof import Assessment, assess, gather
 from doctogres.interrupted import take_over
 from doctogres.patches import read_manifest
 from doctogres.progress import reporter
-from doctogres.serving.classifier import ATTENTION, Seen, SlideClassifier, group_digest, make_classifier
+from doctogres.serving.classifier import Seen, SlideClassifier, group_digest, make_classifier
 from doctogres.serving.logged import log_classifier
 from doctogres.settings import AnswerSettings, PatchSettings, Preset, TrainSettings, replaced
 from doctogres.stages import workspace
@@ -35,6 +35,7 @@ from doctogres.tracking import (
     fingerprint,
     metric_name,
     run_stage,
+    weights_digest,
 )
 from doctogres.training.left_out import TURNED, WAYS, LeftOut, answer_left_out
 from doctogres.training.loop import Epoch, Trained, train_network
@@ -101,7 +102,7 @@ def train(
     manifest = read_manifest(upstream.path)
     settings = recipe.train.model_dump() | recipe.answer.model_dump()
     settings |= {"resamples": recipe.evaluate.resamples, "seed": seed, "processes": process_count()}
-    inputs = {"patches": file_digest(upstream.path), "weights": _weights_digest(recipe.train.weights)}
+    inputs = {"patches": file_digest(upstream.path), "weights": weights_digest(recipe.train.weights)}
     job = Job(manifest, data, recipe.train, recipe.answer, seed, fingerprint("train", settings, inputs))
     if force:
         _forget(job)
@@ -202,11 +203,6 @@ def reporting(label: str, what: str, unit: str) -> AbstractContextManager[Callab
 def _forget(job: Job) -> None:
     for path in (workspace() / "checkpoints").glob(f"{job.key}-*.pt"):
         path.unlink()
-
-
-def _weights_digest(weights: str) -> str:
-    path = Path(weights)
-    return file_digest(path) if path.is_file() else weights
 
 
 def oof_table(part: TrainingPart, members: Sequence[Member]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import mlflow
@@ -32,6 +31,7 @@ from doctogres.tracking import (
     file_digest,
     metric_name,
     run_stage,
+    weights_digest,
 )
 from doctogres.training.loop import Epoch, train_network
 from doctogres.training.part import TrainingPart, training_part
@@ -65,10 +65,9 @@ def tune(
         **{f"recipe.{k}": v for k, v in preset.train.model_dump().items()},
         "seed": seed,
     }
-    weights = Path(preset.train.weights)
     inputs = {
         "patches": file_digest(upstream.path),
-        "weights": file_digest(weights) if weights.is_file() else preset.train.weights,
+        "weights": weights_digest(preset.train.weights),
     }
 
     def body(run: StageRun) -> None:

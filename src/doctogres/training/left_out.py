@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from doctogres.aggregation import METHODS
+from doctogres.aggregation import ATTENTION, METHODS
 from doctogres.attention import GatedAttention, train_attention
 from doctogres.ensemble import Ensemble, outputs_of
 from doctogres.network import normalisation
-from doctogres.serving.classifier import ATTENTION, slide_probabilities
+from doctogres.serving.classifier import slide_probabilities
 from doctogres.settings import AnswerSettings
 from doctogres.training.loop import Samples
 
