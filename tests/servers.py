@@ -1,5 +1,6 @@
 """Servers that a test starts, and requests to them."""
 
+import base64
 import json
 import socket
 import subprocess
@@ -52,3 +53,12 @@ def post(address: str, body: bytes, kind: str) -> dict[str, Any]:
     with urllib.request.urlopen(request, timeout=120) as response:
         answer: dict[str, Any] = json.loads(response.read(), parse_constant=refuse)
     return answer
+
+
+def as_json(*rows: dict[str, object], **params: object) -> dict[str, object]:
+    """The JSON of a request: bytes become base64."""
+    encoded = [
+        {name: base64.b64encode(value).decode() if isinstance(value, bytes) else value for name, value in row.items()}
+        for row in rows
+    ]
+    return {"dataframe_records": encoded} | ({"params": params} if params else {})

@@ -59,7 +59,7 @@ def test_rows_pick_patches_and_batches_do_not_show() -> None:
     pixels, rows = patches(9), np.array([7, 2, 5])
     ensemble = Ensemble([Corner()])
     whole = outputs_of(ensemble, pixels, **NEUTRAL).of_patches()
-    picked = outputs_of(ensemble, pixels, rows=rows, batch_size=2, **NEUTRAL).of_patches()
+    picked = outputs_of(ensemble, pixels, rows=rows, **NEUTRAL).of_patches()
     np.testing.assert_array_equal(picked, whole[rows])
 
 

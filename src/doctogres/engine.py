@@ -5,6 +5,7 @@ the start-up (seconds of imports) and the copying that processes would cost.
 """
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -51,12 +52,23 @@ def map_slides(
                 future.cancel()
 
 
+_single = threading.Lock()
+_singles: list[int] = []  # cv2's own number of threads, once for everybody who wants one thread
+
+
 @contextmanager
 def one_cv2_thread() -> Iterator[None]:
-    """Keeps cv2 from dividing a picture among threads of its own, which would only get into each other's way here."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    """Keeps cv2 from dividing a picture among threads of its own, which would only get into each other's way here.
+
+    The number is the process's: the last of those who wanted one thread at the same time brings it back.
+    """
+    with _single:
+        _singles.append(_singles[0] if _singles else cv2.getNumThreads())
+        cv2.setNumThreads(1)
     try:
         yield
     finally:
-        cv2.setNumThreads(threads)
+        with _single:
+            threads = _singles.pop()
+            if not _singles:
+                cv2.setNumThreads(threads)

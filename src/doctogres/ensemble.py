@@ -1,5 +1,6 @@
 """Networks that answer together as one, and what they say of patches: probabilities, and features for an attention head."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,9 +11,14 @@ import torch
 from torch import nn
 
 from doctogres.attention import GatedAttention
+from doctogres.compiled import CompiledNetwork
 from doctogres.network import normalise
 
+logger: Final = logging.getLogger(__name__)
 TURNS: Final = 8  # flips and quarter turns of a square: the dihedral group
+BATCH: Final = 64  # patches per forward pass
+COMPILED_BATCH: Final = 16  # as fast on the CPU, in a third of the memory
+SAME: Final = 1e-5  # how far a compiled network's probabilities may be from PyTorch's
 
 
 class Ensemble(nn.Module):
@@ -27,11 +33,70 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.attention = nn.ModuleList(attention)
+        self._compiled: list[CompiledNetwork] = []
+
+    @torch.no_grad()
+    def compile_members(self, *, size: int) -> None:
+        """Lets OpenVINO run the members in `outputs_of` from now on; their weights must not change any more.
+
+        Where it cannot, or would answer differently, PyTorch goes on and a line in the log says why.
+
+        Args:
+            size: side of the patches in pixels.
+        """
+        features = len(self.attention) > 0
+        patches = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+        compiled = []
+        for member in self.members:
+            try:
+                compiled.append(CompiledNetwork(_Answering(member, features), size=size))
+                far = (compiled[-1](patches)[0].softmax(1) - member(patches).softmax(1)).abs().max().item()
+            except Exception as error:  # noqa: BLE001  # OpenVINO's converter raises whatever it meets
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            else:
+                if far <= SAME:
+                    continue
+                reason = f"its probabilities are off by up to {far:.0e}"
+            logger.warning("OpenVINO cannot run this network (%s); PyTorch runs it, which takes longer", reason)
+            return
+        self._compiled = compiled
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per forward pass."""
+        return COMPILED_BATCH if self._compiled else BATCH
+
+    def member_outputs(self, patches: torch.Tensor, *, features: bool) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yields every member's logits (patches, classes) and, where asked for, features before the classifier.
+
+        Args:
+            patches: standardised, (patches, 3, size, size).
+            features: asked for.
+        """
+        if self._compiled and features == (len(self.attention) > 0):
+            yield from (compiled(patches) for compiled in self._compiled)
+        else:
+            patches = patches.contiguous(memory_format=torch.channels_last)
+            yield from (_Answering(member, features)(patches) for member in self.members)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Log of the members' mean probabilities, (patches, classes), for standardised patches."""
         probabilities = torch.stack([member(inputs).double().softmax(1) for member in self.members]).mean(0)
         return probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+class _Answering(nn.Module):
+    """A timm classifier that gives its logits and, where asked for, its features before the classifier."""
+
+    def __init__(self, member: Any, features: bool):
+        super().__init__()
+        self.member, self.features = member, features
+
+    def forward(self, patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if not self.features:
+            return (self.member(patches),)
+        body = self.member.forward_features(patches)
+        return self.member.forward_head(body), self.member.forward_head(body, pre_logits=True).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -77,7 +142,6 @@ def outputs_of(
     rows: npt.NDArray[np.int64] | None = None,
     tta: bool = False,
     features: bool = False,
-    batch_size: int = 64,
 ) -> Outputs:
     """What the ensemble says of patches, in evaluation mode.
 
@@ -89,7 +153,6 @@ def outputs_of(
         rows: numbers of the patches that are asked for; all where not given.
         tta: in all eight flips and turns, not only as they are.
         features: return the features before the classifier, too.
-        batch_size: patches per forward pass.
     """
     device = next(ensemble.parameters()).device
     was_training = ensemble.training
@@ -97,18 +160,12 @@ def outputs_of(
     views = range(TURNS if tta else 1)
     answers: list[list[list[Any]]] = [[[] for _ in ensemble.members] for _ in views]
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in ensemble.members] for _ in views]
-    for batch in _batches(pixels, np.arange(len(pixels)) if rows is None else rows, batch_size):
+    for batch in _batches(pixels, np.arange(len(pixels)) if rows is None else rows, ensemble.batch_size):
         inputs = normalise(torch.from_numpy(batch).to(device), mean, std)
         for view in views:
-            patches = turned(inputs, view).contiguous(memory_format=torch.channels_last)
-            for place, member in enumerate(ensemble.members):
-                if features:
-                    body = member.forward_features(patches)  # type: ignore[operator]
-                    kept[view][place].append(member.forward_head(body, pre_logits=True).flatten(1).float().cpu())  # type: ignore[operator]
-                    logits = member.forward_head(body)  # type: ignore[operator]
-                else:
-                    logits = member(patches)
+            for place, (logits, *body) in enumerate(ensemble.member_outputs(turned(inputs, view), features=features)):
                 answers[view][place].append(logits.cpu().double().softmax(1).numpy())
+                kept[view][place].extend(one.float().cpu() for one in body)
     ensemble.train(was_training)
     probabilities = np.array([[np.concatenate(one) for one in view] for view in answers])
     return Outputs(probabilities, [[torch.cat(one) for one in view] for view in kept] if features else [])

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres import __version__
-from doctogres.errors import CohortError, UpstreamError
+from doctogres.errors import CohortError, DoctogresError, UpstreamError
 
 EXPERIMENT: Final = "doctogres"
 REGISTERED_MODEL: Final = "doctogres"
@@ -110,10 +110,19 @@ def metric_name(name: str) -> str:
     return re.sub(r"[^/\w.\- :]", "_", name.replace("+", "pos"))
 
 
+class TrackingError(DoctogresError):
+    """MLflow's store refuses us or cannot be reached."""
+
+    code = "tracking"
+
+
 def connect() -> None:
     """Points MLflow at the store and the experiment: the environment's, else `mlflow.db` and `doctogres`.
 
     `mlflow run` without `--experiment-name` opens its run in `Default`; our runs then go to `doctogres` all the same.
+
+    Raises:
+        TrackingError: the store refuses us or cannot be reached.
     """
     os.environ.setdefault(
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
@@ -122,11 +131,17 @@ def connect() -> None:
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
     given = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if given and given != "0":
-        experiment = mlflow.set_experiment(experiment_id=given)
-    else:
+    if not given or given == "0":
         os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
-        experiment = mlflow.set_experiment(name if name and name != "Default" else EXPERIMENT)
+        given, name = None, name if name and name != "Default" else EXPERIMENT
+    try:
+        experiment = mlflow.set_experiment(None if given else name, experiment_id=given)
+    except MlflowException as error:
+        reason = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))  # without a login in the address
+        raise TrackingError(
+            f"the tracking store cannot be used: {reason}; of a server check MLFLOW_TRACKING_URI, and "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where it asks for a login"
+        ) from error
     os.environ["MLFLOW_EXPERIMENT_ID"] = experiment.experiment_id
 
 

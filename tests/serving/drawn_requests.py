@@ -1,6 +1,4 @@
-"""Slides drawn for the untrained classifier, and requests made of them."""
-
-import base64
+"""Slides drawn for the untrained classifier."""
 
 import numpy as np
 
@@ -29,12 +27,3 @@ def files(seed: int, **drawing: object) -> dict[str, bytes]:
     """The drawn slide as a request's columns."""
     rgb, mask = drawn(seed, **drawing)  # type: ignore[arg-type]
     return {"image": encode_png(rgb), "mask": encode_png(mask)}
-
-
-def as_json(*rows: dict[str, object], **params: object) -> dict[str, object]:
-    """The JSON of a request: bytes become base64."""
-    encoded = [
-        {name: base64.b64encode(value).decode() if isinstance(value, bytes) else value for name, value in row.items()}
-        for row in rows
-    ]
-    return {"dataframe_records": encoded} | ({"params": params} if params else {})

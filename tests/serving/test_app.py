@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_requests import as_json, files
+from drawn_requests import files
 from playwright.sync_api import Browser, Page, sync_playwright
-from servers import ROOT, free_port, running
+from servers import ROOT, as_json, free_port, running
 
 from doctogres.app.findings import percent
 from doctogres.client import ask

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_requests import as_json, files
+from drawn_requests import files
 from mlflow.types.schema import Schema
 from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
+from servers import as_json
 
 from doctogres.errors import DoctogresError, ParameterError
 from doctogres.images import encode_png

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_requests import as_json, drawn, files
-from servers import ROOT, post
+from drawn_requests import drawn, files
+from servers import ROOT, as_json, post
 
 from doctogres.images import encode_png
 from doctogres.serving.classifier import SlideClassifier

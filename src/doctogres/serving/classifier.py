@@ -159,6 +159,8 @@ class SlideClassifier:
         load_weights(network, folder / WEIGHTS_FILE)
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         network = network.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        if chosen == "cpu":
+            network.compile_members(size=size)
         return cls(card, network, json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8")))
 
     def adjusted(self, *, tta: bool | None = None, min_area: int | None = None) -> Self:

@@ -14,7 +14,7 @@ from doctogres.serving.contract import input_example, model_signature
 # What answering imports: the model's own environment holds this and what it needs, and nothing else of ours.
 REQUIREMENTS: Final = (
     "mlflow", "torch", "torchvision", "timm", "safetensors", "huggingface-hub", "opencv-python-headless",
-    "pillow", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic",
+    "openvino", "pillow", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic",
 )  # fmt: skip
 
 

@@ -1,0 +1,330 @@
+"""`python -m benchmarks.serving [load] [latency]`: the served model under load, and its latency against its bare parts.
+
+The model has random weights and answers drawn slides. `load`: Locust (`uv tool run`, in an environment of its own)
+sends requests of mixed sizes, every twentieth of them hostile, and compares every answer with what the same model says
+without a server. `latency`: one client; in turn with each of its requests this process decodes the same files and runs
+the same networks on the same patches, once in PyTorch and once as the server does.
+"""
+
+import argparse
+import base64
+import http.client
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import mlflow
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+
+from benchmarks.runtimes import NETWORKS
+from benchmarks.training_memory import look
+from doctogres.ensemble import Ensemble, outputs_of
+from doctogres.evaluation.calibration import Calibration
+from doctogres.images import encode_png
+from doctogres.network import create_network, normalise
+from doctogres.serving.classifier import Seen, SlideClassifier, make_classifier
+from doctogres.serving.contract import RequestError
+from doctogres.serving.logged import log_classifier
+from doctogres.settings import AnswerSettings, PatchSettings
+from doctogres.synthetic.slide import draw_slide
+
+LOCUST: Final = "locust==2.47.0"
+JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
+SCALES: Final = (0.5, 1, 1, 2)  # of the drawn slides' 0.5 megapixels: an eighth to 2 megapixels
+CLASSES: Final = ("HER2(+)", "Luminal A", "Luminal B", "Triple negative")
+KINDS: Final = (  # of twenty requests: slides, parameters, what is different
+    *[("a slide", 1, {}, "")] * 10,
+    *[("a slide without mask", 1, {}, "no mask")] * 2,
+    *[("a slide and its overlay", 1, {"overlay": True}, "")] * 2,
+    *[("four slides", 4, {}, "")] * 2,
+    *[("four slides in Parquet", 4, {}, "parquet")] * 2,
+    ("four slides, one bad, reported", 4, {"on_error": "report"}, "bad"),
+    ("hostile", 1, {}, "hostile"),
+)
+ROUNDS: Final = 10  # of twenty requests that differ; later ones are repeated
+
+
+def made_classifier(backbone: str, size: int, members: int) -> SlideClassifier:
+    """Untrained networks; a region of the drawn slides is about 60 px."""
+    torch.manual_seed(0)
+    return make_classifier(
+        Ensemble([create_network(backbone, classes=len(CLASSES), size=size).eval() for _ in range(members)]),
+        backbone=backbone,
+        classes=CLASSES,
+        class_shares=dict.fromkeys(CLASSES, 1 / len(CLASSES)),
+        patch=PatchSettings(patch_size=size, min_area=200, margin=0.25, patching="regions"),
+        answer=AnswerSettings(aggregation="mean", tta=False, target_precision=0.9),
+        calibration=Calibration.none(0.9),
+        region_side=60,
+        seen=Seen(),
+        evidence={},
+    )
+
+
+def logged_model(classifier: SlideClassifier, folder: Path) -> Path:
+    """The model's folder, as MLflow fetches it."""
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    os.environ["MLFLOW_EXPERIMENT_ID"] = mlflow.create_experiment("serving", artifact_location=str(folder / "store"))
+    with mlflow.start_run():
+        uri = log_classifier(classifier, metadata={})
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder / "model")))
+
+
+def drawn_slides(count: int) -> list[dict[str, Any]]:
+    """Rows of requests: drawn slides in several sizes, every third picture a JPEG."""
+    rows = []
+    for number in range(count):
+        slide = draw_slide(np.random.default_rng(number), CLASSES[number % len(CLASSES)])
+        scale = SCALES[number % len(SCALES)]
+        rgb = cv2.resize(slide.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(slide.mask, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+        image = cv2.imencode(".jpg", rgb[..., ::-1])[1].tobytes() if number % 3 == 2 else encode_png(rgb)
+        rows.append({"slide_id": f"slide {number}", "image": image, "mask": encode_png(mask)})
+    return rows
+
+
+def json_body(rows: list[dict[str, Any]], params: dict[str, Any]) -> bytes:
+    encoded = [
+        {name: base64.b64encode(value).decode() if isinstance(value, bytes) else value for name, value in row.items()}
+        for row in rows
+    ]
+    return json.dumps({"dataframe_records": encoded, "params": params}).encode()
+
+
+def parquet_body(rows: list[dict[str, Any]]) -> bytes:
+    table = io.BytesIO()
+    pd.DataFrame(rows).to_parquet(table)
+    return table.getvalue()
+
+
+def hostile_requests(row: dict[str, Any], other: dict[str, Any]) -> list[tuple[bytes, str, str]]:
+    """Bodies that get status 400, their type, and how the sentence begins."""
+    vast = bytearray(encode_png(np.zeros((8, 8, 3), np.uint8)))
+    vast[16:24] = (60_000).to_bytes(4, "big") * 2  # width and height in the header
+    name = row["slide_id"]
+
+    def one(**fields: Any) -> bytes:
+        return json_body([row | fields], {})
+
+    return [
+        (one(image="%%%"), JSON, f"{name} (image) is not base64"),
+        (one(image=b"hello"), JSON, f"{name} (image) is not a picture"),
+        (one(image=row["image"][: len(row["image"]) // 2]), JSON, f"{name} (image) is truncated"),
+        (one(image=bytes(vast)), JSON, f"{name} (image)"),
+        (one(mask=other["mask"]), JSON, f"{name} (mask) has"),
+        (one(image=None), JSON, f"{name} (image) is missing"),
+        (json_body([], {}), JSON, "the request holds no slide"),
+        (json_body([{"image": "aGVsbG8="}] * 30_000, {}), JSON, "the request holds 30000 slides"),
+        (b'{"dataframe_records": [', JSON, ""),  # MLflow's own words
+        (b"PAR1 and nothing of it", PARQUET, ""),
+    ]
+
+
+def write_requests(folder: Path, model: Any) -> None:
+    """The bodies and `requests.json`: kind, number of slides, status and answer of each."""
+    slides = drawn_slides(120)
+    hostile = hostile_requests(slides[0], slides[1])
+    requests, random = [], np.random.default_rng(0)
+    for number in range(ROUNDS * len(KINDS)):
+        kind, count, params, different = KINDS[number % len(KINDS)]
+        rows = [slides[place] for place in random.choice(len(slides), count, replace=False)]
+        status, content_type = 200, JSON
+        if different == "hostile":
+            body, content_type, answer = hostile[number // len(KINDS) % len(hostile)]
+            status = 400
+        else:
+            rows = [row | {"mask": None} for row in rows] if different == "no mask" else rows
+            rows = [*rows[:-1], rows[-1] | {"image": b"bad"}] if different == "bad" else rows
+            content_type = PARQUET if different == "parquet" else JSON
+            body = parquet_body(rows) if different == "parquet" else json_body(rows, params)
+            answer = {"predictions": model.predict(pd.DataFrame(rows), params=params)}
+        (folder / f"{number}.body").write_bytes(body)
+        requests.append(
+            {"kind": kind, "slides": count, "body": f"{number}.body", "content_type": content_type}
+            | {"status": status, "answer": answer}
+        )
+    (folder / "requests.json").write_text(json.dumps(requests), encoding="utf-8")
+
+
+@contextmanager
+def served(model: Path, log: Path, *, port: int, workers: int) -> Iterator[psutil.Process]:
+    """The model behind `mlflow models serve`."""
+    command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "--model-uri", str(model)]
+    command += ["--env-manager", "local", "--port", str(port), "--workers", str(workers), "--timeout", "600"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        start = time.perf_counter()
+        while True:
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", port)
+                connection.request("GET", "/ping")
+                if connection.getresponse().status == 200:
+                    break
+            except OSError:
+                if process.poll() is not None or time.perf_counter() - start > 300:
+                    raise SystemExit(log.read_text(encoding="utf-8")) from None
+                time.sleep(0.2)
+        # A worker that is ready answers for those that are not.
+        while log.read_text(encoding="utf-8").count("Application startup complete") < workers:
+            time.sleep(0.2)
+        print(f"Ready after {time.perf_counter() - start:.1f} s.\n", flush=True)
+        yield psutil.Process(process.pid)
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.terminate()
+        process.terminate()
+        process.wait(30)
+
+
+def load(folder: Path, model: Path, options: argparse.Namespace) -> None:
+    """Prints what the clients met and the server's memory."""
+    write_requests(folder, mlflow.pyfunc.load_model(str(model)))
+    memory: list[float] = []
+    stop = threading.Event()
+    with served(model, folder / "server.log", port=options.port, workers=options.workers) as server:
+
+        def watch() -> None:
+            while not stop.wait(0.5):
+                memory.append(look(server)[0])
+
+        before = look(server)[0]
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        command = [
+            "uv",
+            "tool",
+            "run",
+            "--from",
+            LOCUST,
+            "locust",
+            "--headless",
+            "--only-summary",
+            "--loglevel",
+            "ERROR",
+        ]
+        command += ["-f", str(Path(__file__).with_name("serving_clients.py")), "-H", f"http://127.0.0.1:{options.port}"]
+        command += ["-u", str(options.clients), "-r", str(options.clients)]
+        environment = os.environ | {"REQUESTS": str(folder), "TOTAL": str(options.requests)}
+        with (folder / "locust.log").open("wb") as output:
+            subprocess.run(command, env=environment, stdout=output, stderr=output, check=False)
+        stop.set()
+        watcher.join()
+    if not (folder / "records.json").exists():
+        raise SystemExit((folder / "locust.log").read_text(encoding="utf-8"))
+    records = pd.DataFrame(json.loads((folder / "records.json").read_text(encoding="utf-8")))
+    seconds = records["ended"].max() - records["started"].min()
+    print(
+        f"{len(records)} requests, {options.clients} at once, {options.workers} workers, in {seconds:.0f} s: "
+        f"{len(records) / seconds:.1f} requests/s, {records.loc[records['status'] == 200, 'slides'].sum() / seconds:.1f} "
+        f"slides/s; status 5xx: {(records['status'] >= 500).sum()}, wrong: {(records['wrong'] != '').sum()}\n"
+    )
+    for wrong in records.loc[records["wrong"] != "", "wrong"].head(5):
+        print(wrong)
+    print("| | requests | p50, s | p95, s | p99, s |\n|---|---|---|---|---|")
+    records["waited"] = records["ended"] - records["started"]
+    for kind, group in [("all", records), *records.groupby("kind", sort=False)]:
+        print(
+            f"| {kind} | {len(group)} | {' | '.join(f'{v:.2f}' for v in group['waited'].quantile([0.5, 0.95, 0.99]))} |"
+        )
+    fifths = np.array_split(np.array(memory), 5)
+    highest = ", ".join(f"{fifth.max():.0f}" for fifth in fifths)
+    print(f"\nMemory of the server, MiB: {before:.0f} before; highest in each fifth of the time: {highest}")
+
+
+def latency(folder: Path, model: Path, options: argparse.Namespace) -> None:
+    """Prints one client's latency, and its ratio to the bare parts measured in between."""
+    classifier = SlideClassifier.load(model / "artifacts" / "classifier")
+    card = classifier.card
+    members = [member.to(memory_format=torch.channels_last) for member in classifier.network.members]
+    with served(model, folder / "server.log", port=options.port, workers=1):
+        connection = http.client.HTTPConnection("127.0.0.1", options.port)
+        print(
+            "| slide | megapixels | patches | in | p50, ms | p95 | p99 | times bare, PyTorch | times bare, as served |"
+        )
+        print("|" + "---|" * 9)
+        for number, row in enumerate(drawn_slides(len(SCALES))):
+            rgb, mask = (
+                cv2.imdecode(np.frombuffer(row[name], np.uint8), cv2.IMREAD_UNCHANGED) for name in ("image", "mask")
+            )
+            cut = classifier.cut(np.ascontiguousarray(rgb[..., ::-1]), mask > 0)
+            inputs = normalise(torch.from_numpy(cut.pixels), card.mean, card.std)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+
+            def decode(row: dict[str, Any] = row) -> None:
+                for name in ("image", "mask"):
+                    cv2.imdecode(np.frombuffer(row[name], np.uint8), cv2.IMREAD_UNCHANGED)
+
+            @torch.inference_mode()
+            def eager(inputs: torch.Tensor = inputs) -> None:
+                for member in members:
+                    member(inputs)
+
+            def same(pixels: Any = cut.pixels) -> None:
+                outputs_of(classifier.network, pixels, mean=card.mean, std=card.std)
+
+            for kind, body in ((JSON, json_body([row], {})), (PARQUET, parquet_body([row]))):
+
+                def ask(body: bytes = body, kind: str = kind) -> None:
+                    connection.request("POST", "/invocations", body, {"Content-Type": kind})
+                    response = connection.getresponse()
+                    response.read()
+                    if response.status != 200:
+                        raise RequestError(f"status {response.status}")
+
+                calls: list[Callable[[], None]] = [ask, decode, eager, same]
+                for call in calls:
+                    call()
+                times = np.array([[timed(call) for call in calls] for _ in range(options.repeats)])
+                whole, decoding, bare, served_bare = times.T
+                row_text = [number, f"{rgb.shape[0] * rgb.shape[1] / 1e6:.1f}", len(cut.regions), kind.split(".")[-1]]
+                row_text += [f"{1000 * value:.1f}" for value in np.quantile(whole, [0.5, 0.95, 0.99])]
+                for forward in (bare, served_bare):
+                    row_text.append(f"{np.median(whole) / np.median(decoding + forward):.2f}")
+                print(f"| {' | '.join(map(str, row_text))} |", flush=True)
+
+
+def timed(call: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Runs the sections."""
+    sections = {"load": load, "latency": latency}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sections", nargs="*", choices=[[], *sections], default=list(sections))
+    parser.add_argument("--backbone", choices=[name for name, _ in NETWORKS], default="mobilenetv2_100")
+    parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--port", type=int, default=5077)
+    options = parser.parse_args()
+    size = dict(NETWORKS)[options.backbone]
+    print(f"{options.members} × {options.backbone} at {size} px\n", flush=True)
+    for section in options.sections or sections:
+        with tempfile.TemporaryDirectory() as folder:
+            classifier = made_classifier(options.backbone, size, options.members)
+            sections[section](Path(folder), logged_model(classifier, Path(folder)), options)
+
+
+if __name__ == "__main__":
+    main()
