@@ -65,7 +65,7 @@ def onnx_runtime(network: nn.Module, example: torch.Tensor) -> Forward:
 
 def open_vino(network: nn.Module, example: torch.Tensor) -> Forward:
     """What the served model does."""
-    program = CompiledNetwork(_AsTuple(network), size=example.shape[-1])
+    program = CompiledNetwork(_AsTuple(network), example)
     return lambda inputs: program(inputs)[0].numpy()
 
 

@@ -161,11 +161,14 @@ def write_requests(folder: Path, model: Any) -> None:
 
 
 @contextmanager
-def served(model: Path, log: Path, *, port: int, workers: int) -> Iterator[psutil.Process]:
-    """The model behind `mlflow models serve`."""
+def served(model: Path, log: Path, *, port: int, workers: int, openvino: bool) -> Iterator[psutil.Process]:
+    """The model behind `mlflow models serve`, as if OpenVINO were not installed where it is not wanted."""
     command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "--model-uri", str(model)]
     command += ["--env-manager", "local", "--port", str(port), "--workers", str(workers), "--timeout", "600"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    if not openvino:
+        (log.parent / "sitecustomize.py").write_text('import sys\nsys.modules["openvino"] = None\n', encoding="utf-8")
+        environment["PYTHONPATH"] = str(log.parent)
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:
@@ -197,7 +200,9 @@ def load(folder: Path, model: Path, options: argparse.Namespace) -> None:
     write_requests(folder, mlflow.pyfunc.load_model(str(model)))
     memory: list[float] = []
     stop = threading.Event()
-    with served(model, folder / "server.log", port=options.port, workers=options.workers) as server:
+    with served(
+        model, folder / "server.log", port=options.port, workers=options.workers, openvino=options.openvino
+    ) as server:
 
         def watch() -> None:
             while not stop.wait(0.5):
@@ -252,7 +257,7 @@ def latency(folder: Path, model: Path, options: argparse.Namespace) -> None:
     classifier = SlideClassifier.load(model / "artifacts" / "classifier")
     card = classifier.card
     members = [member.to(memory_format=torch.channels_last) for member in classifier.network.members]
-    with served(model, folder / "server.log", port=options.port, workers=1):
+    with served(model, folder / "server.log", port=options.port, workers=1, openvino=options.openvino):
         connection = http.client.HTTPConnection("127.0.0.1", options.port)
         print(
             "| slide | megapixels | patches | in | p50, ms | p95 | p99 | times bare, PyTorch | times bare, as served |"
@@ -316,6 +321,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--no-openvino", dest="openvino", action="store_false")
     parser.add_argument("--port", type=int, default=5077)
     options = parser.parse_args()
     size = dict(NETWORKS)[options.backbone]

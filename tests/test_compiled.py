@@ -69,7 +69,7 @@ def test_an_answer_is_not_overwritten_by_the_next() -> None:
         def forward(self, patches: torch.Tensor) -> tuple[torch.Tensor]:
             return (patches.sum((2, 3)),)
 
-    compiled = CompiledNetwork(Sum(), size=4)
+    compiled = CompiledNetwork(Sum(), torch.zeros(1, 3, 4, 4))
     (first,) = compiled(torch.ones(2, 3, 4, 4))
     compiled(torch.zeros(2, 3, 4, 4))
     assert first.tolist() == [[16.0] * 3] * 2

@@ -37,7 +37,7 @@ def test_an_ensemble_answers_with_its_members_mean() -> None:
 
 
 def test_the_eight_turns_are_all_different_and_a_group() -> None:
-    picture = torch.arange(3 * 4 * 4.0).reshape(1, 3, 4, 4)
+    picture = torch.arange(3 * 4 * 4.0).reshape(1, 4, 4, 3)
     views = [turned(picture, turn) for turn in range(TURNS)]
     assert torch.equal(views[0], picture)
     assert len({tuple(view.flatten().tolist()) for view in views}) == TURNS

@@ -16,33 +16,33 @@ class CompiledNetwork:
     Later changes of the network's weights are not seen.
     """
 
-    def __init__(self, network: nn.Module, *, size: int):
+    def __init__(self, network: nn.Module, *examples: torch.Tensor):
         """Compiles.
 
         Args:
-            network: on the CPU, in evaluation mode: (patches, 3, size, size) -> a tuple of tensors.
-            size: side of the patches in pixels.
+            network: on the CPU, in evaluation mode: gives a tuple of tensors.
+            examples: its inputs; of the first the first dimension may differ later, all others are fixed.
 
         Raises:
             Exception: of many types, where OpenVINO's converter does not know what the network does.
         """
         openvino = _openvino()
+        shapes = [list(example.shape) for example in examples]
+        shapes[0][0] = -1
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter(
                 "ignore"
             )  # of tracing: FutureWarning, and TracerWarning for sizes that are fixed here
-            model = openvino.convert_model(
-                network, example_input=torch.rand(2, 3, size, size), input=[-1, 3, size, size]
-            )
+            model = openvino.convert_model(network, example_input=examples, input=shapes)
         # Some processors would compute in bfloat16 otherwise, and answer differently in the third digit.
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         self._request = openvino.compile_model(model, "CPU", settings).create_infer_request()
         self._lock = threading.Lock()
 
-    def __call__(self, patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The network's outputs for (patches, 3, size, size) on the CPU."""
+    def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The network's outputs for tensors on the CPU."""
         with self._lock:
-            outputs = self._request.infer(patches.contiguous().numpy(), share_inputs=True).values()
+            outputs = self._request.infer([one.contiguous().numpy() for one in inputs], share_inputs=True).values()
             return tuple(torch.from_numpy(output.copy()) for output in outputs)
 
 

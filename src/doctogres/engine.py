@@ -35,9 +35,13 @@ def map_slides(
     Args:
         function: called in several threads at once.
         slides: what to map over; consumed lazily.
-        workers: number of threads, all cores by default.
+        workers: number of threads, all cores by default; 1 is the caller's own.
     """
     count = workers or default_workers()
+    if count == 1:
+        with one_cv2_thread():
+            yield from map(function, slides)
+        return
     pending: deque[Future[Result]] = deque()
     slides = iter(slides)
     with ThreadPoolExecutor(count) as pool, one_cv2_thread():

@@ -45,12 +45,17 @@ class Ensemble(nn.Module):
             size: side of the patches in pixels.
         """
         features = len(self.attention) > 0
-        patches = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+        pixels = torch.randint(
+            0, 256, (5, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        )
+        statistics = torch.full((3,), 0.5), torch.full((3,), 0.25)
         compiled = []
         for member in self.members:
+            network = _Answering(member, features)
             try:
-                compiled.append(CompiledNetwork(_Answering(member, features), size=size))
-                far = (compiled[-1](patches)[0].softmax(1) - member(patches).softmax(1)).abs().max().item()
+                compiled.append(CompiledNetwork(network, pixels[:2], *statistics))
+                answers = [one(pixels[2:], *statistics)[0].softmax(1) for one in (network, compiled[-1])]
+                far = (answers[0] - answers[1]).abs().max().item()
             except Exception as error:  # noqa: BLE001  # OpenVINO's converter raises whatever it meets
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             else:
@@ -66,18 +71,20 @@ class Ensemble(nn.Module):
         """Patches per forward pass."""
         return COMPILED_BATCH if self._compiled else BATCH
 
-    def member_outputs(self, patches: torch.Tensor, *, features: bool) -> Iterator[tuple[torch.Tensor, ...]]:
+    def member_outputs(
+        self, pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, *, features: bool
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yields every member's logits (patches, classes) and, where asked for, features before the classifier.
 
         Args:
-            patches: standardised, (patches, 3, size, size).
+            pixels: (patches, size, size, 3) uint8.
+            mean: (3,).
+            std: (3,).
             features: asked for.
         """
-        if self._compiled and features == (len(self.attention) > 0):
-            yield from (compiled(patches) for compiled in self._compiled)
-        else:
-            patches = patches.contiguous(memory_format=torch.channels_last)
-            yield from (_Answering(member, features)(patches) for member in self.members)
+        as_compiled = self._compiled and features == (len(self.attention) > 0)
+        networks = self._compiled if as_compiled else [_Answering(member, features) for member in self.members]
+        yield from (network(pixels, mean, std) for network in networks)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Log of the members' mean probabilities, (patches, classes), for standardised patches."""
@@ -86,13 +93,14 @@ class Ensemble(nn.Module):
 
 
 class _Answering(nn.Module):
-    """A timm classifier that gives its logits and, where asked for, its features before the classifier."""
+    """A timm classifier that takes pixels and gives its logits and, where asked for, its features before the classifier."""
 
     def __init__(self, member: Any, features: bool):
         super().__init__()
         self.member, self.features = member, features
 
-    def forward(self, patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        patches = normalise(pixels, mean, std)  # channels last, as the pixels are
         if not self.features:
             return (self.member(patches),)
         body = self.member.forward_features(patches)
@@ -126,10 +134,10 @@ class Outputs:
         return np.asarray(np.mean(answers, axis=0))
 
 
-def turned(inputs: torch.Tensor, turn: int) -> torch.Tensor:
-    """The patches (patches, 3, size, size) in one of their eight turns; 0 is as they are."""
-    quarter = torch.rot90(inputs, turn % 4, (2, 3))
-    return quarter.flip(3) if turn >= 4 else quarter
+def turned(pixels: torch.Tensor, turn: int) -> torch.Tensor:
+    """The patches (patches, size, size, 3) in one of their eight turns; 0 is as they are."""
+    quarter = torch.rot90(pixels, turn % 4, (1, 2))
+    return (quarter.flip(2) if turn >= 4 else quarter).contiguous()
 
 
 @torch.no_grad()  # not inference mode: an attention head trains on the features
@@ -155,18 +163,21 @@ def outputs_of(
         features: return the features before the classifier, too.
     """
     device = next(ensemble.parameters()).device
-    was_training = ensemble.training
-    ensemble.eval()
+    statistics = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+    if was_training := ensemble.training:
+        ensemble.eval()
     views = range(TURNS if tta else 1)
     answers: list[list[list[Any]]] = [[[] for _ in ensemble.members] for _ in views]
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in ensemble.members] for _ in views]
     for batch in _batches(pixels, np.arange(len(pixels)) if rows is None else rows, ensemble.batch_size):
-        inputs = normalise(torch.from_numpy(batch).to(device), mean, std)
+        patches = torch.from_numpy(batch).to(device)
         for view in views:
-            for place, (logits, *body) in enumerate(ensemble.member_outputs(turned(inputs, view), features=features)):
+            outputs = ensemble.member_outputs(turned(patches, view), *statistics, features=features)
+            for place, (logits, *body) in enumerate(outputs):
                 answers[view][place].append(logits.cpu().double().softmax(1).numpy())
                 kept[view][place].extend(one.float().cpu() for one in body)
-    ensemble.train(was_training)
+    if was_training:
+        ensemble.train()
     probabilities = np.array([[np.concatenate(one) for one in view] for view in answers])
     return Outputs(probabilities, [[torch.cat(one) for one in view] for view in kept] if features else [])
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from doctogres.errors import ParameterError, WeightsError
 
+Channels = tuple[float, ...] | torch.Tensor  # a number for each
 DOWNLOAD_ERRORS: Final = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
 
 
@@ -176,7 +177,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         ) from error
 
 
-def normalise(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+def normalise(pixels: torch.Tensor, mean: Channels, std: Channels) -> torch.Tensor:
     """Patches as the network wants them.
 
     Args:
@@ -195,10 +196,12 @@ def unit_range(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2).float().div_(255)
 
 
-def standardise(unit: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+def standardise(unit: torch.Tensor, mean: Channels, std: Channels) -> torch.Tensor:
     """(patches, 3, height, width) in 0..1 -> the same, minus the mean, over the standard deviation."""
-    shape = (1, 3, 1, 1)
-    return (unit - unit.new_tensor(mean).view(shape)) / unit.new_tensor(std).view(shape)
+    centre, spread = (
+        torch.as_tensor(one, dtype=unit.dtype, device=unit.device).view(1, 3, 1, 1) for one in (mean, std)
+    )
+    return (unit - centre) / spread
 
 
 @torch.inference_mode()

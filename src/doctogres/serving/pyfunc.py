@@ -15,7 +15,7 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 
-from doctogres.engine import map_slides
+from doctogres.engine import default_workers, map_slides
 from doctogres.errors import DoctogresError
 from doctogres.evaluation.pictures import class_colours, overlay
 from doctogres.images import encode_png
@@ -71,7 +71,8 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
                     raise RequestError(named) from error
                 return DoctogresError(named)
 
-        for slide, answer in zip(slides, classifier.answers(map_slides(cut, slides)), strict=True):
+        ready = map_slides(cut, slides, workers=min(len(slides), default_workers()))
+        for slide, answer in zip(slides, classifier.answers(ready), strict=True):
             row = self._row(slide, answer)
             if asked.overlay and isinstance(answer, SlideAnswer):
                 row["overlay"] = self._overlay(slide, answer)
@@ -97,9 +98,12 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             return row | {"warnings": [str(answer)]}
         if isinstance(answer, DoctogresError):
             return row | {"error": str(answer)}
-        classes = list(self.classifier.card.classes)
-        boxes = answer.patches.drop(columns=classes).to_dict("records")
-        shares = answer.patches[classes].to_dict("records")
+        classes = self.classifier.card.classes
+        fields = [name for name in answer.patches if name not in classes]
+        patches = [
+            {name: patch[name] for name in fields} | {"probabilities": {name: patch[name] for name in classes}}
+            for patch in answer.patches.to_dict("records")
+        ]
         return row | {
             "label": answer.label,
             "abstained": answer.abstained,
@@ -108,7 +112,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "n_patches": len(answer.patches),
             "n_dropped": answer.dropped,
             "mask_source": answer.mask_source,
-            "patches": [{**box, "probabilities": share} for box, share in zip(boxes, shares, strict=True)],
+            "patches": patches,
             "warnings": list(answer.warnings),
         }
 
