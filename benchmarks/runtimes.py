@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.training_memory import highest
 from doctogres.compiled import CompiledNetwork
 from doctogres.engine import default_workers
 from doctogres.network import create_network
@@ -107,12 +108,43 @@ def serve(connection: Any, name: str, backbone: str, size: int) -> None:
             connection.send(time.perf_counter() - start)
 
 
+def in_batches(connection: Any, backbone: str, size: int, at_once: int) -> None:
+    """Sends the seconds of 64 patches in OpenVINO, so many at once, and the process's peak memory in MiB."""
+    forward = open_vino(
+        create_network(backbone, classes=CLASSES, size=size).eval(), torch.randn(EXAMPLE, 3, size, size)
+    )
+    patches = torch.randn(64, 3, size, size)
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        for first in range(0, len(patches), at_once):
+            forward(patches[first : first + at_once])
+        seconds.append(time.perf_counter() - start)
+    connection.send((np.median(seconds[1:]), highest()))
+
+
+def batches() -> None:
+    """Prints a table."""
+    context = multiprocessing.get_context("spawn")
+    print("| network | px | patches at once | 64 patches, ms | MiB at the peak |\n|---|---|---|---|---|")
+    for (backbone, size), at_once in product(NETWORKS, (8, 16, 32, 64)):
+        side, other = context.Pipe()
+        context.Process(target=in_batches, args=(other, backbone, size, at_once), daemon=True).start()
+        other.close()
+        seconds, memory = side.recv()
+        print(f"| {backbone} | {size} | {at_once} | {1000 * seconds:.0f} | {memory:.0f} |", flush=True)
+
+
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", action="store_true", help="OpenVINO alone: how many patches at once")
     parser.add_argument("--patches", type=int, nargs="*", default=[1, 12, 40])
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
+    if options.batches:
+        batches()
+        return
     columns = ["network", "px", "runtime", "ready, s", "furthest probability", *map(str, options.patches)]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     context = multiprocessing.get_context("spawn")
@@ -121,6 +153,7 @@ def main() -> None:
         for name in RUNTIMES:
             sides[name], other = context.Pipe()
             context.Process(target=serve, args=(other, name, backbone, size), daemon=True).start()
+            other.close()  # so that a process that fails ends the wait
             ready[name], answers[name] = sides[name].recv()
         times = {name: np.zeros((options.repeats, len(options.patches))) for name in RUNTIMES}
         for repeat, (place, count), name in product(range(options.repeats), enumerate(options.patches), RUNTIMES):

@@ -12,6 +12,7 @@ import http.client
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,8 @@ KINDS: Final = (  # of twenty requests: slides, parameters, what is different
     ("four slides, one bad, reported", 4, {"on_error": "report"}, "bad"),
     ("hostile", 1, {}, "hostile"),
 )
+QUIET: Final = 0.1  # seconds in which the threads of the call before stop waiting for more
+LONGEST: Final = 1800  # seconds of the load
 ROUNDS: Final = 10  # of twenty requests that differ; later ones are repeated
 
 
@@ -124,7 +127,7 @@ def hostile_requests(row: dict[str, Any], other: dict[str, Any]) -> list[tuple[b
         (one(image="%%%"), JSON, f"{name} (image) is not base64"),
         (one(image=b"hello"), JSON, f"{name} (image) is not a picture"),
         (one(image=row["image"][: len(row["image"]) // 2]), JSON, f"{name} (image) is truncated"),
-        (one(image=bytes(vast)), JSON, f"{name} (image)"),
+        (one(image=bytes(vast)), JSON, f"{name} (image) has 60000 x 60000 pixels"),
         (one(mask=other["mask"]), JSON, f"{name} (mask) has"),
         (one(image=None), JSON, f"{name} (image) is missing"),
         (json_body([], {}), JSON, "the request holds no slide"),
@@ -161,8 +164,11 @@ def write_requests(folder: Path, model: Any) -> None:
 
 
 @contextmanager
-def served(model: Path, log: Path, *, port: int, workers: int, openvino: bool) -> Iterator[psutil.Process]:
-    """The model behind `mlflow models serve`, as if OpenVINO were not installed where it is not wanted."""
+def served(model: Path, log: Path, *, workers: int, openvino: bool) -> Iterator[tuple[psutil.Process, int]]:
+    """The model behind `mlflow models serve`, as if OpenVINO were not installed where it is not wanted; with its port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "--model-uri", str(model)]
     command += ["--env-manager", "local", "--port", str(port), "--workers", str(workers), "--timeout", "600"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -177,21 +183,22 @@ def served(model: Path, log: Path, *, port: int, workers: int, openvino: bool) -
             try:
                 connection = http.client.HTTPConnection("127.0.0.1", port)
                 connection.request("GET", "/ping")
-                if connection.getresponse().status == 200:
+                # A worker that is ready answers for those that are not.
+                begun = log.read_text(encoding="utf-8").count("Application startup complete")
+                if connection.getresponse().status == 200 and begun == workers:
                     break
             except OSError:
-                if process.poll() is not None or time.perf_counter() - start > 300:
-                    raise SystemExit(log.read_text(encoding="utf-8")) from None
-                time.sleep(0.2)
-        # A worker that is ready answers for those that are not.
-        while log.read_text(encoding="utf-8").count("Application startup complete") < workers:
+                pass
+            if process.poll() is not None or time.perf_counter() - start > 300:
+                raise SystemExit(log.read_text(encoding="utf-8"))
             time.sleep(0.2)
         print(f"Ready after {time.perf_counter() - start:.1f} s.\n", flush=True)
-        yield psutil.Process(process.pid)
+        yield psutil.Process(process.pid), port
     finally:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.terminate()
-        process.terminate()
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.terminate()
+            process.terminate()
         process.wait(30)
 
 
@@ -200,9 +207,7 @@ def load(folder: Path, model: Path, options: argparse.Namespace) -> None:
     write_requests(folder, mlflow.pyfunc.load_model(str(model)))
     memory: list[float] = []
     stop = threading.Event()
-    with served(
-        model, folder / "server.log", port=options.port, workers=options.workers, openvino=options.openvino
-    ) as server:
+    with served(model, folder / "server.log", workers=options.workers, openvino=options.openvino) as (server, port):
 
         def watch() -> None:
             while not stop.wait(0.5):
@@ -223,11 +228,11 @@ def load(folder: Path, model: Path, options: argparse.Namespace) -> None:
             "--loglevel",
             "ERROR",
         ]
-        command += ["-f", str(Path(__file__).with_name("serving_clients.py")), "-H", f"http://127.0.0.1:{options.port}"]
+        command += ["-f", str(Path(__file__).with_name("serving_clients.py")), "-H", f"http://127.0.0.1:{port}"]
         command += ["-u", str(options.clients), "-r", str(options.clients)]
         environment = os.environ | {"REQUESTS": str(folder), "TOTAL": str(options.requests)}
         with (folder / "locust.log").open("wb") as output:
-            subprocess.run(command, env=environment, stdout=output, stderr=output, check=False)
+            subprocess.run(command, env=environment, stdout=output, stderr=output, check=False, timeout=LONGEST)
         stop.set()
         watcher.join()
     if not (folder / "records.json").exists():
@@ -257,8 +262,8 @@ def latency(folder: Path, model: Path, options: argparse.Namespace) -> None:
     classifier = SlideClassifier.load(model / "artifacts" / "classifier")
     card = classifier.card
     members = [member.to(memory_format=torch.channels_last) for member in classifier.network.members]
-    with served(model, folder / "server.log", port=options.port, workers=1, openvino=options.openvino):
-        connection = http.client.HTTPConnection("127.0.0.1", options.port)
+    with served(model, folder / "server.log", workers=1, openvino=options.openvino) as (_, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port)
         print(
             "| slide | megapixels | patches | in | p50, ms | p95 | p99 | times bare, PyTorch | times bare, as served |"
         )
@@ -289,6 +294,7 @@ def latency(folder: Path, model: Path, options: argparse.Namespace) -> None:
                     connection.request("POST", "/invocations", body, {"Content-Type": kind})
                     response = connection.getresponse()
                     response.read()
+                    connection.close()  # the server does, too, when nothing comes for 5 s
                     if response.status != 200:
                         raise RequestError(f"status {response.status}")
 
@@ -305,6 +311,7 @@ def latency(folder: Path, model: Path, options: argparse.Namespace) -> None:
 
 
 def timed(call: Callable[[], None]) -> float:
+    time.sleep(QUIET)
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -320,10 +327,11 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--no-openvino", dest="openvino", action="store_false")
-    parser.add_argument("--port", type=int, default=5077)
     options = parser.parse_args()
+    if not options.openvino:
+        sys.modules["openvino"] = None  # type: ignore[assignment]
     size = dict(NETWORKS)[options.backbone]
     print(f"{options.members} × {options.backbone} at {size} px\n", flush=True)
     for section in options.sections or sections:

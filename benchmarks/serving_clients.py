@@ -47,17 +47,22 @@ class Client(FastHttpUser):
         with self.client.post(
             "/invocations", data=BODIES[index], headers=headers, name=request["kind"], catch_response=True
         ) as response:
-            ended, wrong = time.perf_counter(), ""
-            if response.status_code != request["status"]:
-                wrong = f"status {response.status_code}: {response.text[:200]}"
-            elif request["status"] == 200:
-                wrong = difference(request["answer"], json.loads(response.text))
-            elif not json.loads(response.text)["message"].startswith(request["answer"]):
-                wrong = f"message: {response.text[:200]}"
+            ended, status = time.perf_counter(), response.status_code
+            text = response.text or str(response.error)
+            try:
+                if status != request["status"]:
+                    wrong = f"status {status}: {text[:200]}"
+                elif status == 200:
+                    wrong = difference(request["answer"], json.loads(text))
+                else:
+                    message = json.loads(text)["message"]
+                    wrong = "" if message.startswith(request["answer"]) else f"message: {message[:200]}"
+            except (ValueError, KeyError, TypeError):
+                wrong = f"no answer of ours: {text[:200]}"
             response.failure(f"{index}: {wrong}") if wrong else response.success()
             records.append(
                 {name: request[name] for name in ("kind", "slides")}
-                | {"status": response.status_code, "started": started, "ended": ended, "wrong": wrong}
+                | {"status": status, "started": started, "ended": ended, "wrong": wrong}
             )
         if len(records) == TOTAL:
             self.environment.runner.quit()

@@ -110,6 +110,12 @@ class OneLineCommand(click.Command):
             self._fail(str(error), 1)
         except click.Abort:
             self._fail("interrupted", 130)
+        except Exception as error:
+            from mlflow.exceptions import RestException  # takes seconds, and what failed has paid them
+
+            if not isinstance(error, RestException):
+                raise
+            self._fail(f"the tracking server refused: {' '.join(str(error).split())}; ask for the right to do this", 1)
 
     def _fail(self, message: str, status: int) -> None:
         print(f"{self.name}: error: {message}", file=sys.stderr, flush=True)

@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 from servers import ROOT, as_json, free_port, post, running
 
+from doctogres.ensemble import WITHOUT_OPENVINO
+
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 QUICK = {"epochs": 2, "trials": 1, "trial_epochs": 1, "unfreeze_every": 1, "resamples": 200}
@@ -137,7 +139,7 @@ def test_the_served_model_answers_as_it_was_evaluated(
         assert json.load(refused.value)["message"].startswith("img_7 (image) is truncated")
         report = post(address, json_body(slides[0], half, on_error="report"), "application/json")
         assert [bool(row["error"]) for row in report["predictions"]] == [False, True]
-    assert "OpenVINO cannot" not in (tmp_path / "log").read_text()
+    assert WITHOUT_OPENVINO not in (tmp_path / "log").read_text()
 
 
 def json_body(*rows: dict[str, Any], **params: Any) -> bytes:

@@ -11,7 +11,7 @@ from torch import nn
 
 from doctogres.attention import GatedAttention
 from doctogres.compiled import CompiledNetwork
-from doctogres.ensemble import BATCH, COMPILED_BATCH, Ensemble, outputs_of
+from doctogres.ensemble import BATCH, COMPILED_BATCH, WITHOUT_OPENVINO, Ensemble, outputs_of
 from doctogres.network import create_network
 
 STATISTICS = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
@@ -47,6 +47,7 @@ def test_the_answers_are_those_of_pytorch_for_any_number_of_patches(backbone: st
     for (patches, tta), one in zip(asked, expected, strict=True):
         found = outputs_of(ensemble, patches, tta=tta, features=features, **STATISTICS)
         np.testing.assert_allclose(found.probabilities, one.probabilities, atol=1e-5)
+        assert len(patches) == 1 or np.ptp(one.probabilities, axis=2).max() > 1e-3  # there is something to compare
         assert found.probabilities.dtype == one.probabilities.dtype
         for view, other in zip(found.features, one.features, strict=True):
             for mine, theirs in zip(view, other, strict=True):
@@ -60,6 +61,7 @@ def test_threads_that_ask_at_once_get_their_own_answers() -> None:
     alone = [outputs_of(ensemble, patches, **STATISTICS).probabilities for patches in asked]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda patches: outputs_of(ensemble, patches, **STATISTICS).probabilities, asked))
+    assert np.ptp([one[0, 0, 0, 0] for one in alone]) > 1e-3
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -96,7 +98,7 @@ def scaled(colours: torch.Tensor) -> torch.Tensor:
     return colours * float(colours.sum())
 
 
-@pytest.mark.parametrize(("operation", "reason"), [(counted, "size of tensor"), (scaled, "are off by up to")])
+@pytest.mark.parametrize(("operation", "reason"), [(counted, "answers for 2 patches"), (scaled, "are off by up to")])
 def test_a_network_that_openvino_cannot_run_stays_with_pytorch_and_the_log_says_so(
     operation: object, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -106,9 +108,45 @@ def test_a_network_that_openvino_cannot_run_stays_with_pytorch_and_the_log_says_
         ensemble.compile_members(size=8)
     (line,) = caplog.text.splitlines()
     assert reason in line
-    assert "PyTorch runs it" in line
+    assert WITHOUT_OPENVINO in line
     assert ensemble.batch_size == BATCH
     np.testing.assert_array_equal(outputs_of(ensemble, pixels(3, 8), **STATISTICS).probabilities, expected)
+
+
+def test_features_that_are_wrong_are_noticed_where_the_logits_are_right(caplog: pytest.LogCaptureFixture) -> None:
+    class Doubled(Classifier):
+        """Its features depend on the example's number, its logits do not."""
+
+        def forward_features(self, patches: torch.Tensor) -> torch.Tensor:
+            return patches.mean((2, 3))
+
+        def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+            return features * float(features.sum()) if pre_logits else self.layer(features)
+
+    ensemble = Ensemble([Doubled(None)], [GatedAttention(3, 3)]).eval()
+    ensemble.compile_members(size=8)
+    assert "of the largest" in caplog.text
+    assert ensemble.batch_size == BATCH
+
+
+def test_training_or_moving_the_networks_brings_pytorch_back() -> None:
+    ensemble = made_ensemble("test_resnet", 32)
+    for change in (lambda: ensemble.train().eval(), lambda: ensemble.to(torch.float64).float()):
+        ensemble.compile_members(size=32)
+        assert ensemble.batch_size == COMPILED_BATCH
+        change()
+        assert ensemble.batch_size == BATCH
+
+
+def test_without_openvino_the_log_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    ensemble = made_ensemble("test_resnet", 32)
+    ensemble.compile_members(size=32)
+    assert WITHOUT_OPENVINO in caplog.text
+    assert "requirements.txt" in caplog.text
+    assert outputs_of(ensemble, pixels(2, 32), **STATISTICS).of_patches().shape == (2, 3)
 
 
 def test_nothing_is_told_to_openvinos_maker() -> None:

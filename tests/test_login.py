@@ -1,5 +1,7 @@
 """A tracking server that asks for a login and knows its own name."""
 
+import base64
+import json
 import os
 import subprocess
 import sys
@@ -66,6 +68,24 @@ def test_without_a_login_a_command_ends_with_one_line_that_says_what_is_missing(
     assert line.startswith("clean: error: the tracking store cannot be used")
     assert "401" in line
     assert "MLFLOW_TRACKING_USERNAME" in line
+
+
+def test_a_user_who_may_only_read_gets_one_line(
+    server: str, environment: dict[str, str], small_cohort: Path, tmp_path: Path
+) -> None:
+    login = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+    assert clean(environment | {"MLFLOW_TRACKING_URI": server} | login, small_cohort, tmp_path).returncode == 0
+    reader = {"username": "reader", "password": PASSWORD}
+    request = urllib.request.Request(
+        f"{server}/api/2.0/mlflow/users/create", json.dumps(reader).encode(), {"Content-Type": "application/json"}
+    )
+    request.add_header("Authorization", f"Basic {base64.b64encode(f'admin:{PASSWORD}'.encode()).decode()}")
+    urllib.request.urlopen(request)
+    login["MLFLOW_TRACKING_USERNAME"] = "reader"
+    done = clean(environment | {"MLFLOW_TRACKING_URI": server} | login, small_cohort, tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("clean: error: the tracking server refused")
 
 
 def test_the_server_answers_to_its_own_name_only(server: str) -> None:

@@ -34,7 +34,7 @@ class CompiledNetwork:
                 "ignore"
             )  # of tracing: FutureWarning, and TracerWarning for sizes that are fixed here
             model = openvino.convert_model(network, example_input=examples, input=shapes)
-        # Some processors would compute in bfloat16 otherwise, and answer differently in the third digit.
+        # On some processors the default is bfloat16, which keeps three digits.
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         self._request = openvino.compile_model(model, "CPU", settings).create_infer_request()
         self._lock = threading.Lock()
@@ -42,7 +42,8 @@ class CompiledNetwork:
     def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The network's outputs for tensors on the CPU."""
         with self._lock:
-            outputs = self._request.infer([one.contiguous().numpy() for one in inputs], share_inputs=True).values()
+            arrays = [one.contiguous().numpy() for one in inputs]
+            outputs = self._request.infer(arrays, share_inputs=True, share_outputs=True).values()
             return tuple(torch.from_numpy(output.copy()) for output in outputs)
 
 

@@ -17,6 +17,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from doctogres import __version__
 from doctogres.errors import CohortError, DoctogresError, UpstreamError
@@ -136,8 +137,8 @@ def connect() -> None:
         given, name = None, name if name and name != "Default" else EXPERIMENT
     try:
         experiment = mlflow.set_experiment(None if given else name, experiment_id=given)
-    except MlflowException as error:
-        reason = re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))  # without a login in the address
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = re.sub(r"//\S*@", "//", " ".join(str(error).split()))  # without a login in the address
         raise TrackingError(
             f"the tracking store cannot be used: {reason}; of a server check MLFLOW_TRACKING_URI, and "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where it asks for a login"

@@ -51,11 +51,15 @@ def test_spark_gets_the_same_columns_and_answers(
     answered = slides.withColumn("answer", model(F.struct("image", "mask", "slide_id"))).select("answer.*")
     assert answered.columns == COLUMNS
     found = {row["slide_id"]: row.asDict(recursive=True) for row in answered.collect()}
+    assert answered.count() == len(found) == len(expected)
     for answer in expected:
         row = found[answer["slide_id"]]
         for name in ("label", "error", "mask_source", "overlay"):  # MLflow 3.17 makes 'nan' of a null among texts
             assert (None if row[name] == "nan" else row[name]) == answer[name]
-        assert row["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-5)
-        assert [patch["area"] for patch in row["patches"]] == [patch["area"] for patch in answer["patches"]]
         for name in ("abstained", "n_patches", "n_dropped", "model_version", "warnings"):
             assert row[name] == answer[name]
+        assert row["confidence"] == pytest.approx(answer["confidence"], abs=1e-5)
+        assert row["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-5)
+        for patch, other in zip(row["patches"], answer["patches"], strict=True):
+            assert patch.pop("probabilities") == pytest.approx(other.pop("probabilities"), abs=1e-5)
+            assert patch == other
