@@ -111,11 +111,12 @@ class OneLineCommand(click.Command):
         except click.Abort:
             self._fail("interrupted", 130)
         except Exception as error:
-            from mlflow.exceptions import RestException  # takes seconds, and what failed has paid them
+            from mlflow.exceptions import MlflowException  # takes seconds, and what failed has paid them
 
-            if not isinstance(error, RestException):
+            if not (isinstance(error, MlflowException) and "API request to" in str(error)):
                 raise
-            self._fail(f"the tracking server refused: {' '.join(str(error).split())}; ask for the right to do this", 1)
+            reason = " ".join(str(error).split())
+            self._fail(f"the tracking server did not do its part: {reason}; ask who runs it, perhaps for the right", 1)
 
     def _fail(self, message: str, status: int) -> None:
         print(f"{self.name}: error: {message}", file=sys.stderr, flush=True)

@@ -32,9 +32,10 @@ def made_ensemble(backbone: str, size: int, *, members: int = 1, attention: bool
     ("backbone", "size", "attention"),
     [
         ("test_resnet", 32, False),
-        ("test_convnext", 64, True),
-        ("mobilenetv3_small_050", 64, False),
-        ("test_vit", 64, True),
+        ("test_resnet", 32, True),
+        pytest.param("test_convnext", 64, True, marks=pytest.mark.slow),
+        pytest.param("mobilenetv3_small_050", 64, False, marks=pytest.mark.slow),
+        pytest.param("test_vit", 64, True, marks=pytest.mark.slow),
     ],
 )
 def test_the_answers_are_those_of_pytorch_for_any_number_of_patches(backbone: str, size: int, attention: bool) -> None:
