@@ -5,6 +5,7 @@ PINS := --universal --python-version 3.11 --no-header --no-annotate
 export PATH := $(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_EXPERIMENT_NAME ?= doctogres
+export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR ?= false
 PORT ?= 5001
 APP_PORT ?= 8501
 DATA ?= data/demo

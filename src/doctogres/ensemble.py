@@ -16,7 +16,7 @@ from doctogres.network import normalise
 
 logger: Final = logging.getLogger(__name__)
 TURNS: Final = 8  # flips and quarter turns of a square: the dihedral group
-WITHOUT_OPENVINO: Final = "PyTorch runs the networks and not OpenVINO"
+WITHOUT_OPENVINO: Final = "PyTorch and not OpenVINO runs the networks, so that answers take longer"
 BATCH: Final = 64  # patches per forward pass
 COMPILED_BATCH: Final = 16  # as fast on the CPU as more, in less memory: see benchmarks/README.md
 TOLERANCE: Final = 1e-5  # how far OpenVINO's probabilities may be from PyTorch's
@@ -62,7 +62,7 @@ class Ensemble(nn.Module):
         except Exception as error:  # noqa: BLE001  # OpenVINO's converter raises whatever it meets
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if reason:
-            logger.warning("%s, whose answers take longer: %s", WITHOUT_OPENVINO, reason)
+            logger.warning("%s: %s", WITHOUT_OPENVINO, reason)
         else:
             self._compiled = compiled
 
