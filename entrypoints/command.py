@@ -116,7 +116,7 @@ class OneLineCommand(click.Command):
             if not (isinstance(error, MlflowException) and "API request to" in str(error)):
                 raise
             reason = " ".join(str(error).split())
-            self._fail(f"the tracking server did not do its part: {reason}; ask who runs it, perhaps for the right", 1)
+            self._fail(f"the tracking server failed or refused: {reason}; ask its administrator", 1)
 
     def _fail(self, message: str, status: int) -> None:
         print(f"{self.name}: error: {message}", file=sys.stderr, flush=True)

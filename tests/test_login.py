@@ -99,7 +99,7 @@ def test_a_user_who_may_only_read_gets_one_line(
     done = clean(environment | {"MLFLOW_TRACKING_URI": server} | login, small_cohort, tmp_path, seed=8)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("clean: error: the tracking server did not do its part")
+    assert line.startswith("clean: error: the tracking server failed or refused")
     assert "Permission denied" in line
 
 

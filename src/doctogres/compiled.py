@@ -30,9 +30,7 @@ class CompiledNetwork:
         shapes = [list(example.shape) for example in examples]
         shapes[0][0] = -1
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter(
-                "ignore"
-            )  # of tracing: FutureWarning, and TracerWarning for sizes that are fixed here
+            warnings.simplefilter("ignore")  # of tracing: that it is deprecated, and that sizes are fixed here
             model = openvino.convert_model(network, example_input=examples, input=shapes)
         # On some processors the default is bfloat16, which keeps three digits.
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}

@@ -201,6 +201,13 @@ def _file(value: Any, name: str) -> bytes:
     if not isinstance(value, str):
         raise DoctogresError(f"{name} is not a file; give its content, base64 in JSON or bytes in Parquet")
     try:
-        return base64.b64decode("".join(value.split()), validate=True)  # MLflow's own encoder breaks lines
-    except (binascii.Error, ValueError) as error:
+        return _decoded(value)
+    except ValueError as error:
         raise DoctogresError(f"{name} is not base64; encode the whole file, without a prefix such as data:") from error
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # perhaps only for its line breaks, which MLflow's own encoder makes
+        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
