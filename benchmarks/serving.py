@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,7 +118,8 @@ def parquet_body(rows: list[dict[str, Any]]) -> bytes:
 def hostile_requests(row: dict[str, Any], other: dict[str, Any]) -> list[tuple[bytes, str, str]]:
     """Bodies that get status 400, their type, and how the sentence begins."""
     vast = bytearray(encode_png(np.zeros((8, 8, 3), np.uint8)))
-    vast[16:24] = (60_000).to_bytes(4, "big") * 2  # width and height in the header
+    vast[16:24] = (60_000).to_bytes(4, "big") * 2  # width and height in the header, whose checksum follows
+    vast[29:33] = zlib.crc32(vast[12:29]).to_bytes(4, "big")
     name = row["slide_id"]
 
     def one(**fields: Any) -> bytes:
