@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from doctogres.errors import DoctogresError, ParameterError
+from doctogres.errors import DoctogresError
+from doctogres.limits import limit_from_environment
 
 Source = Path | bytes
 Pixels = NDArray[np.integer[Any] | np.floating[Any]]  # what cv2 decodes, or part of it
@@ -156,12 +157,7 @@ def max_pixels() -> int:
     Raises:
         ParameterError: the variable does not hold a whole number above zero.
     """
-    text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
-    if not text:
-        return DEFAULT_MAX_PIXELS
-    if not text.isdecimal() or int(text) == 0:
-        raise ParameterError(f"{MAX_PIXELS_VARIABLE} is {text!r}; give a whole number of pixels, for example 400000000")
-    return int(text)
+    return limit_from_environment(MAX_PIXELS_VARIABLE, DEFAULT_MAX_PIXELS, "pixels, for example 400000000")
 
 
 def _name(source: Source, name: str) -> str:

@@ -6,7 +6,6 @@
 import base64
 import binascii
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -22,7 +21,8 @@ from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from doctogres import images
-from doctogres.errors import DoctogresError, ParameterError
+from doctogres.errors import DoctogresError
+from doctogres.limits import limit_from_environment
 
 MAX_SLIDES_VARIABLE: Final = "DOCTOGRES_MAX_SLIDES"
 DEFAULT_MAX_SLIDES: Final = 1000
@@ -168,12 +168,7 @@ def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:
 
 def max_slides() -> int:
     """The number of slides above which a request is refused, from the environment or the default."""
-    text = os.environ.get(MAX_SLIDES_VARIABLE, "").strip()
-    if not text:
-        return DEFAULT_MAX_SLIDES
-    if not text.isdecimal() or int(text) == 0:
-        raise ParameterError(f"{MAX_SLIDES_VARIABLE} is {text!r}; give a whole number of slides, for example 5000")
-    return int(text)
+    return limit_from_environment(MAX_SLIDES_VARIABLE, DEFAULT_MAX_SLIDES, "slides, for example 5000")
 
 
 def _slide_id(given: Any, index: int) -> str:
