@@ -21,11 +21,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from doctogres.cleaning import CleanResult, clean_cohort
-from doctogres.cohort import KEPT, content_digest, file_hashes, find_slides, slide_files, usable, write_table
 from doctogres.engine import default_workers, one_cv2_thread
-from doctogres.patches import cut_cohort, read_slide, write_manifest
-from doctogres.patching import cut_patches, find_patches, mask_regions
-from doctogres.settings import PatchSettings, Preset, load_preset
+from doctogres.patches.manifest import cut_cohort, read_slide, write_manifest
+from doctogres.patches.regions import cut_patches, find_patches, mask_regions
+from doctogres.presets import load_preset
+from doctogres.settings import PatchSettings, Preset
+from doctogres.slides.cohort import content_digest, file_hashes, find_slides, slide_files
+from doctogres.slides.table import KEPT, usable, write_table
 
 SEED: Final = 7
 Parameters = ParamSpec("Parameters")

@@ -21,18 +21,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from doctogres.aggregation import aggregate_slides
 from doctogres.cleaning import clean_cohort
-from doctogres.cohort import file_hashes, slide_files, usable
 from doctogres.evaluation import comparison
 from doctogres.evaluation.metrics import class_indices, macro_f1
 from doctogres.evaluation.weighted import class_f1, confusion_cells, confusions
-from doctogres.network import create_network, normalisation, normalise, patch_probabilities
-from doctogres.patches import PatchSet, cut_cohort, load_patches
-from doctogres.settings import Preset, TrainSettings, load_preset
-from doctogres.splits import HOLDOUT, check_no_leakage
-from doctogres.stages.evaluate import slides_of
-from doctogres.training.loop import Epoch, Samples, Trained, train_network
+from doctogres.model.aggregation import aggregate_slides
+from doctogres.model.network import create_network, normalisation, normalise, patch_probabilities
+from doctogres.patches.manifest import PatchSet, cut_cohort, load_patches
+from doctogres.presets import load_preset
+from doctogres.settings import Preset, TrainSettings
+from doctogres.slides.cohort import file_hashes, slide_files
+from doctogres.slides.selection import slides_of
+from doctogres.slides.splits import HOLDOUT, check_no_leakage
+from doctogres.slides.table import usable
+from doctogres.training.loop import Epoch, Trained, train_network
+from doctogres.training.samples import Samples
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from benchmarks.training_memory import highest
-from doctogres.compiled import CompiledNetwork
 from doctogres.engine import default_workers
-from doctogres.network import create_network
+from doctogres.model.compiled import CompiledNetwork
+from doctogres.model.network import create_network
 
 Forward = Callable[[torch.Tensor], np.ndarray]
 NETWORKS: Final = (("test_resnet", 64), ("mobilenetv2_100", 96), ("convnext_tiny", 224))

@@ -33,14 +33,15 @@ import torch
 
 from benchmarks.runtimes import NETWORKS
 from benchmarks.training_memory import look
-from doctogres.ensemble import Ensemble, outputs_of
-from doctogres.evaluation.calibration import Calibration
-from doctogres.images import encode_png
-from doctogres.network import create_network, normalise
-from doctogres.serving.classifier import Seen, SlideClassifier, make_classifier
+from doctogres.model.card import Seen
+from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.ensemble import Ensemble, outputs_of
+from doctogres.model.network import create_network, normalise
+from doctogres.model.temperature import Calibration
 from doctogres.serving.contract import RequestError
 from doctogres.serving.logged import log_classifier
 from doctogres.settings import AnswerSettings, PatchSettings
+from doctogres.slides.images import encode_png
 from doctogres.synthetic.slide import draw_slide
 
 LOCUST: Final = "locust==2.47.0"

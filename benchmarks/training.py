@@ -31,11 +31,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.augmentation import text
-from doctogres.network import create_network
-from doctogres.settings import TrainSettings, TuneSettings, load_preset
+from doctogres.model.network import create_network
+from doctogres.presets import load_preset
+from doctogres.settings import TrainSettings, TuneSettings
 from doctogres.stages.train import CURVES
-from doctogres.training.loop import Epoch, Samples, train_network
-from doctogres.tuning import run_study
+from doctogres.training.loop import Epoch, train_network
+from doctogres.training.samples import Samples
+from doctogres.tuning.study import run_study
 
 CLASSES: Final = 4
 SEED: Final = 7

@@ -27,7 +27,8 @@ SECTIONS: Final = ("number", "sides")
 def of_number(folder: Path, count: int, size: int) -> Callable[[], object]:
     """An epoch of `test_resnet`, all open, with augmentation; a tenth of the patches validates."""
     from benchmarks.training import CLASSES, SEED, recipe
-    from doctogres.training.loop import Samples, train_network
+    from doctogres.training.loop import train_network
+    from doctogres.training.samples import Samples
 
     path = folder / f"{count}-{size}.npy"
     np.lib.format.open_memmap(path, "w+", np.uint8, (count, size, size, 3)).flush()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from entrypoints.command import DATA, DECISIONS, FORCE, PRESET, SEED, STRICT, stage_command
 
 if TYPE_CHECKING:
-    from doctogres.tracking import StageResult
+    from doctogres.tracking.runs import StageResult
 
 
 @stage_command("clean", parameters=(DATA, PRESET, SEED, DECISIONS, FORCE, STRICT), sections=("clean",))

@@ -13,10 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from doctogres.errors import DoctogresError, ParameterError
-from doctogres.settings import Preset, load_preset
+from doctogres.presets import load_preset
+from doctogres.settings import Preset
 
 if TYPE_CHECKING:
-    from doctogres.tracking import StageResult
+    from doctogres.tracking.runs import StageResult
 
 FROM_PRESET: Final = "preset"  # the default of every setting: what the preset's YAML says
 
@@ -149,7 +150,7 @@ def stage_command(
             if process_count() > 1 and name != "train":
                 raise ParameterError(f"{name} runs in one process; launch only `train` with torchrun or accelerate")
             if is_leader():
-                from doctogres.tracking import connect
+                from doctogres.tracking.store import connect
 
                 connect()
             result = function(**values)

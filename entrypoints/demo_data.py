@@ -7,7 +7,7 @@ import click
 from entrypoints.command import FORCE, SEED, Parameter, stage_command
 
 if TYPE_CHECKING:
-    from doctogres.tracking import StageResult
+    from doctogres.tracking.runs import StageResult
 
 TARGET = Parameter("target", "data/demo", "folder that the cohort is written to", click.STRING)
 SIZE = Parameter("size", 100, "slides in all, training and test", click.IntRange(12, 100_000))

@@ -7,7 +7,7 @@ import click
 from entrypoints.command import FORCE, PRESET, SEED, SLIDES, Parameter, stage_command, upstream
 
 if TYPE_CHECKING:
-    from doctogres.tracking import StageResult
+    from doctogres.tracking.runs import StageResult
 
 SPLIT = Parameter(
     "split",

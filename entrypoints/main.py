@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from entrypoints.command import DATA, DECISIONS, FORCE, PRESET, SEED, STRICT, stage_command
 
 if TYPE_CHECKING:
-    from doctogres.tracking import StageResult
+    from doctogres.tracking.runs import StageResult
 
 
 @stage_command(
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 )
 def command(**parameters: Any) -> "StageResult":
     """Cleans, cuts, tunes, trains, evaluates, registers and predicts."""
-    from doctogres.stages.flow import run_all
+    from doctogres.stages.main import run_all
 
     return run_all(**parameters)
 

@@ -7,7 +7,7 @@ import click
 from entrypoints.command import DATA, FORCE, PRESET, STRICT, Parameter, stage_command
 
 if TYPE_CHECKING:
-    from doctogres.tracking import StageResult
+    from doctogres.tracking.runs import StageResult
 
 MODEL = Parameter(
     "model", "models:/doctogres@champion", "a models:/ or runs:/ address, a run id of `train`, or latest", click.STRING

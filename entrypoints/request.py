@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from doctogres.client import request_body
+from doctogres.serving.client import request_body
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from entrypoints.command import FORCE, PRESET, SEED, SLIDES, stage_command, upstream
 
 if TYPE_CHECKING:
-    from doctogres.tracking import StageResult
+    from doctogres.tracking.runs import StageResult
 
 
 @stage_command(

@@ -47,7 +47,7 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """An empty folder as working directory, with its own SQLite store and workspace, connected."""
     import mlflow
 
-    from doctogres.tracking import connect
+    from doctogres.tracking.store import connect
 
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)

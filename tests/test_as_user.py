@@ -14,9 +14,9 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from servers import ROOT, as_json, free_port, post, running
 
-from doctogres.ensemble import WITHOUT_OPENVINO
+from doctogres.model.ensemble import WITHOUT_OPENVINO
+from tests.servers import ROOT, as_json, free_port, post, running
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent

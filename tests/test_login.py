@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import ROOT, free_port, running
+
+from tests.servers import ROOT, free_port, running
 
 pytestmark = pytest.mark.slow
 PASSWORD = "correct horse battery"

@@ -1,19 +1,12 @@
-"""What steers each stage, and the presets: a YAML in the package holds every setting; single values are overridden by name.
+"""What steers each stage.
 
 Imports nothing heavy, so that a command can check its parameters and print its help within a second.
 """
 
-from collections.abc import Mapping
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from doctogres.errors import ParameterError
-
-PRESETS: Final = ("demo", "small", "challenge")
 # What a trial takes from `trial_epochs` and `trial_folds`, and where it runs.
 NOT_SEARCHED: Final = frozenset({"epochs", "oof_folds", "repeats", "ensemble", "device"})
 
@@ -258,89 +251,3 @@ class Preset(BaseModel):
     gate: GateSettings
     ablate: AblateSettings
     predict: PredictSettings
-
-
-def sections_of(name: str) -> list[str]:
-    """The sections of a preset that hold a setting of this name (one: names are unique, a test says so)."""
-    return [
-        section
-        for section, field in Preset.model_fields.items()
-        if isinstance(field.annotation, type) and name in field.annotation.model_fields
-    ]
-
-
-def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Preset:
-    """The preset with some of its settings replaced.
-
-    Args:
-        name: one of `PRESETS`, or the path of a YAML file that holds what theirs hold.
-        overrides: setting name -> value (text is parsed as the setting's type).
-
-    Raises:
-        ParameterError: the preset or a setting is unknown, or a value is not allowed; the message says what is.
-    """
-    preset = _valid(_preset_content(name), f"preset={name}: ")
-    check_default_in_space(preset)
-    content = preset.model_dump()
-    for setting, value in (overrides or {}).items():
-        sections = sections_of(setting)
-        if not sections:
-            raise ParameterError(f"{setting}={value}: there is no such setting")
-        content[sections[0]][setting] = value
-    return _valid(content) if overrides else preset
-
-
-def _preset_content(name: str) -> Any:
-    if name in PRESETS:
-        return yaml.safe_load(files("doctogres").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8"))
-    if not name.endswith((".yaml", ".yml")):
-        raise ParameterError(
-            f"preset={name}: there is no such preset; choose one of {', '.join(PRESETS)}, or give the path of a YAML file"
-        )
-    try:
-        return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ParameterError(f"preset={name}: the file cannot be read: {reason}") from error
-
-
-def _valid(content: Any, origin: str = "") -> Preset:
-    try:
-        return Preset.model_validate(content)
-    except ValidationError as error:
-        raise ParameterError(origin + _problems(error)) from error
-
-
-def _problems(error: ValidationError) -> str:
-    """Every problem as `section.setting=value: what is wrong`, on one line."""
-    problems = []
-    for problem in error.errors():
-        place = ".".join(map(str, problem["loc"])) or "the file"
-        value = "" if isinstance(problem["input"], Mapping | BaseModel | None) else f"={problem['input']}"
-        problems.append(f"{place}{value}: {problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(problems)
-
-
-def check_default_in_space(preset: Preset) -> None:
-    """Refuses a recipe that the study's first trial could not try, because a value lies outside the search space.
-
-    Raises:
-        ParameterError: names the setting, its value and the range.
-    """
-    for name, values in preset.tune.space.items():
-        value = getattr(preset.train, name)
-        if not values.holds(value):
-            raise ParameterError(
-                f"{name}={value}: outside the study's search space ({values}), but the first trial is the preset's own recipe; "
-                f"give a {name} inside, or widen `tune: space:` in a preset file"
-            )
-
-
-def replaced(preset: Preset, section: str, values: Mapping[str, Any]) -> Preset:
-    """The preset with validated new values in one section (the tuned parameters, say)."""
-    model: BaseModel = getattr(preset, section)
-    try:
-        changed = type(model).model_validate({**model.model_dump(), **values})
-    except ValidationError as error:
-        raise ParameterError(f"{section}: {_problems(error)}") from error
-    return preset.model_copy(update={section: changed})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from doctogres.app.findings import MOST_PATCHES, notices, notices_html, patches_html, percent, subtype_html
-from doctogres.evaluation.pictures import class_colours
+from doctogres.drawing import class_colours
 
 SHARES = {"Luminal B": 0.3, "HER2(+)": 0.6, "Luminal A": 0.1}
 ANSWER: dict[str, Any] = {

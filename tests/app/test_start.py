@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from servers import ROOT
 
 from doctogres.app.__main__ import main
+from tests.servers import ROOT
 
 
 def test_without_streamlit_one_line_says_what_to_install(

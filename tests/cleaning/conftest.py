@@ -1,7 +1,8 @@
 """A cohort of drawn slides."""
 
 import pytest
-from drawn_slides import STAINS, draw_cartoon, draw_splat, draw_tissue, write_slide
+
+from tests.cleaning.drawn_slides import STAINS, draw_cartoon, draw_splat, draw_tissue, write_slide
 
 
 @pytest.fixture(scope="session")

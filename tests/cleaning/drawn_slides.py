@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from doctogres.images import encode_png
+from doctogres.slides.images import encode_png
 
 GLASS = (190, 190, 188)
 STAINS = {"usual": (150, 80, 160), "pale": (222, 196, 218), "dark": (72, 38, 104), "pink": (220, 120, 160)}

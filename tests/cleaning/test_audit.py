@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pytest
-from drawn_slides import write_slide
 
 from doctogres.cleaning import clean_cohort
 from doctogres.cleaning.decisions import Decision
 from doctogres.settings import CleanSettings
+from tests.cleaning.drawn_slides import write_slide
 
 
 @pytest.fixture

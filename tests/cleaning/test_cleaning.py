@@ -4,13 +4,13 @@ import hashlib
 
 import numpy as np
 import pytest
-from drawn_slides import draw_cartoon, write_slide
 
 from doctogres.cleaning import clean_cohort
-from doctogres.cohort import COLUMNS, read_table, reason_code, usable, write_table
 from doctogres.errors import CohortError
 from doctogres.settings import CleanSettings
-from doctogres.splits import check_no_leakage
+from doctogres.slides.splits import check_no_leakage
+from doctogres.slides.table import COLUMNS, read_table, reason_code, usable, write_table
+from tests.cleaning.drawn_slides import draw_cartoon, write_slide
 
 
 def rows(result):

@@ -6,17 +6,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_slides import draw_tissue, write_slide
 
 from doctogres.cleaning import clean_cohort
 from doctogres.cleaning.decisions import Decision, read_decisions
-from doctogres.cohort import read_table, reason_code
 from doctogres.errors import CohortError, ParameterError
-from doctogres.settings import CleanSettings, load_preset
+from doctogres.presets import load_preset
+from doctogres.settings import CleanSettings
+from doctogres.slides.table import read_table, reason_code
 from doctogres.stages.clean import clean
-from doctogres.tracking import PROBLEMS
-from doctogres.upstream import find_artifact
+from doctogres.tracking.runs import PROBLEMS
+from doctogres.tracking.upstream import find_artifact
 from entrypoints.reference import command_of
+from tests.cleaning.drawn_slides import draw_tissue, write_slide
 
 
 def decided(cohort, **decisions):

@@ -4,14 +4,14 @@ import cv2
 import numpy as np
 import pdqhash
 import pytest
-from drawn_slides import draw_splat, draw_tissue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.near_duplicates import made_fingerprints
 from doctogres.cleaning.duplicates import TURNS, _coefficients, _turned_bits, fingerprint, near_duplicates
 from doctogres.cleaning.slime import find_splat
-from doctogres.tissue import glass_colour, silhouette, working_copy
+from doctogres.slides.tissue import glass_colour, silhouette, working_copy
+from tests.cleaning.drawn_slides import draw_splat, draw_tissue
 
 
 def print_of(rgb):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from doctogres.cleaning import clean_cohort
-from doctogres.cohort import KEPT, reason_code
 from doctogres.engine import map_slides
-from doctogres.images import encode_png
 from doctogres.settings import CleanSettings
+from doctogres.slides.images import encode_png
+from doctogres.slides.table import KEPT, reason_code
 from doctogres.synthetic import LABELS, make_cohort
 from doctogres.synthetic import slide as generator
 from doctogres.synthetic.cartoon import with_cartoon

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 import pytest
-from drawn_slides import draw_splat, draw_tissue
 
 from doctogres.cleaning.slime import find_splat, remove_splat
+from tests.cleaning.drawn_slides import draw_splat, draw_tissue
 
 
 @pytest.mark.parametrize("seed", range(4))

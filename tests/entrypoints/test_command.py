@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from doctogres.errors import ParameterError
-from doctogres.settings import PRESETS, load_preset, replaced
+from doctogres.presets import PRESETS, load_preset, replaced
 from entrypoints.reference import ROOT, command_of
 
 

@@ -8,7 +8,8 @@ import click
 import pytest
 import yaml
 
-from doctogres.settings import Preset, sections_of
+from doctogres.presets import sections_of
+from doctogres.settings import Preset
 from entrypoints.reference import ENTRY_POINTS, ROOT, command_of, mlproject, parameters_page
 
 

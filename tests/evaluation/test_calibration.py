@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from doctogres.errors import ParameterError
-from doctogres.evaluation.calibration import Calibration, apply_temperature, calibrate, fit_temperature
+from doctogres.evaluation.calibration import calibrate, fit_temperature
+from doctogres.model.temperature import Calibration, apply_temperature
 
 
 def planted(slides: int, seed: int, temperature: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

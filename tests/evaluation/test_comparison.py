@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from doctogres.errors import ParameterError
+from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.comparison import compare
-from doctogres.evaluation.metrics import Estimate, class_indices, macro_f1, slide_metrics
+from doctogres.evaluation.metrics import class_indices, macro_f1, slide_metrics
 
 CLASSES = ("b", "a", "d", "c")
 

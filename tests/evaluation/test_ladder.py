@@ -6,10 +6,11 @@ import pytest
 from sklearn.metrics import f1_score
 
 from doctogres.errors import ParameterError
+from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.comparison import compare
-from doctogres.evaluation.figures import png_bytes
-from doctogres.evaluation.ladder import ScoredRow, ladder_figure, ladder_markdown, ladder_table, verdict
-from doctogres.evaluation.metrics import Estimate
+from doctogres.evaluation.ladder import ScoredRow, ladder_table, verdict
+from doctogres.report.figures import png_bytes
+from doctogres.report.ladder import ladder_figure, ladder_markdown
 
 CLASSES = ["b", "a", "c"]
 SLIDES = 240

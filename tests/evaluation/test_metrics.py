@@ -16,7 +16,9 @@ from sklearn.metrics import (
 )
 
 from doctogres.errors import ParameterError
-from doctogres.evaluation.metrics import Estimate, macro_f1, null_metrics, patch_metrics, slide_metrics
+from doctogres.evaluation.bootstrap import Estimate
+from doctogres.evaluation.metrics import macro_f1, patch_metrics, slide_metrics
+from doctogres.evaluation.null_models import null_metrics
 
 CLASSES = ("Luminal B", "Luminal A", "HER2(+)", "Triple negative")  # not in alphabetical order, on purpose
 

@@ -4,48 +4,20 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
-import torch
-from servers import free_port, running
 
-from doctogres.ensemble import Ensemble
-from doctogres.evaluation.calibration import Calibration
-from doctogres.network import create_network
-from doctogres.registry import CHAMPION
-from doctogres.serving.classifier import Seen, SlideClassifier, make_classifier
+from doctogres.model.classifier import SlideClassifier
+from doctogres.registry.gate import CHAMPION
+from doctogres.registry.versions import REGISTERED_MODEL
 from doctogres.serving.logged import log_classifier
-from doctogres.settings import AnswerSettings, PatchSettings
-from doctogres.tracking import REGISTERED_MODEL, connect
+from doctogres.tracking.store import connect
+from tests.model.untrained import classifier, unsure
+from tests.servers import free_port, running
 
-
-@pytest.fixture(scope="session")
-def classifier() -> SlideClassifier:
-    """Two untrained networks of three classes at 32 px; tiles of 24 px."""
-    torch.manual_seed(0)
-    members = [create_network("test_resnet", classes=3, size=32).eval() for _ in range(2)]
-    return make_classifier(
-        Ensemble(members),
-        backbone="test_resnet",
-        classes=("A", "B", "C(+)"),
-        class_shares={"A": 0.5, "B": 0.3, "C(+)": 0.2},
-        patch=PatchSettings(patch_size=32, min_area=30, margin=0.25, patching="regions"),
-        answer=AnswerSettings(aggregation="mean", tta=False, target_precision=0.9),
-        calibration=Calibration.none(0.9).model_copy(update={"temperature": 0.1}),  # so that slides differ
-        region_side=24,
-        seen=Seen(),
-        evidence={"slides": 0},
-    )
-
-
-@pytest.fixture(scope="session")
-def unsure(classifier: SlideClassifier) -> SlideClassifier:
-    """The same one, never sure."""
-    calibration = classifier.card.calibration.model_copy(update={"threshold": 1.1})
-    return replace(classifier, card=classifier.card.model_copy(update={"calibration": calibration}))
+__all__ = ["address", "champion", "classifier", "unsure"]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from doctogres.images import encode_png
+from doctogres.slides.images import encode_png
 
 GLASS, TISSUE, LESION = (190, 190, 188), (205, 140, 180), (120, 70, 150)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_requests import files
 from playwright.sync_api import Browser, Page, sync_playwright
-from servers import ROOT, as_json, free_port, running
 
 from doctogres.app.findings import percent
-from doctogres.client import ask
-from doctogres.images import encode_png
+from doctogres.serving.client import ask
+from doctogres.slides.images import encode_png
+from tests.servers import ROOT, as_json, free_port, running
+from tests.serving.drawn_requests import files
 
 pytestmark = pytest.mark.slow
 PATIENCE = 120_000  # ms

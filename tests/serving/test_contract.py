@@ -8,14 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_requests import files
 from mlflow.types.schema import Schema
 from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
-from servers import as_json
 
 from doctogres.errors import DoctogresError, ParameterError
-from doctogres.images import encode_png
 from doctogres.serving.contract import Parameters, RequestError, input_example, model_signature, requested_slides
+from doctogres.slides.images import encode_png
+from tests.servers import as_json
+from tests.serving.drawn_requests import files
 
 Row = dict[str, object]
 

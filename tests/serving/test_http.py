@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_requests import drawn, files
-from servers import ROOT, as_json, post
 
-from doctogres.images import encode_png
-from doctogres.serving.classifier import SlideClassifier
+from doctogres.model.classifier import SlideClassifier
+from doctogres.slides.images import encode_png
+from tests.servers import ROOT, as_json, post
+from tests.serving.drawn_requests import drawn, files
 
 pytestmark = pytest.mark.slow
 PARQUET = "application/vnd.apache.parquet"

@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from drawn_requests import drawn, files
 from mlflow.exceptions import MlflowException
 
-from doctogres.serving.classifier import SlideClassifier
+from doctogres.model.classifier import SlideClassifier
+from tests.serving.drawn_requests import drawn, files
 
 COLUMNS = [
     "slide_id", "label", "abstained", "confidence", "probabilities", "n_patches", "n_dropped", "mask_source",

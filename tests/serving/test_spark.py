@@ -8,10 +8,11 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from drawn_requests import files
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from test_logged import COLUMNS
+
+from tests.serving.drawn_requests import files
 
 pytestmark = pytest.mark.slow
 

@@ -13,14 +13,16 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from doctogres.cohort import DROPPED, KEPT, usable
 from doctogres.errors import CohortError, ParameterError, UpstreamError
-from doctogres.settings import Preset, load_preset
-from doctogres.splits import HOLDOUT, check_no_leakage
+from doctogres.presets import load_preset
+from doctogres.settings import Preset
+from doctogres.slides.splits import HOLDOUT, check_no_leakage
+from doctogres.slides.table import DROPPED, KEPT, usable
 from doctogres.stages import ablate as module
 from doctogres.stages.ablate import LADDER, ablate, changes, compare_link, naming, uncleaned
-from doctogres.tracking import StageResult, connect, experiment_id, finished_runs
-from doctogres.tuning import StudyResult
+from doctogres.tracking.runs import StageResult, finished_runs
+from doctogres.tracking.store import connect, experiment_id
+from doctogres.tuning.study import StudyResult
 
 SEED, SEEDS = 5, 2
 TUNED = {"learning_rate": 0.002, "dropout": 0.25}

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from doctogres.cohort import DROPPED, read_table, reason_code
 from doctogres.errors import CohortError
-from doctogres.settings import load_preset
+from doctogres.presets import load_preset
+from doctogres.slides.table import DROPPED, read_table, reason_code
 from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
-from doctogres.tracking import PROBLEMS, finished_runs
-from doctogres.upstream import find_artifact
+from doctogres.tracking.runs import PROBLEMS, finished_runs
+from doctogres.tracking.upstream import find_artifact
 
 
 @pytest.fixture

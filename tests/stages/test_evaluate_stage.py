@@ -10,18 +10,23 @@ import pandas as pd
 import pytest
 import torch
 
-from doctogres.cohort import file_hashes, read_table
-from doctogres.ensemble import Ensemble
 from doctogres.errors import CohortError
-from doctogres.evaluation.calibration import Calibration
 from doctogres.evaluation.metrics import slide_metrics
-from doctogres.network import create_network
-from doctogres.serving.classifier import Seen, SlideClassifier, group_digest, make_classifier
-from doctogres.settings import AnswerSettings, PatchSettings, Preset, load_preset
-from doctogres.splits import LeakageError
+from doctogres.evaluation.unseen import check_unseen
+from doctogres.model.card import Seen, group_digest
+from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.ensemble import Ensemble
+from doctogres.model.network import create_network
+from doctogres.model.temperature import Calibration
+from doctogres.presets import load_preset
+from doctogres.settings import AnswerSettings, PatchSettings, Preset
+from doctogres.slides.cohort import file_hashes
+from doctogres.slides.selection import slides_of
+from doctogres.slides.splits import LeakageError
+from doctogres.slides.table import read_table
 from doctogres.stages.clean import clean
-from doctogres.stages.evaluate import check_unseen, evaluate, slides_of
-from doctogres.tracking import StageResult
+from doctogres.stages.evaluate import evaluate
+from doctogres.tracking.runs import StageResult
 
 pytestmark = pytest.mark.slow
 

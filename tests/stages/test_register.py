@@ -18,16 +18,17 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.cli import commands as mlflow_artifacts
 from mlflow.tracking import MlflowClient
 
-from doctogres.cohort import COLUMNS, write_table
-from doctogres.datasets import log_table
 from doctogres.errors import CohortError, UpstreamError
-from doctogres.evaluation.metrics import null_metrics, slide_metrics
-from doctogres.registry import aliases, champion
-from doctogres.settings import load_preset
-from doctogres.splits import LeakageError
+from doctogres.evaluation.metrics import slide_metrics
+from doctogres.evaluation.null_models import null_metrics
+from doctogres.presets import load_preset
+from doctogres.registry.versions import aliases, champion
+from doctogres.slides.splits import LeakageError
+from doctogres.slides.table import COLUMNS, write_table
 from doctogres.stages.register import decision, register
-from doctogres.tracking import SLIDES_TAG, StageResult, StageRun, run_stage
-from doctogres.upstream import find_artifact
+from doctogres.tracking.datasets import log_table
+from doctogres.tracking.runs import SLIDES_TAG, StageResult, StageRun, run_stage
+from doctogres.tracking.upstream import find_artifact
 
 CLASSES = ["benign_1", "HER2(+) | <b>"]
 pytestmark = pytest.mark.slow

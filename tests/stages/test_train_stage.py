@@ -13,17 +13,17 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from doctogres.errors import ParameterError
-from doctogres.interrupted import WORKER_TAG, this_process
-from doctogres.patches import read_slide
+from doctogres.patches.manifest import read_slide
+from doctogres.presets import load_preset
 from doctogres.serving.loading import load_classifier
-from doctogres.settings import load_preset
-from doctogres.splits import HOLDOUT
+from doctogres.slides.splits import HOLDOUT
 from doctogres.stages import train as stage
 from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
-from doctogres.tracking import experiment_id
+from doctogres.tracking.interrupted import WORKER_TAG, this_process
+from doctogres.tracking.store import experiment_id
+from doctogres.tracking.upstream import find_artifact
 from doctogres.training.left_out import TURNED, WAYS
-from doctogres.upstream import find_artifact
 
 pytestmark = pytest.mark.slow
 QUICK = {"epochs": 5, "unfreeze_every": 1, "oof_folds": 2}

@@ -24,14 +24,15 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from doctogres.errors import DoctogresError, ParameterError
-from doctogres.patches import read_manifest
-from doctogres.settings import load_preset
+from doctogres.patches.manifest import read_manifest
+from doctogres.presets import load_preset
 from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
 from doctogres.stages.tune import PREDICTED, RUN, tune
-from doctogres.tracking import StageResult, connect, experiment_id
-from doctogres.tuning import DEFAULT, FINISHED, OWNER
-from doctogres.upstream import find_artifact
+from doctogres.tracking.runs import StageResult
+from doctogres.tracking.store import connect, experiment_id
+from doctogres.tracking.upstream import find_artifact
+from doctogres.tuning.workers import DEFAULT, FINISHED, OWNER
 from entrypoints.reference import ROOT
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from doctogres.network import save_weights
+from doctogres.model.network import save_weights
 from doctogres.settings import TrainSettings
-from doctogres.training.loop import Samples, train_network
+from doctogres.training.loop import train_network
 from doctogres.training.processes import is_leader
+from doctogres.training.samples import Samples
 
 COLOURS = np.array([(200, 60, 60), (60, 200, 60), (60, 60, 200)])
 RECIPE = TrainSettings(

@@ -8,15 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doctogres.training import augmentation
-from doctogres.training.augmentation import (
-    DEFAULT,
-    STAINS,
-    Strength,
-    augment,
-    augment_pixels,
-    placements,
-    stain_change,
-)
+from doctogres.training.augmentation import DEFAULT, STAINS, Strength, augment, augment_pixels, placements, stain_change
 
 NOTHING = Strength(turns=False, degrees=0, scale=0, shift=0, stain=0, colour=0)
 EACH = [

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from coloured_squares import RECIPE, coloured_squares
 
-from doctogres.network import create_network, layer_groups
+from doctogres.model.network import create_network, layer_groups
 from doctogres.training import features
 from doctogres.training.features import head_reduction, is_cut_before_head
-from doctogres.training.loop import Samples, train_network
+from doctogres.training.loop import train_network
+from doctogres.training.samples import Samples
 from doctogres.training.schedule import apply_freezing
+from tests.training.coloured_squares import RECIPE, coloured_squares
 
 HEAD_ONLY = RECIPE.model_copy(update={"unfreeze_every": 100, "epochs": 3})
 

@@ -5,11 +5,11 @@ import pytest
 import timm
 import torch
 
-from doctogres.ensemble import Ensemble, outputs_of
-from doctogres.network import normalisation
+from doctogres.model.ensemble import Ensemble, outputs_of
+from doctogres.model.network import normalisation
 from doctogres.settings import AnswerSettings
 from doctogres.training.left_out import TURNED, WAYS, answer_left_out
-from doctogres.training.loop import Samples
+from doctogres.training.samples import Samples
 
 
 @pytest.fixture(scope="module")

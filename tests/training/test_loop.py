@@ -5,11 +5,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from coloured_squares import RECIPE, coloured_squares
 
 from doctogres.errors import ParameterError
-from doctogres.network import create_network, layer_groups, normalisation, patch_probabilities
-from doctogres.training.loop import Samples, class_weights, slide_scores, train_network
+from doctogres.model.network import create_network, layer_groups, normalisation, patch_probabilities
+from doctogres.training.loop import train_network
+from doctogres.training.samples import Samples, class_weights, slide_scores
+from tests.training.coloured_squares import RECIPE, coloured_squares
 
 
 def recipe(**values):

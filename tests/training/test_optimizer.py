@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from doctogres.network import create_network, layer_groups
+from doctogres.model.network import create_network, layer_groups
 from doctogres.settings import TrainSettings
 from doctogres.training.optimizer import add_opened, make_optimizer, set_learning_rates
 from doctogres.training.schedule import apply_freezing

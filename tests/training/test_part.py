@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from doctogres.patches import PatchSet
-from doctogres.splits import HOLDOUT, draw_folds
-from doctogres.training.loop import Samples
+from doctogres.patches.manifest import PatchSet
+from doctogres.slides.splits import HOLDOUT, draw_folds
 from doctogres.training.part import TrainingPart
+from doctogres.training.samples import Samples
 
 
 @pytest.fixture

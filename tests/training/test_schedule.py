@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from doctogres.network import create_network, layer_groups
+from doctogres.model.network import create_network, layer_groups
 from doctogres.settings import TrainSettings
 from doctogres.training.optimizer import add_opened, make_optimizer
 from doctogres.training.schedule import apply_freezing, open_blocks, train_mode

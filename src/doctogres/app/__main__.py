@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from doctogres.client import TIMEOUT, URL
+from doctogres.serving.client import TIMEOUT, URL
 
 HOST: Final = "127.0.0.1"  # who can open the page can read the slides on it
 LARGEST_FILE: Final = 200  # MB; the challenge's slides have 4 at most

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from doctogres.evaluation.pictures import class_colours
-from doctogres.images import encode_png
+from doctogres.drawing import class_colours
+from doctogres.slides.images import encode_png
 
 MOST_PATCHES: Final = 200  # that are shown of a slide
 PATCH_SIDE: Final = 128  # pixels; a larger one is shown smaller

@@ -12,9 +12,9 @@ import streamlit as st
 
 from doctogres.app.__main__ import options
 from doctogres.app.findings import Notice, notices, notices_html, patches_html, subtype_html
-from doctogres.client import RefusedError, ask, slide_body
 from doctogres.errors import DoctogresError
-from doctogres.images import read_rgb
+from doctogres.serving.client import RefusedError, ask, slide_body
+from doctogres.slides.images import read_rgb
 
 PICTURES = ["png", "jpg", "jpeg", "tif", "tiff"]
 BOXES = "Boxes: the patches, in the subtypes' colours mixed by probability."

@@ -8,21 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from doctogres.cleaning.audit import render_audit
-from doctogres.cleaning.decisions import (
-    DROP,
-    Decision,
-    apply_decisions,
-    check_followed,
-    check_known,
-    decision_table,
-)
+from doctogres.cleaning.decisions import DROP, Decision, apply_decisions, check_followed, check_known, decision_table
 from doctogres.cleaning.evidence import Evidence, measure_slide
 from doctogres.cleaning.outcome import decide, merged_groups, rare_classes
-from doctogres.cohort import COLUMNS, DROPPED, KEPT, check_table, find_slides, reason_code, usable
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError
 from doctogres.settings import CleanSettings
-from doctogres.splits import assign_folds, check_no_leakage
+from doctogres.slides.cohort import find_slides
+from doctogres.slides.splits import assign_folds, check_no_leakage
+from doctogres.slides.table import COLUMNS, DROPPED, KEPT, check_table, reason_code, usable
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from doctogres.cleaning.decisions import REPAIR
 from doctogres.cleaning.evidence import Evidence
-from doctogres.cohort import DROPPED, KEPT, REPAIRED, REVIEW, reason_code, usable
+from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW, reason_code, usable
 
 # In the order of the page: what needs a person comes first.
 SECTIONS: Final = {

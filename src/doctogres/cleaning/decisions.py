@@ -14,8 +14,9 @@ import pandas as pd
 
 from doctogres.cleaning.evidence import Evidence
 from doctogres.cleaning.outcome import can_be_used
-from doctogres.cohort import DROPPED, KEPT, REPAIRED, reason_code, slide_name
 from doctogres.errors import CohortError, ParameterError
+from doctogres.slides.cohort import slide_name
+from doctogres.slides.table import DROPPED, KEPT, REPAIRED, reason_code
 
 KEEP: Final = "keep"
 DROP: Final = "drop"

@@ -19,7 +19,7 @@ import numpy as np
 import pdqhash
 from numpy.typing import NDArray
 
-from doctogres.tissue import halved, halved_mask
+from doctogres.slides.tissue import halved, halved_mask
 
 HASH_SIDE: Final = 64  # of the square that PDQ hashes
 SIDE: Final = 32  # of the square whose grey values are compared

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from doctogres.cleaning.duplicates import Fingerprint, fingerprint
 from doctogres.cleaning.slime import find_splat, remove_splat
-from doctogres.images import ImageError, read_mask, read_rgb
-from doctogres.tissue import TissueColour, glass_colour, halved, judge_colour, silhouette, working_copy
+from doctogres.slides.formats import ImageError
+from doctogres.slides.images import read_rgb
+from doctogres.slides.masks import read_mask
+from doctogres.slides.tissue import TissueColour, glass_colour, halved, judge_colour, silhouette, working_copy
 
 MAX_THUMBNAIL_SIZE = 320  # pixels on the long side
 MISPLACED_SHARE = 0.5  # of the lesions on glass; above it the mask may belong elsewhere

@@ -8,8 +8,8 @@ from typing import Final
 from doctogres.cleaning.duplicates import near_duplicates
 from doctogres.cleaning.evidence import MISPLACED_SHARE, Evidence
 from doctogres.cleaning.twins import TwinVerdict, judge_copies, judge_twins, twin_groups
-from doctogres.cohort import DROPPED, KEPT, REPAIRED, REVIEW
 from doctogres.settings import CleanSettings
+from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW
 
 FULL_MASK_SHARE: Final = 0.9
 MAX_CARTOON_SHARE: Final = 0.3  # of the readable slides; more of them means a stain that is not H&E

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from doctogres.tissue import halved, working_copy
+from doctogres.slides.tissue import halved, working_copy
 
 GREEN_HUE: Final = (35, 85)  # OpenCV's half degrees
 CORE_SATURATION: Final = 150  # of 255, what a region must reach somewhere to be a splat

@@ -1,59 +1,23 @@
-"""Temperature scaling of slide probabilities, and the confidence below which a slide is not answered."""
+"""Fits the temperature of slide probabilities, and the confidence below which a slide is not answered."""
 
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from doctogres.errors import ParameterError
-from doctogres.evaluation.metrics import PROBABILITY_FLOOR, calibration_gaps, canonical_order, checked, log_losses
+from doctogres.evaluation.metrics import calibration_gaps, canonical_order, checked, log_losses
+from doctogres.model.temperature import (
+    ABSTAIN_ALWAYS,
+    COLDEST,
+    HOTTEST,
+    Calibration,
+    apply_temperature,
+    relative_logits,
+)
 
-COLDEST: Final = 0.05
-HOTTEST: Final = 20.0
 FOLDS: Final = 10  # of the groups, when a temperature is judged on slides that it was not fitted on
-ABSTAIN_ALWAYS: Final = 1.1  # a threshold that no confidence reaches
-
-
-class Calibration(BaseModel):
-    """A model's temperature and abstention threshold, and what they did to its out-of-fold predictions.
-
-    What was not measured is None. `coverage` and `precision` are the shares of slides answered and of right answers
-    among them on the very slides that chose the threshold, hence somewhat favourable; `ece_after` and `log_loss_after`
-    are cross-fitted, see `calibrate`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    temperature: float = Field(ge=COLDEST, le=HOTTEST)
-    threshold: float = Field(
-        ge=0, le=ABSTAIN_ALWAYS, description="Of the scaled confidence; slides below are not answered."
-    )
-    target_precision: float = Field(gt=0, le=1)
-    slides: int = Field(ge=0)
-    coverage: float | None
-    precision: float | None
-    ece_before: float | None
-    ece_after: float | None
-    log_loss_before: float | None
-    log_loss_after: float | None
-
-    @classmethod
-    def none(cls, target_precision: float) -> Self:
-        """Returns what a model without out-of-fold predictions has: nothing is changed, every slide is answered."""
-        return cls(
-            temperature=1.0,
-            threshold=0.0,
-            target_precision=target_precision,
-            slides=0,
-            coverage=None,
-            precision=None,
-            ece_before=None,
-            ece_after=None,
-            log_loss_before=None,
-            log_loss_after=None,
-        )
 
 
 def fit_temperature(truth: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
@@ -75,7 +39,7 @@ def fit_temperature(truth: NDArray[np.int64], probabilities: NDArray[np.float64]
     from scipy.optimize import brentq  # nearly two seconds to import, and serving needs this module without it
 
     labels, rows = _checked(truth, probabilities)
-    logits = _logits(rows)
+    logits = relative_logits(rows)
     certain = (len(labels) + 1) / (len(labels) + 2)
     wanted = np.full(rows.shape, (1 - certain) / max(1, rows.shape[1] - 1))
     wanted[np.arange(len(labels)), labels] = certain
@@ -94,22 +58,6 @@ def fit_temperature(truth: NDArray[np.int64], probabilities: NDArray[np.float64]
     if at_hottest >= 0:
         return HOTTEST
     return float(1 / brentq(slope, 1 / HOTTEST, 1 / COLDEST))
-
-
-def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Returns softmax(ln p / T), (..., classes); T = 1 returns the probabilities as they are.
-
-    The order of the classes stays: equal ones stay equal, and the top class stays strictly on top even where T brings
-    two probabilities closer together than floating point can tell.
-    """
-    rows = np.asarray(probabilities, dtype=np.float64)
-    if temperature == 1:
-        return rows
-    odds = np.exp(_logits(rows) / temperature)
-    scaled = odds / odds.sum(axis=-1, keepdims=True)
-    top = scaled.max(axis=-1, keepdims=True)
-    beaten = rows < rows.max(axis=-1, keepdims=True)
-    return np.asarray(np.where(beaten, np.minimum(scaled, np.nextafter(top, 0)), top))
 
 
 def calibrate(
@@ -158,11 +106,6 @@ def calibrate(
         log_loss_before=float(log_losses(labels, rows).mean()),
         log_loss_after=None if crossed is None else float(log_losses(labels, crossed).mean()),
     )
-
-
-def _logits(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns ln p less the row's highest, so that the top class has 0 and no exponential overflows."""
-    return np.asarray(np.log(np.maximum(rows / rows.max(axis=-1, keepdims=True), PROBABILITY_FLOOR)))
 
 
 def _threshold(confidence: NDArray[np.float64], right: NDArray[np.bool_], target: float) -> float:

@@ -1,30 +1,23 @@
-"""The results ladder: macro-F1 of every row on the same slides, what it adds to the row before it, and the figure."""
+"""The results ladder: macro-F1 of every row on the same slides, and what it adds to the row before it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from doctogres.errors import ParameterError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.comparison import compare
-from doctogres.evaluation.figures import BLUE, GREEN, GREY, ORANGE
 from doctogres.evaluation.metrics import class_indices, macro_f1
 
 HELPS: Final = "helps"
 HURTS: Final = "hurts"
 NOT_SHOWN: Final = "not shown"
 SAME: Final = "same recipe"
-COLOURS: Final = {HELPS: GREEN, HURTS: ORANGE, NOT_SHOWN: BLUE, SAME: GREY, "": BLUE}
-NULL_MODELS: Final = {
-    "majority/macro_f1": "always the most frequent class",
-    "chance/macro_f1": "guessing by class shares",
-}
 
 
 @dataclass(frozen=True)
@@ -92,84 +85,3 @@ def _probabilities(
             "all rows need one hold-out"
         )
     return table.loc[reference.index].reindex(columns=list(classes), fill_value=0.0).to_numpy(np.float64)
-
-
-def ladder_markdown(table: pd.DataFrame, null: Mapping[str, Estimate], slides: int) -> str:
-    """Returns the table for a person, with the null models (`NULL_MODELS`) and what the intervals say beneath it."""
-    seeds = len(table["by_seed"].iloc[0].split())
-    lines = [
-        "| | row | macro-F1 [95 %] | lowest to highest seed | against the row before [95 %] | verdict | minutes |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    row: Any
-    for number, row in enumerate(table.itertuples(index=False), 1):
-        changes = "" if row.verdict in ("", SAME) else f" (`{row.changes}`)"
-        difference = (
-            f"{row.difference:+.3f} [{row.difference_low:+.3f}, {row.difference_high:+.3f}]" if row.verdict else ""
-        )
-        lines.append(
-            f"| {number} | {row.row}{changes} | {Estimate(row.macro_f1, row.low, row.high)} | {row.lowest_seed:.3f} to "
-            f"{row.highest_seed:.3f} | {difference} | {row.verdict} | {row.seconds / 60:.1f} |"
-        )
-    bounds = "; ".join(f"{text}: {null[name]}" for name, text in NULL_MODELS.items())
-    trained = (
-        "one network per row: the differences are between two networks, not between two recipes"
-        if seeds == 1
-        else f"mean over {seeds} seeds"
-    )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Models that do not look at the slide: {bounds}.",
-            "",
-            f"All rows on the same {slides} slides of the hold-out; {trained}. The intervals say how the numbers would vary "
-            "on other slides, not with other seeds: those vary weights, order and augmentation, with the same fold left out "
-            "for early stopping, and a difference smaller than their range can be their luck. "
-            f"`{HELPS}` or `{HURTS}`: the interval of the difference excludes zero; `{NOT_SHOWN}`: it does not.",
-            "",
-        ]
-    )
-
-
-def ladder_figure(table: pd.DataFrame, null: Mapping[str, Estimate]) -> Figure:
-    """Returns macro-F1 per row with its interval and its single seeds, and beside it the step from the row before."""
-    places = np.arange(len(table))
-    colours = [COLOURS[word] for word in table["verdict"]]
-    figure = Figure(figsize=(11, 2.2 + 0.48 * len(table)))
-    figure.set_layout_engine("constrained", h_pad=0.12)
-    scores, steps = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    for name, style in zip(NULL_MODELS, ("--", ":"), strict=True):
-        scores.axvline(null[name].value, color=GREY, linestyle=style, linewidth=1.2, label=NULL_MODELS[name])
-    for place, values in zip(places, table["by_seed"], strict=True):
-        by_seed = [float(value) for value in values.split()]
-        # beneath the interval, so that neither hides the other
-        scores.plot(by_seed, [place + 0.24] * len(by_seed), "o", color=GREY, markersize=4, alpha=0.8)
-    scores.plot([], [], "o", color=GREY, markersize=4, label="single seed")
-    scores.hlines(places, table["low"], table["high"], color=BLUE, linewidth=2.2)
-    scores.plot(table["macro_f1"], places, "o", color=BLUE, markersize=8, label="mean over seeds, 95 % interval")
-    scores.set_yticks(places, [f"{place + 1}  {name}" for place, name in zip(places, table["row"], strict=True)])
-    scores.set(xlabel="macro-F1 on the hold-out", ylim=(len(table) - 0.4, -0.6))
-    steps.axvline(0, color=GREY, linewidth=1.2)
-    steps.hlines(places, table["difference_low"], table["difference_high"], color=colours, linewidth=2.2)
-    steps.scatter(table["difference"], places, c=colours, s=60, zorder=3)
-    steps.tick_params(axis="y", left=False)
-    steps.set(xlabel="difference to the row before")
-    words = steps.secondary_yaxis("right")
-    words.set_yticks(places, table["verdict"])
-    words.tick_params(length=0)
-    words.spines["right"].set_visible(False)
-    for text, colour in zip(words.get_yticklabels(), colours, strict=True):
-        text.set(color=colour, fontweight="bold")
-    for axes in (scores, steps):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e4e4e4", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.set_title(
-            "What each row reaches" if axes is scores else "What each step adds",
-            loc="left",
-            fontsize=13,
-            fontweight="bold",
-        )
-    figure.legend(frameon=False, loc="outside lower center", ncols=4)
-    return figure

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from doctogres.evaluation.calibration import Calibration, calibrate, cross_fitted
+from doctogres.evaluation.calibration import calibrate, cross_fitted
 from doctogres.evaluation.comparison import compare
 from doctogres.evaluation.metrics import class_indices, slide_metrics
+from doctogres.model.temperature import Calibration
 
 Probabilities = npt.NDArray[np.float64]  # (slides, classes)
 

@@ -20,9 +20,10 @@ from mlflow.types import ParamSchema, ParamSpec
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, Property, Schema
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from doctogres import images
 from doctogres.errors import DoctogresError
-from doctogres.limits import limit_from_environment
+from doctogres.slides.images import encode_png, picture_size, read_rgb
+from doctogres.slides.limits import limit_from_environment
+from doctogres.slides.masks import read_mask
 
 MAX_SLIDES_VARIABLE: Final = "DOCTOGRES_MAX_SLIDES"
 DEFAULT_MAX_SLIDES: Final = 1000
@@ -109,9 +110,7 @@ def input_example() -> pd.DataFrame:
     rgb[16:48, 16:48] = (180, 120, 170)
     mask = np.zeros((64, 64), np.bool_)
     mask[20:44, 20:44] = True
-    files = {
-        name: base64.b64encode(images.encode_png(array)).decode() for name, array in (("image", rgb), ("mask", mask))
-    }
+    files = {name: base64.b64encode(encode_png(array)).decode() for name, array in (("image", rgb), ("mask", mask))}
     return pd.DataFrame([{**files, "slide_id": "example"}])
 
 
@@ -131,17 +130,17 @@ class RequestedSlide:
         """
         image = _file(self.image, f"{self.slide_id} (image)")
         if _missing(self.mask):
-            return images.read_rgb(image, name=f"{self.slide_id} (image)"), None
+            return read_rgb(image, name=f"{self.slide_id} (image)"), None
         mask = _file(self.mask, f"{self.slide_id} (mask)")
-        size = images.picture_size(image, name=f"{self.slide_id} (image)")
-        other = images.picture_size(mask, name=f"{self.slide_id} (mask)")
+        size = picture_size(image, name=f"{self.slide_id} (image)")
+        other = picture_size(mask, name=f"{self.slide_id} (mask)")
         if size != other:
             raise DoctogresError(
                 f"{self.slide_id} (mask) has {other[0]} x {other[1]} pixels, the image {size[0]} x {size[1]}; "
                 "give the mask of this picture"
             )
-        rgb = images.read_rgb(image, name=f"{self.slide_id} (image)")
-        return rgb, images.read_mask(mask, name=f"{self.slide_id} (mask)")
+        rgb = read_rgb(image, name=f"{self.slide_id} (image)")
+        return rgb, read_mask(mask, name=f"{self.slide_id} (mask)")
 
 
 def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:

@@ -6,7 +6,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from doctogres.errors import UpstreamError
-from doctogres.serving.classifier import SlideClassifier
+from doctogres.model.classifier import SlideClassifier
 
 
 def load_classifier(uri: str) -> SlideClassifier:

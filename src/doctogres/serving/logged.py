@@ -8,7 +8,7 @@ from typing import Any, Final
 import mlflow
 
 import doctogres
-from doctogres.serving.classifier import SlideClassifier
+from doctogres.model.classifier import SlideClassifier
 from doctogres.serving.contract import input_example, model_signature
 
 # What answering imports: the model's own environment holds this and what it needs, and nothing else of ours.

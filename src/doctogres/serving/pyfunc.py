@@ -15,12 +15,12 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 
+from doctogres.drawing import class_colours, overlay
 from doctogres.engine import default_workers, map_slides
 from doctogres.errors import DoctogresError
-from doctogres.evaluation.pictures import class_colours, overlay
-from doctogres.images import encode_png
-from doctogres.serving.classifier import CutSlide, NoLesionError, SlideAnswer, SlideClassifier
+from doctogres.model.classifier import CutSlide, NoLesionError, SlideAnswer, SlideClassifier
 from doctogres.serving.contract import Parameters, RequestedSlide, RequestError, requested_slides
+from doctogres.slides.images import encode_png
 
 logger: Final = logging.getLogger(__name__)
 

@@ -15,45 +15,29 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 
 from doctogres.cleaning.decisions import read_decisions
-from doctogres.cohort import (
-    DROPPED,
-    KEPT,
-    content_digest,
-    file_hashes,
-    find_slides,
-    open_cohort,
-    read_table,
-    slide_files,
-    write_table,
-)
 from doctogres.errors import DoctogresError
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.figures import png_bytes
-from doctogres.evaluation.ladder import ScoredRow, ladder_figure, ladder_markdown, ladder_table
+from doctogres.evaluation.ladder import ScoredRow, ladder_table
 from doctogres.evaluation.metrics import classes_of
-from doctogres.images import max_pixels
-from doctogres.interrupted import take_over
-from doctogres.settings import Preset, check_default_in_space, replaced
-from doctogres.splits import HOLDOUT
-from doctogres.stages import workspace
+from doctogres.files import digest_of, file_digest, workspace
+from doctogres.presets import check_default_in_space, replaced
+from doctogres.report.figures import png_bytes
+from doctogres.report.ladder import ladder_figure, ladder_markdown
+from doctogres.settings import Preset
+from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
+from doctogres.slides.formats import max_pixels
+from doctogres.slides.splits import HOLDOUT
+from doctogres.slides.table import DROPPED, KEPT, read_table, write_table
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
 from doctogres.stages.train import NO_PARAMS, read_params, train
 from doctogres.stages.tune import tune
-from doctogres.tracking import (
-    FINGERPRINT_TAG,
-    STAGE_VERSIONS,
-    StageResult,
-    StageRun,
-    digest_of,
-    experiment_id,
-    file_digest,
-    fingerprint,
-    run_stage,
-    weights_digest,
-)
-from doctogres.upstream import find_artifact
+from doctogres.tracking.fingerprints import STAGE_VERSIONS, fingerprint, weights_digest
+from doctogres.tracking.interrupted import take_over
+from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, run_stage
+from doctogres.tracking.store import experiment_id
+from doctogres.tracking.upstream import find_artifact
 
 BASELINE_CNN: Final = "test_resnet"  # timm's smallest residual network, 0.4 million parameters
 FROM_SCRATCH: Final = {"backbone": BASELINE_CNN, "weights": "none", "unfreeze_every": 0}

@@ -9,28 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from doctogres import images
 from doctogres.cleaning import CleanResult, clean_cohort
 from doctogres.cleaning.decisions import CODE, OUTCOME_OF, read_decisions
-from doctogres.cohort import (
-    DROPPED,
-    REVIEW,
-    content_digest,
-    file_hashes,
-    find_slides,
-    open_cohort,
-    reason_code,
-    slide_files,
-    usable,
-    write_table,
-)
-from doctogres.datasets import log_table
-from doctogres.evaluation.figures import class_shares_figure
-from doctogres.evaluation.pictures import contact_sheet
+from doctogres.drawing import contact_sheet
+from doctogres.files import file_digest, workspace
 from doctogres.progress import reporter
+from doctogres.report.figures import class_shares_figure
 from doctogres.settings import Preset
-from doctogres.stages import workspace
-from doctogres.tracking import PROBLEMS, StageResult, StageRun, file_digest, run_stage
+from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
+from doctogres.slides.formats import max_pixels
+from doctogres.slides.images import encode_png, read_rgb
+from doctogres.slides.table import DROPPED, REVIEW, reason_code, usable, write_table
+from doctogres.tracking.datasets import log_table
+from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 
 SHEET_SLIDES: Final = 24
 # What cleaning, or a person, is there to drop; every other dropped slide is bad input, which `strict` refuses.
@@ -65,7 +56,7 @@ def clean(
     return run_stage(
         "clean",
         body,
-        settings=preset.clean.model_dump() | {"seed": seed, "max_pixels": images.max_pixels()},
+        settings=preset.clean.model_dump() | {"seed": seed, "max_pixels": max_pixels()},
         inputs={"data": digest} | ({"decisions": file_digest(Path(decisions))} if decisions else {}),
         data_digest=digest,
         force=force,
@@ -114,11 +105,11 @@ def _contact_sheet(run: StageRun, table: pd.DataFrame) -> None:
     root = table.attrs["root"]
     tiles = [_thumbnail(f"{root}/{name}") for name in shown["image"]]
     captions = [f"{row.slide_id} {row.label}" for row in shown.itertuples()]
-    run.attach("contact_sheet.png").write_bytes(images.encode_png(contact_sheet(tiles, captions, columns=6, tile=200)))
+    run.attach("contact_sheet.png").write_bytes(encode_png(contact_sheet(tiles, captions, columns=6, tile=200)))
 
 
 def _thumbnail(path: str, side: int = 400) -> npt.NDArray[np.uint8]:
-    rgb = images.read_rgb(Path(path))
+    rgb = read_rgb(Path(path))
     scale = side / max(rgb.shape[:2])
     if scale >= 1:
         return rgb

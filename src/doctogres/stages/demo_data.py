@@ -7,13 +7,13 @@ from typing import Final
 import mlflow
 import pandas as pd
 
-from doctogres import images
+from doctogres.drawing import contact_sheet
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError
-from doctogres.evaluation.pictures import contact_sheet
+from doctogres.slides.images import encode_png, read_rgb
 from doctogres.synthetic import make_cohort
 from doctogres.synthetic.cohort import GENERATOR_VERSION, MARKER
-from doctogres.tracking import StageResult, StageRun, run_stage
+from doctogres.tracking.runs import StageResult, StageRun, run_stage
 
 SHEET_SLIDES: Final = 24
 
@@ -34,10 +34,10 @@ def demo_data(*, target: str, size: int, seed: int, force: bool = False) -> Stag
         labels = pd.read_csv(folder / "train_labels.csv")
         kinds = pd.read_csv(folder / "contaminated.csv").set_index("sample_index")["kind"].to_dict()
         shown = labels.head(SHEET_SLIDES)
-        tiles = list(map_slides(lambda name: images.read_rgb(folder / "train_data" / name), shown["sample_index"]))
+        tiles = list(map_slides(lambda name: read_rgb(folder / "train_data" / name), shown["sample_index"]))
         captions = [kinds.get(row.sample_index, row.label) for row in shown.itertuples()]
         sheet = contact_sheet(tiles, captions, columns=6, tile=200)
-        run.attach("contact_sheet.png").write_bytes(images.encode_png(sheet))
+        run.attach("contact_sheet.png").write_bytes(encode_png(sheet))
         run.artifacts["cohort"] = folder.resolve().as_uri()
         run.name(f"demo_data · {size} slides")
         run.note(

@@ -1,40 +1,32 @@
 """evaluate: a model and a split -> metrics with intervals beside a null model's, figures, the report."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import mlflow
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from doctogres import __version__
-from doctogres.cohort import DROPPED, file_hashes, find_slides, read_labels, read_table, usable
-from doctogres.datasets import log_table
-from doctogres.engine import map_slides
-from doctogres.errors import CohortError, DoctogresError
-from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.figures import confusion_figure, png_bytes, reliability_figure, risk_coverage_figure
-from doctogres.evaluation.gallery import ShownSlide, Wall, choose_slides, gallery_html, show_slide
-from doctogres.evaluation.metrics import class_indices, null_metrics, patch_metrics, slide_metrics
-from doctogres.evaluation.report import PER_CLASS, render_report, result_sentence
-from doctogres.patches import read_slide
-from doctogres.patching import REGION_FIELDS
+from doctogres.evaluation.scoring import Measured, Scored, measure, score
+from doctogres.evaluation.unseen import check_unseen
+from doctogres.files import digest_of, file_digest
 from doctogres.progress import reporter
-from doctogres.serving.classifier import CutSlide, Seen, SlideAnswer, SlideClassifier, group_digest
+from doctogres.report.examples import walls
+from doctogres.report.figures import confusion_figure, png_bytes, reliability_figure, risk_coverage_figure
+from doctogres.report.gallery import gallery_html
+from doctogres.report.report import PER_CLASS, render_report, result_sentence
 from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
-from doctogres.splits import HOLDOUT, LeakageError
-from doctogres.stages.patch import slide_root
-from doctogres.tracking import SLIDES_TAG, StageResult, StageRun, digest_of, file_digest, run_stage
-from doctogres.upstream import find_artifact, find_model, fixed_address, model_digest
+from doctogres.slides.cohort import slide_root
+from doctogres.slides.selection import CONTENT, slides_of
+from doctogres.slides.splits import HOLDOUT
+from doctogres.slides.table import read_table, usable
+from doctogres.tracking.datasets import log_table
+from doctogres.tracking.runs import SLIDES_TAG, StageResult, StageRun, run_stage
+from doctogres.tracking.upstream import find_artifact, find_model, fixed_address, model_digest
 
-TEST: Final = "test"
 SPLITS: Final = {HOLDOUT: "hold-out"}  # as a sentence says them
 CAPTIONS: Final = {
     "confusion": "A row is a true class: how many of its slides got which answer. Right answers are on the diagonal.",
@@ -42,143 +34,6 @@ CAPTIONS: Final = {
     "too sure, above it not sure enough; the bars say how few slides a point stands for.",
     "risk_coverage": "If only the most confident slides were answered: how many of those answers would be wrong.",
 }
-CONTENT: Final = ("image_md5", "mask_md5", "outcome")  # what a slide's answer comes from
-WRONG_SLIDES: Final = 8
-UNSURE_SLIDES: Final = 4
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Slides of a split with their answers, row for row."""
-
-    slides: pd.DataFrame
-    answers: list[SlideAnswer]
-    classifier: SlideClassifier
-
-    @property
-    def classes(self) -> list[str]:
-        """The model's class order."""
-        return list(self.classifier.card.classes)
-
-    @property
-    def probabilities(self) -> npt.NDArray[np.float64]:
-        """(slides, classes)."""
-        return np.stack([answer.probabilities for answer in self.answers])
-
-    @property
-    def raw(self) -> npt.NDArray[np.float64]:
-        """The probabilities before the model's temperature, (slides, classes)."""
-        return np.stack([answer.raw for answer in self.answers])
-
-    def table(self) -> pd.DataFrame:
-        """predictions.csv: a row per slide, with a column per class."""
-        table = self.slides[["slide_id", "label", "group"]].reset_index(drop=True)
-        table["predicted"] = [answer.label for answer in self.answers]
-        table["correct"] = table["predicted"] == table["label"]
-        table["confidence"] = [answer.confidence for answer in self.answers]
-        table["abstained"] = [answer.abstained for answer in self.answers]
-        table["n_patches"] = [len(answer.patches) for answer in self.answers]
-        table[list(CONTENT)] = self.slides[list(CONTENT)].to_numpy()
-        return pd.concat([table, pd.DataFrame(self.probabilities, columns=self.classes)], axis=1)
-
-    def patches(self) -> pd.DataFrame:
-        """patch_predictions.parquet: slide_id, box, area, label (the slide's), predicted, and a column per class."""
-        tables = []
-        for (slide_id, label), answer in zip(self.slides[["slide_id", "label"]].to_numpy(), self.answers, strict=True):
-            own = answer.patches.rename(columns={"label": "predicted"}).assign(slide_id=slide_id, label=label)
-            tables.append(own[["slide_id", *REGION_FIELDS, "label", "predicted", *self.classes]])
-        return pd.concat(tables, ignore_index=True)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What came of it, each with its interval."""
-
-    metrics: dict[str, Estimate]  # of slides, and of patches under `patch/`
-    null: dict[str, Estimate]
-    raw_ece: Estimate
-
-
-def slides_of(cohort: pd.DataFrame, root: Path, split: str) -> pd.DataFrame:
-    """The slides of a split: `holdout` or a fold of the cohort table, or `test`: the test slides with their own labels."""
-    if split != TEST:
-        slides = usable(cohort)
-        slides = slides[slides["fold"] == split]
-        if slides.empty:
-            raise CohortError(
-                f"split={split}: no usable slide has it; choose holdout, test or a fold of the cohort table"
-            )
-        return slides.reset_index(drop=True)
-    return _test_slides(root)
-
-
-def _test_slides(root: Path) -> pd.DataFrame:
-    """The labelled test slides, with what `clean` finds out of the training slides' files."""
-    path = root / "test_labels.csv"
-    if not path.is_file():
-        raise CohortError(f"split=test: {path} is not there; the test slides can be scored only with their labels")
-    labels = read_labels(path)
-    slides = find_slides(root, labelled=False).drop(columns=["label", "group"])
-    unknown = sorted(labels.keys() - set(slides["slide_id"]))
-    twice = sorted(slide for slide, lines in labels.items() if len(lines) > 1)
-    for problem, names in (("have no files", unknown), ("have several lines", twice)):
-        if names:
-            raise CohortError(f"split=test: slides of {path.name} {problem}: {_some(names)}; mend the table")
-    unlabelled = len(slides) - len(labels)
-    slides = slides[slides["slide_id"].isin(labels.keys())].reset_index(drop=True)
-    if unlabelled:
-        print(f"evaluate: {unlabelled} test slides have no line in {path.name} and are not scored", flush=True)
-    if (lost := slides[slides["outcome"] == DROPPED]).size:
-        reasons = [f"{row.slide_id} ({row.reason})" for row in lost.itertuples()]
-        raise CohortError(
-            f"split=test: labelled slides cannot be scored: {_some(reasons)}; mend or leave out their lines"
-        )
-    slides["label"] = [labels[slide][0][0] for slide in slides["slide_id"]]
-    slides["group"] = [labels[slide][0][1] or slide for slide in slides["slide_id"]]
-    for column in ("image", "mask"):
-        slides[f"{column}_md5"] = slides[column].map(file_hashes(root, slides[column]))
-    return slides
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def check_unseen(slides: pd.DataFrame, seen: Seen, *, data_digest: str, split: str) -> None:
-    """Refuses to score a model on what it was trained on.
-
-    A slide was seen if its picture was, file for file, or, in the cohort that the model comes from, if a slide of its
-    group was (of a test slide: of its patient, as the labels name it). Group names of other cohorts say nothing.
-
-    Raises:
-        LeakageError: names slides and groups.
-    """
-    reasons = slides["image_md5"].isin(seen.pictures).map({True: "this picture", False: ""})
-    if data_digest == seen.data_digest:
-        known = slides["group"].map(lambda group: group_digest(str(group)) in seen.groups)
-        if split == TEST:  # without a patient the group is the slide's own name, which a training slide may have too
-            known &= slides["group"] != slides["slide_id"]
-        reasons = reasons.mask(known & (reasons == ""), "its group " + slides["group"].astype(str))
-    found = [f"{slide} ({reason})" for slide, reason in zip(slides["slide_id"], reasons, strict=True) if reason]
-    if found:
-        raise LeakageError(
-            f"split={split}: the model has seen {len(found)} of the {len(slides)} slides in training: {', '.join(found[:5])}"
-            f"{', ...' if len(found) > 5 else ''}; score it on the hold-out of the cohort table that it was trained on, or on other slides"
-        )
-
-
-def score(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Iterator[SlideAnswer]:
-    """The answer for every slide, in order: decoded and cut by threads, classified here."""
-
-    def cut(row: Any) -> CutSlide:
-        try:
-            return classifier.cut(*read_slide(root, row))
-        except DoctogresError as error:
-            raise type(error)(f"{row.slide_id}: {error}") from error
-
-    for answer in classifier.answers(map_slides(cut, slides.itertuples(index=False))):
-        assert isinstance(answer, SlideAnswer)  # only errors that are put in come out
-        yield answer
 
 
 def evaluate(
@@ -227,36 +82,6 @@ def evaluate(
         },
         data_digest=digest,
         force=force,
-    )
-
-
-def measure(scored: Scored, training_labels: list[str], *, resamples: int, seed: int) -> Measured:
-    """Everything that has an interval; slides of one group are resampled together.
-
-    Args:
-        scored: the slides with their answers.
-        training_labels: of the slides that were not held out, for the null models.
-        resamples: bootstrap resamples.
-        seed: of the bootstrap.
-    """
-    truth, groups, classes = scored.slides["label"].tolist(), scored.slides["group"].astype(str), scored.classes
-    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
-    grouped = options | {"groups": groups.tolist()}
-    threshold = scored.classifier.card.calibration.threshold
-    metrics = slide_metrics(truth, scored.probabilities, classes, threshold=threshold, **grouped)
-    patches = scored.patches()
-    group_of = dict(zip(scored.slides["slide_id"], groups, strict=True))
-    of_patches = patch_metrics(
-        patches["label"].tolist(),
-        patches[classes].to_numpy(),
-        classes,
-        slides=patches["slide_id"].map(group_of).tolist(),
-        **options,
-    )
-    return Measured(
-        metrics=metrics | of_patches,
-        null=null_metrics(truth, training_labels, classes, **grouped),
-        raw_ece=slide_metrics(truth, scored.raw, classes, **grouped)["ece"],
     )
 
 
@@ -341,33 +166,3 @@ def _model_facts(scored: Scored) -> dict[str, str]:
         "test-time augmentation": "eight flips and turns" if card.answer.tta else "none",
         "doctogres": f"{__version__}, commit {commit or 'unknown: not run from a git checkout'}",
     }
-
-
-def walls(scored: Scored, root: Path) -> list[Wall]:
-    """The slides to look at: the most wrong ones, and the least sure of the others."""
-    probabilities, truth = scored.probabilities, class_indices(scored.slides["label"].tolist(), scored.classes)
-    wrong, unsure = choose_slides(
-        probabilities[np.arange(len(truth)), truth],
-        probabilities.max(axis=1),
-        probabilities.argmax(axis=1) == truth,
-        wrong=WRONG_SLIDES,
-        unsure=UNSURE_SLIDES,
-    )
-    return [
-        Wall("The most wrong", "The true class got the lowest probability.", _shown(scored, wrong, root)),
-        Wall(
-            "The least sure",
-            "The highest probability is the lowest among the other slides.",
-            _shown(scored, unsure, root),
-        ),
-    ]
-
-
-def _shown(scored: Scored, rows: list[int], root: Path) -> list[ShownSlide]:
-    def show(index: int) -> ShownSlide:
-        row: Any = next(scored.slides.iloc[[index]].itertuples(index=False))
-        rgb, mask = read_slide(root, row)
-        answer = scored.answers[index]
-        return show_slide(scored.classifier, rgb, mask, answer, slide_id=row.slide_id, truth=row.label)
-
-    return [show(index) for index in rows]

@@ -6,30 +6,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from doctogres import images
-from doctogres.cohort import open_cohort, read_table, usable
-from doctogres.datasets import log_table
-from doctogres.errors import CohortError
-from doctogres.evaluation.pictures import class_colours, contact_sheet, overlay
-from doctogres.patches import KEPT, cut_cohort, load_patches, read_slide, write_manifest
+from doctogres.drawing import class_colours, contact_sheet, overlay
+from doctogres.files import file_digest, workspace
+from doctogres.patches.manifest import KEPT, cut_cohort, load_patches, read_slide, write_manifest
 from doctogres.progress import reporter
 from doctogres.settings import Preset
-from doctogres.stages import workspace
-from doctogres.tracking import StageResult, StageRun, file_digest, run_stage
-from doctogres.upstream import find_artifact
+from doctogres.slides.cohort import slide_root
+from doctogres.slides.images import encode_png
+from doctogres.slides.table import read_table, usable
+from doctogres.tracking.datasets import log_table
+from doctogres.tracking.runs import StageResult, StageRun, run_stage
+from doctogres.tracking.upstream import find_artifact
 
 OVERLAYS = 4
 TILES_PER_CLASS = 24
-
-
-def slide_root(cohort: pd.DataFrame, data: str) -> Path:
-    """The folder of the slides: `data` where given, else where `clean` saw them."""
-    if data:
-        return open_cohort(data, workspace=workspace())
-    root = Path(cohort.attrs["root"])
-    if not root.is_dir():
-        raise CohortError(f"{root}: the slides are no longer there; give data=FOLDER_OR_ZIP")
-    return root
 
 
 def patch(*, cohort: str, preset: Preset, data: str = "", force: bool = False) -> StageResult:
@@ -84,7 +74,7 @@ def _contact_sheets(run: StageRun, manifest: pd.DataFrame) -> None:
         captions = [str(patches.table.loc[index, "patch_id"]) for index in chosen]
         sheet = contact_sheet([patches.pixels[index] for index in chosen], captions, columns=8, tile=112)
         safe = "".join(letter if letter.isalnum() else "_" for letter in str(label))
-        run.attach(f"contact_sheets/{number}_{safe}.png").write_bytes(images.encode_png(sheet))
+        run.attach(f"contact_sheets/{number}_{safe}.png").write_bytes(encode_png(sheet))
 
 
 def _overlays(run: StageRun, manifest: pd.DataFrame, cohort: pd.DataFrame, root: Path) -> None:
@@ -97,4 +87,4 @@ def _overlays(run: StageRun, manifest: pd.DataFrame, cohort: pd.DataFrame, root:
         boxes = kept[["x", "y", "width", "height"]].to_numpy(np.int64)
         picture = overlay(rgb, boxes, [str(area) for area in kept["area"]], [colours[row.label]] * len(boxes), mask)
         path = run.attach(f"overlays/{row.slide_id}.png")
-        path.write_bytes(images.encode_png(picture))
+        path.write_bytes(encode_png(picture))

@@ -9,20 +9,23 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from doctogres import images
-from doctogres.cohort import KEPT, content_digest, file_hashes, find_slides, open_cohort, slide_files
-from doctogres.datasets import log_table
+from doctogres.drawing import class_colours, overlay
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
-from doctogres.evaluation.figures import png_bytes
-from doctogres.evaluation.pictures import class_colours, overlay
+from doctogres.files import workspace
+from doctogres.model.classifier import CutSlide, SlideAnswer, SlideClassifier
 from doctogres.progress import reporter
-from doctogres.serving.classifier import CutSlide, SlideAnswer, SlideClassifier
+from doctogres.report.figures import png_bytes
 from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
-from doctogres.stages import workspace
-from doctogres.tracking import PROBLEMS, StageResult, StageRun, run_stage
-from doctogres.upstream import find_model, fixed_address, model_digest
+from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
+from doctogres.slides.formats import max_pixels
+from doctogres.slides.images import read_rgb
+from doctogres.slides.masks import read_mask
+from doctogres.slides.table import KEPT
+from doctogres.tracking.datasets import log_table
+from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
+from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 
 ANSWERED: Final = "answered"
 GUESSED: Final = "guessed"  # no answer is possible: the training part's most frequent class stands in the submission
@@ -56,7 +59,7 @@ def predict(
     result = run_stage(
         "predict",
         body,
-        settings=preset.predict.model_dump() | {"max_pixels": images.max_pixels()},
+        settings=preset.predict.model_dump() | {"max_pixels": max_pixels()},
         inputs={"data": digest, "model": model_digest(address)},
         data_digest=digest,
         force=force,
@@ -79,8 +82,8 @@ def _answers(
         if row.outcome != KEPT:
             return CohortError(row.reason)
         try:
-            rgb = images.read_rgb(root / row.image, name=row.image)
-            return classifier.cut(rgb, images.read_mask(root / row.mask, name=row.mask))
+            rgb = read_rgb(root / row.image, name=row.image)
+            return classifier.cut(rgb, read_mask(root / row.mask, name=row.mask))
         except DoctogresError as error:
             return error
 
@@ -129,7 +132,7 @@ def _publish(run: StageRun, table: pd.DataFrame, patches: list[pd.DataFrame], ad
 
 
 def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: list[str]) -> None:
-    rgb, mask = images.read_rgb(root / row.image), images.read_mask(root / row.mask)
+    rgb, mask = read_rgb(root / row.image), read_mask(root / row.mask)
     colours = class_colours(classes)
     boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)
     texts = [f"{share:.2f}" for share in answer.patches[classes].max(axis=1)]

@@ -9,39 +9,29 @@ from mlflow.exceptions import MlflowException
 
 from doctogres.errors import DoctogresError, UpstreamError
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.report import NULL_MODELS
-from doctogres.model_card import model_card
-from doctogres.registry import (
-    CHAMPION,
+from doctogres.evaluation.null_models import NULL_MODELS
+from doctogres.registry.contest import Evaluation, against, read_evaluation, split_digest
+from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, Verdict, Versus, gate, overruled
+from doctogres.registry.lineage import card_facts
+from doctogres.registry.versions import (
     COMPARED_TAG,
     EVALUATION_TAG,
     NOBODY,
-    NOT_REGISTERED,
     PROMOTED_TAG,
     REASON_TAG,
-    Verdict,
-    Versus,
+    REGISTERED_MODEL,
     aliases,
     champion,
-    gate,
     move_aliases,
-    overruled,
     register_version,
     tags_of,
     version_of,
 )
+from doctogres.report.model_card import model_card
 from doctogres.settings import Preset
-from doctogres.stages.contest import Evaluation, against, read_evaluation, split_digest
-from doctogres.stages.lineage import card_facts
-from doctogres.tracking import (
-    FINGERPRINT_TAG,
-    REGISTERED_MODEL,
-    StageResult,
-    StageRun,
-    fingerprint,
-    run_stage,
-)
-from doctogres.upstream import find_artifact
+from doctogres.tracking.fingerprints import fingerprint
+from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, run_stage
+from doctogres.tracking.upstream import find_artifact
 
 FORCE: Final = "force"
 ALREADY: Final = "it is the champion already: "

@@ -13,35 +13,29 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from doctogres.aggregation import ATTENTION
-from doctogres.datasets import log_table
-from doctogres.ensemble import Ensemble
 from doctogres.errors import ParameterError, UpstreamError
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.figures import training_curves_figure
 from doctogres.evaluation.oof import Assessment, assess, gather
-from doctogres.interrupted import take_over
-from doctogres.patches import read_manifest
+from doctogres.files import file_digest, workspace
+from doctogres.model.aggregation import ATTENTION
+from doctogres.model.card import Seen, group_digest
+from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.ensemble import Ensemble
+from doctogres.patches.manifest import read_manifest
+from doctogres.presets import replaced
 from doctogres.progress import reporter
-from doctogres.serving.classifier import Seen, SlideClassifier, group_digest, make_classifier
+from doctogres.report.figures import training_curves_figure
 from doctogres.serving.logged import log_classifier
-from doctogres.settings import AnswerSettings, PatchSettings, Preset, TrainSettings, replaced
-from doctogres.stages import workspace
-from doctogres.tracking import (
-    FINGERPRINT_TAG,
-    StageResult,
-    StageRun,
-    file_digest,
-    fingerprint,
-    metric_name,
-    run_stage,
-    weights_digest,
-)
+from doctogres.settings import AnswerSettings, PatchSettings, Preset, TrainSettings
+from doctogres.tracking.datasets import log_table
+from doctogres.tracking.fingerprints import fingerprint, weights_digest
+from doctogres.tracking.interrupted import take_over
+from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, metric_name, run_stage
+from doctogres.tracking.upstream import find_artifact
 from doctogres.training.left_out import TURNED, WAYS, LeftOut, answer_left_out
 from doctogres.training.loop import Epoch, Trained, train_network
 from doctogres.training.part import Rows, TrainingPart, training_part
 from doctogres.training.processes import is_leader, process_count, shared
-from doctogres.upstream import find_artifact
 
 NO_PARAMS: Final = "none"
 FEATURES: Final = "features"  # folder in the workspace

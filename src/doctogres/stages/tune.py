@@ -12,39 +12,26 @@ import yaml
 from matplotlib import pyplot as plt
 from optuna.trial import FrozenTrial, TrialState
 
-from doctogres.aggregation import aggregate_slides
-from doctogres.datasets import log_table
 from doctogres.errors import ParameterError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.comparison import compare
-from doctogres.interrupted import NOTE_TAG, STATE_TAG, end_run, take_over
-from doctogres.patches import read_manifest
+from doctogres.files import digest_of, file_digest, workspace
+from doctogres.model.aggregation import aggregate_slides
+from doctogres.patches.manifest import read_manifest
+from doctogres.presets import check_default_in_space, replaced
 from doctogres.progress import reporter
-from doctogres.settings import Preset, check_default_in_space, replaced
-from doctogres.stages import workspace
+from doctogres.settings import Preset
 from doctogres.stages.train import CURVES, FEATURES, reporting
-from doctogres.tracking import (
-    STAGE_VERSIONS,
-    StageResult,
-    StageRun,
-    digest_of,
-    file_digest,
-    metric_name,
-    run_stage,
-    weights_digest,
-)
+from doctogres.tracking.datasets import log_table
+from doctogres.tracking.fingerprints import STAGE_VERSIONS, weights_digest
+from doctogres.tracking.interrupted import NOTE_TAG, STATE_TAG, end_run, take_over
+from doctogres.tracking.runs import StageResult, StageRun, metric_name, run_stage
+from doctogres.tracking.upstream import find_artifact
 from doctogres.training.loop import Epoch, train_network
 from doctogres.training.part import TrainingPart, training_part
-from doctogres.tuning import (
-    DEFAULT,
-    ERROR,
-    FINISHED,
-    StudyResult,
-    interrupted_trials,
-    run_study,
-    study_figures,
-)
-from doctogres.upstream import find_artifact
+from doctogres.tuning.figures import study_figures
+from doctogres.tuning.study import StudyResult, run_study
+from doctogres.tuning.workers import DEFAULT, ERROR, FINISHED, interrupted_trials
 
 STUDY_TAG: Final = "doctogres.study"
 # User attributes of a trial.

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from doctogres.network import standardise, unit_range
+from doctogres.model.network import standardise, unit_range
 from doctogres.training.augmentation import augment_pixels
 
 VERSION: Final = 1  # raised when the augmentation or the preprocessing gives other features for the same key

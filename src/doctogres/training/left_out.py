@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from doctogres.aggregation import ATTENTION, METHODS
-from doctogres.attention import GatedAttention, train_attention
-from doctogres.ensemble import Ensemble, outputs_of
-from doctogres.network import normalisation
-from doctogres.serving.classifier import slide_probabilities
+from doctogres.model.aggregation import ATTENTION, METHODS
+from doctogres.model.attention import GatedAttention, train_attention
+from doctogres.model.classifier import slide_probabilities
+from doctogres.model.ensemble import Ensemble, outputs_of
+from doctogres.model.network import normalisation
 from doctogres.settings import AnswerSettings
-from doctogres.training.loop import Samples
+from doctogres.training.samples import Samples
 
 WAYS: Final = (*METHODS, ATTENTION)
 assert set(WAYS) == set(get_args(AnswerSettings.model_fields["aggregation"].annotation))

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from doctogres.errors import CohortError
-from doctogres.patches import PatchSet, load_patches
-from doctogres.splits import HOLDOUT, check_no_leakage, draw_folds
-from doctogres.training.loop import Samples
+from doctogres.patches.manifest import PatchSet, load_patches
+from doctogres.slides.splits import HOLDOUT, check_no_leakage, draw_folds
+from doctogres.training.samples import Samples
 
 Rows = npt.NDArray[np.int64]
 

@@ -24,7 +24,7 @@ def shared(job: Any, settings: TrainSettings) -> Any:
     """The leader's `job`, in every process; all of them must call this. Joins the processes where they are not yet."""
     from accelerate.utils import broadcast_object_list
 
-    from doctogres.training.loop import make_accelerator
+    from doctogres.training.trainer import make_accelerator
 
     make_accelerator(settings)
     jobs = [job]

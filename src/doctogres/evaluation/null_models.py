@@ -1,0 +1,61 @@
+"""The models to beat, which never look at a slide."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doctogres.errors import ParameterError
+from doctogres.evaluation.bootstrap import Estimate, percentile_estimate, resample
+from doctogres.evaluation.metrics import canonical_order, class_indices
+from doctogres.evaluation.weighted import class_f1, confusion_cells, confusions, macro, unit_sums
+
+NULL_MODELS: Final = {
+    "majority/macro_f1": "always answering the commonest class",
+    "chance/macro_f1": "guessing by the class shares",
+}
+
+
+def null_metrics(
+    truth: Sequence[str],
+    train_labels: Sequence[str],
+    classes: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Returns what two models that never look at the slide reach on these slides.
+
+    - `majority/macro_f1`: always the training part's most frequent class (the first in class order among equals).
+    - `chance/macro_f1`: guesses drawn by the training part's class shares. The value is the mean over simulated guesses
+      for these slides; the interval is where one round of guessing on resampled slides falls.
+
+    Raises:
+        ParameterError: no slides, no training labels, or a label that is no class.
+    """
+    labels = class_indices(truth, classes)
+    order, units = canonical_order(labels, [], groups)
+    labels = labels[order]
+    train_counts = np.bincount(class_indices(train_labels, classes), minlength=len(classes))
+    if train_counts.sum() == 0:
+        raise ParameterError("the null model needs the training part's labels, and there are none")
+    shares = train_counts / train_counts.sum()
+    cells = confusion_cells(labels, np.full(len(labels), train_counts.argmax()), len(classes), units)
+    membership = unit_sums(np.eye(len(classes))[labels], units)  # (units, classes)
+    rng = np.random.default_rng([seed, 1])  # apart from the bootstrap's own stream
+
+    def guessed(class_counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(resamples, classes) slides per class -> (resamples,) macro-F1 of one round of guessing on each row."""
+        return macro(class_f1(rng.multinomial(class_counts.astype(np.int64), shares).astype(np.float64)))
+
+    def statistics(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        majority_f1 = macro(class_f1(confusions(weights, cells)))
+        return {"majority/macro_f1": majority_f1, "chance/macro_f1": guessed(weights @ membership)}
+
+    draws = resample(statistics, units, resamples=resamples, seed=seed)
+    alone = np.ones((1, len(membership)))
+    rounds = guessed(np.repeat(alone @ membership, resamples, axis=0))
+    values = {"majority/macro_f1": statistics(alone)["majority/macro_f1"][0], "chance/macro_f1": rounds.mean()}
+    return {name: percentile_estimate(float(value), draws[name]) for name, value in values.items()}

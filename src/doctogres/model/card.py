@@ -1,0 +1,43 @@
+"""Everything but the weights that an answer depends on."""
+
+import hashlib
+
+from pydantic import BaseModel, ConfigDict
+
+from doctogres.model.temperature import Calibration
+from doctogres.settings import AnswerSettings, PatchSettings
+
+
+class Seen(BaseModel):
+    """What a model was trained on, so that nobody scores it on the same: digests only, no names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data_digest: str = ""
+    pictures: tuple[str, ...] = ()  # MD5 of every picture file
+    groups: tuple[str, ...] = ()  # `group_digest` of every group of that cohort
+
+
+class ClassifierCard(BaseModel):
+    """Everything but the weights that an answer depends on; travels inside the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: str
+    classes: tuple[str, ...]  # in the order of the networks' outputs
+    class_shares: tuple[float, ...]  # of the training slides
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    patch: PatchSettings
+    answer: AnswerSettings
+    members: int  # networks that answer together
+    features: int  # of a patch before the classifier, where an attention head reads them; else 0
+    region_side: int  # median longer side of the training's regions in pixels: that of a tile where no mask is given
+    weights_sha256: str = ""  # of the weights' file, filled in when it is written
+    calibration: Calibration
+    seen: Seen
+
+
+def group_digest(group: str) -> str:
+    """Stands for a group (a patient) in a model that may leave the house."""
+    return hashlib.sha256(group.encode()).hexdigest()[:16]

@@ -1,0 +1,337 @@
+"""The whole-slide classifier: regions -> crops -> networks -> aggregation -> calibration, as safetensors and JSON.
+
+Evaluation, prediction and the served model all call `SlideClassifier`; there is no second way to an answer.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from pydantic import ValidationError
+
+from doctogres.errors import DoctogresError, UpstreamError, WeightsError
+from doctogres.model.aggregation import ATTENTION, aggregate
+from doctogres.model.attention import GatedAttention
+from doctogres.model.card import ClassifierCard, Seen
+from doctogres.model.ensemble import Ensemble, Outputs, outputs_of
+from doctogres.model.network import create_network, load_weights, normalisation, save_weights
+from doctogres.model.temperature import Calibration, apply_temperature
+from doctogres.model.tiles import tissue_mask, tissue_tiles
+from doctogres.patches.regions import REGION_FIELDS, cut_patches, find_patches
+from doctogres.settings import AnswerSettings, PatchSettings
+
+WEIGHTS_FILE: Final = "weights.safetensors"
+CARD_FILE: Final = "classifier.json"
+EVIDENCE_FILE: Final = "evidence.json"
+PATCHES_AT_ONCE: Final = 256  # of several slides that go through the network together
+MAX_REGIONS: Final = 2000  # of a slide; 2000 patches of 224 px are 300 MB
+
+MaskSource = Literal["given", "tissue"]
+
+
+class NoLesionError(DoctogresError):
+    """The mask is empty, or without a mask no tissue was found, so there is nothing to classify."""
+
+    code = "empty_mask"
+
+
+class TooManyRegionsError(DoctogresError):
+    """The mask falls into more regions than a slide has, which would fill the memory with patches."""
+
+    code = "too_many_regions"
+
+
+@dataclass(frozen=True)
+class CutSlide:
+    """What is classified of a slide."""
+
+    regions: npt.NDArray[np.int64]  # (regions, 5) as in `patching.mask_regions`
+    pixels: npt.NDArray[np.uint8]  # (regions, size, size, 3)
+    dropped: int  # regions that are left out
+    mask_source: MaskSource
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SlideAnswer:
+    """The answer for one slide."""
+
+    label: str
+    probabilities: npt.NDArray[np.float64]  # (classes,), calibrated
+    raw: npt.NDArray[np.float64]  # (classes,), before the temperature
+    confidence: float  # the label's probability
+    abstained: bool  # the confidence is below the model's threshold: not sure
+    patches: pd.DataFrame  # a row per classified region: x, y, width, height, area, label, and a column per class
+    dropped: int  # regions that were left out
+    mask_source: MaskSource
+    warnings: tuple[str, ...]  # what makes this answer weaker than the model's score promises
+
+    @property
+    def note(self) -> str:
+        """The warnings as one text."""
+        return "; ".join(self.warnings)
+
+
+@dataclass(frozen=True)
+class SlideClassifier:
+    """Networks and card, ready to answer."""
+
+    card: ClassifierCard
+    network: Ensemble
+    evidence: Mapping[str, Any] = field(default_factory=dict)  # of `evaluation.oof`, for people
+    warnings: tuple[str, ...] = ()  # that every answer carries
+
+    def save(self, folder: Path) -> None:
+        """Writes `weights.safetensors`, `classifier.json` with their SHA-256, and `evidence.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(self.network, folder / WEIGHTS_FILE)
+        card = self.card.model_copy(update={"weights_sha256": _sha256(folder / WEIGHTS_FILE)})
+        (folder / CARD_FILE).write_text(card.model_dump_json(indent=1), encoding="utf-8")
+        (folder / EVIDENCE_FILE).write_text(json.dumps(self.evidence, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "auto") -> "SlideClassifier":
+        """Reads what `save` wrote.
+
+        Args:
+            folder: with the three files.
+            device: `auto` takes a CUDA device when there is one.
+
+        Raises:
+            WeightsError: the weights are not those that were saved.
+            UpstreamError: the card is another version's.
+        """
+        try:
+            card = ClassifierCard.model_validate(json.loads((folder / CARD_FILE).read_text(encoding="utf-8")))
+        except ValidationError as error:
+            field = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise UpstreamError(
+                f"{CARD_FILE}: written by another version of doctogres ({field}: {error.errors()[0]['msg']}); "
+                "serve the model with its own code (`mlflow models serve`), or train it again"
+            ) from error
+        if (found := _sha256(folder / WEIGHTS_FILE)) != card.weights_sha256:
+            raise WeightsError(
+                f"{WEIGHTS_FILE}: not the weights that {CARD_FILE} was saved with (SHA-256 {found[:16]}..., not "
+                f"{card.weights_sha256[:16]}...): the file was damaged or changed; fetch the model again"
+            )
+        size, classes = card.patch.patch_size, len(card.classes)
+        attended = card.answer.aggregation == ATTENTION
+        network = Ensemble(
+            [create_network(card.backbone, classes=classes, size=size) for _ in range(card.members)],
+            [GatedAttention(card.features, classes) for _ in range(card.members if attended else 0)],
+        )
+        load_weights(network, folder / WEIGHTS_FILE)
+        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        network = network.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        if chosen == "cpu":
+            network.compile_members(size=size)
+        return cls(card, network, json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8")))
+
+    def adjusted(self, *, tta: bool | None = None, min_area: int | None = None) -> Self:
+        """The same classifier with other settings than the model's own (None), of which every answer then warns."""
+        card = self.card
+        own = {"tta": card.answer.tta, "min_area": card.patch.min_area}
+        given = {"tta": tta, "min_area": min_area}
+        other = {name: value for name, value in given.items() if value is not None and value != own[name]}
+        if not other:
+            return self
+        changes = ", ".join(f"{name}={value} (the model's own: {own[name]})" for name, value in other.items())
+        answer = card.answer.model_copy(update={"tta": other.get("tta", card.answer.tta)})
+        patch = card.patch.model_copy(update={"min_area": other.get("min_area", card.patch.min_area)})
+        return replace(
+            self,
+            card=card.model_copy(update={"answer": answer, "patch": patch}),
+            warnings=(f"{changes}: the model's score, temperature and threshold are those of its own settings",),
+        )
+
+    def classify(self, rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> SlideAnswer:
+        """The answer for a slide.
+
+        Args:
+            rgb: (height, width, 3).
+            mask: (height, width), true in the lesions; None takes the tissue instead.
+
+        Raises:
+            NoLesionError: the mask is empty, or there is no tissue.
+            DoctogresError: picture and mask differ in size, or the mask has too many regions.
+        """
+        (answer,) = self.answers([self.cut(rgb, mask)])
+        assert isinstance(answer, SlideAnswer)  # only errors that are put in come out
+        return answer
+
+    def classify_all(
+        self, slides: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None] | DoctogresError]
+    ) -> list[SlideAnswer | DoctogresError]:
+        """The answer for each slide, or the error that says why there is none: patches of several slides share batches.
+
+        Args:
+            slides: picture and mask as for `classify`, taken one at a time, or an error, which stays in its place.
+        """
+
+        def cut(slide: tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None] | DoctogresError) -> Any:
+            if isinstance(slide, DoctogresError):
+                return slide
+            try:
+                return self.cut(*slide)
+            except DoctogresError as error:
+                return error
+
+        return list(self.answers(map(cut, slides)))
+
+    def cut(self, rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> CutSlide:
+        """The patches of a slide; arguments and errors as for `classify`. Several threads may call it at once."""
+        settings = self.card.patch
+        if mask is None:
+            return self._cut_tissue(rgb)
+        if rgb.shape[:2] != mask.shape:
+            sizes = f"the mask is {mask.shape[1]}×{mask.shape[0]}, the picture {rgb.shape[1]}×{rgb.shape[0]} pixels"
+            raise DoctogresError(f"{sizes}: give the mask of this picture")
+        regions, kept, reasons = find_patches(mask, settings)
+        if not kept.any():
+            raise NoLesionError("the mask is empty: there is no lesion to classify; mark at least one region")
+        chosen = regions[kept]
+        if len(chosen) > MAX_REGIONS:
+            raise TooManyRegionsError(
+                f"the mask has {len(chosen)} regions of at least {settings.min_area} px, more than the limit of "
+                f"{MAX_REGIONS}: give a mask of lesions without speckle, or a larger min_area"
+            )
+        warnings = [reason for reason, keep in zip(reasons, kept, strict=True) if keep and reason]
+        pixels = cut_patches(rgb, chosen, settings)
+        return CutSlide(chosen, pixels, int((~kept).sum()), "given", (*self.warnings, *warnings))
+
+    def _cut_tissue(self, rgb: npt.NDArray[np.uint8]) -> CutSlide:
+        settings = self.card.patch
+        if settings.patching == "whole":
+            height, width = rgb.shape[:2]
+            area = round(tissue_mask(rgb).mean() * height * width)
+            regions, chosen = np.array([[0, 0, width, height, area]]), np.array([area > 0])
+            warning = "no mask was given"
+        else:
+            regions, chosen = tissue_tiles(rgb, side=self.card.region_side, min_area=settings.min_area)
+            warning = (
+                f"no mask was given: {chosen.sum()} of the {len(chosen)} tiles that touch tissue were classified, but the "
+                "model was trained on marked lesion regions, and its score and threshold are those for them"
+            )
+        if not chosen.any():
+            raise NoLesionError(
+                "no mask was given and no stained tissue was found in the picture: there is nothing to classify; "
+                "give the mask of the lesions, or check the picture"
+            )
+        regions = regions[chosen]
+        warnings = (*self.warnings, warning)
+        return CutSlide(regions, cut_patches(rgb, regions, settings), int((~chosen).sum()), "tissue", warnings)
+
+    def answers(self, slides: Iterable[CutSlide | DoctogresError]) -> Iterator[SlideAnswer | DoctogresError]:
+        """Yields the answer for each slide in order, errors as they are; holds some hundred patches at a time."""
+        waiting: list[CutSlide | DoctogresError] = []
+        patches = 0
+        for slide in slides:
+            waiting.append(slide)
+            patches += len(slide.regions) if isinstance(slide, CutSlide) else 0
+            if patches >= PATCHES_AT_ONCE:
+                yield from self._answered(waiting)
+                waiting, patches = [], 0
+        yield from self._answered(waiting)
+
+    def _answered(self, slides: Sequence[CutSlide | DoctogresError]) -> Iterator[SlideAnswer | DoctogresError]:
+        cut = [slide for slide in slides if isinstance(slide, CutSlide)]
+        answers = self._classified(cut) if cut else iter(())
+        for slide in slides:
+            yield slide if isinstance(slide, DoctogresError) else next(answers)
+
+    def _classified(self, slides: Sequence[CutSlide]) -> Iterator[SlideAnswer]:
+        card = self.card
+        pixels = np.concatenate([slide.pixels for slide in slides]) if len(slides) > 1 else slides[0].pixels
+        features = card.answer.aggregation == ATTENTION
+        outputs = outputs_of(self.network, pixels, mean=card.mean, std=card.std, tta=card.answer.tta, features=features)
+        rows = np.split(np.arange(len(pixels)), np.cumsum([len(slide.regions) for slide in slides])[:-1])
+        areas = np.concatenate([slide.regions[:, 4] for slide in slides])
+        raw = slide_probabilities(self.network, outputs, rows, areas, aggregation=card.answer.aggregation)
+        of_patches = outputs.of_patches()
+        calibrated = apply_temperature(raw, card.calibration.temperature)
+        for slide, own, before, probabilities in zip(slides, rows, raw, calibrated, strict=True):
+            confidence = float(probabilities.max())
+            yield SlideAnswer(
+                label=card.classes[int(probabilities.argmax())],
+                probabilities=probabilities,
+                raw=before,
+                confidence=confidence,
+                abstained=confidence < card.calibration.threshold,
+                patches=self._patch_table(slide.regions, of_patches[own]),
+                dropped=slide.dropped,
+                mask_source=slide.mask_source,
+                warnings=slide.warnings,
+            )
+
+    def _patch_table(self, regions: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> pd.DataFrame:
+        table = pd.DataFrame(regions, columns=list(REGION_FIELDS))
+        table["label"] = [self.card.classes[index] for index in probabilities.argmax(1)]
+        return pd.concat([table, pd.DataFrame(probabilities, columns=list(self.card.classes))], axis=1)
+
+
+def slide_probabilities(
+    network: Ensemble,
+    outputs: Outputs,
+    slides: Sequence[npt.NDArray[np.int64]],
+    areas: npt.NDArray[Any],
+    *,
+    aggregation: str,
+) -> npt.NDArray[np.float64]:
+    """Slides' probabilities before calibration, (slides, classes).
+
+    Args:
+        network: the one that made the outputs.
+        outputs: of the patches of all slides.
+        slides: row numbers of each slide's patches.
+        areas: (patches,) of the regions, in pixels.
+        aggregation: one of the names in `AnswerSettings`.
+    """
+    if aggregation == ATTENTION:
+        return outputs.attended(network, slides)
+    patches = outputs.of_patches()
+    return np.stack([aggregate(patches[rows], weights=areas[rows], method=aggregation) for rows in slides])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_classifier(
+    network: Ensemble,
+    *,
+    backbone: str,
+    classes: Iterable[str],
+    class_shares: Mapping[str, float],
+    patch: PatchSettings,
+    answer: AnswerSettings,
+    calibration: Calibration,
+    region_side: int,
+    seen: Seen,
+    evidence: Mapping[str, Any],
+) -> SlideClassifier:
+    """A classifier around trained networks; the normalisation is the backbone's own."""
+    mean, std = normalisation(network.members[0])
+    names = tuple(classes)
+    card = ClassifierCard(
+        backbone=backbone,
+        classes=names,
+        class_shares=tuple(class_shares.get(name, 0.0) for name in names),
+        mean=mean,
+        std=std,
+        patch=patch,
+        answer=answer,
+        members=len(network.members),
+        features=int(network.attention[0].norm.normalized_shape[0]) if network.attention else 0,  # type: ignore
+        region_side=region_side,
+        calibration=calibration,
+        seen=seen,
+    )
+    return SlideClassifier(card, network, evidence)

@@ -1,0 +1,219 @@
+"""Networks that answer together as one, and what they say of patches: probabilities, and features for an attention head."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from doctogres.model.attention import GatedAttention
+from doctogres.model.compiled import CompiledNetwork
+from doctogres.model.network import normalise
+
+logger: Final = logging.getLogger(__name__)
+TURNS: Final = 8  # flips and quarter turns of a square: the dihedral group
+WITHOUT_OPENVINO: Final = "PyTorch and not OpenVINO runs the networks, so that answers take longer"
+BATCH: Final = 64  # patches per forward pass
+COMPILED_BATCH: Final = 16  # as fast on the CPU as more, in less memory: see benchmarks/README.md
+TOLERANCE: Final = 1e-5  # how far OpenVINO's probabilities may be from PyTorch's
+RELATIVE_TOLERANCE: Final = 1e-4  # and how far every output, as a share of its largest value
+
+
+class Ensemble(nn.Module):
+    """One or more patch classifiers of the same classes.
+
+    Args:
+        members: timm classifiers.
+        attention: none, or a head for each member that makes a slide's probabilities of its patches' features.
+    """
+
+    def __init__(self, members: Sequence[nn.Module], attention: Sequence[GatedAttention] = ()):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.attention = nn.ModuleList(attention)
+        self._compiled: CompiledNetwork | None = None
+
+    @torch.no_grad()
+    def compile_members(self, *, size: int) -> None:
+        """Lets OpenVINO run the members in `outputs_of` from now on, until they are trained or moved.
+
+        Where it cannot, or would answer differently, PyTorch goes on and a line in the log says why.
+
+        Args:
+            size: side of the patches in pixels.
+        """
+        self._compiled = None
+        network = _PatchClassifiers(self.members, features=len(self.attention) > 0)
+        pixels = torch.randint(
+            0, 256, (5, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        )
+        statistics = torch.full((3,), 0.5), torch.full((3,), 0.25)
+        try:
+            compiled = CompiledNetwork(network, pixels[:2], *statistics)
+            reason = network.difference(network(pixels[2:], *statistics), compiled(pixels[2:], *statistics))
+        except ImportError as error:
+            reason = f"it cannot be imported ({error}): install the versions of requirements.txt"
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # OpenVINO's converter raises whatever it meets
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if reason:
+            logger.warning("%s: %s", WITHOUT_OPENVINO, reason)
+        else:
+            self._compiled = compiled
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            self._compiled = None  # its weights would stay what they were
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        self._compiled = None
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per forward pass."""
+        return COMPILED_BATCH if self._compiled else BATCH
+
+    def member_outputs(
+        self, pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, *, features: bool
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yields every member's logits (patches, classes) and, where asked for, features before the classifier.
+
+        Args:
+            pixels: (patches, size, size, 3) uint8.
+            mean: (3,).
+            std: (3,).
+            features: asked for.
+        """
+        own = len(self.attention) > 0
+        if self._compiled and features <= own:
+            outputs, each = self._compiled(pixels, mean, std), 1 + own
+        else:
+            outputs, each = _PatchClassifiers(self.members, features=features)(pixels, mean, std), 1 + features
+        for start in range(0, len(outputs), each):
+            yield outputs[start : start + 1 + features]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Log of the members' mean probabilities, (patches, classes), for standardised patches."""
+        probabilities = torch.stack([member(inputs).double().softmax(1) for member in self.members]).mean(0)
+        return probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+class _PatchClassifiers(nn.Module):
+    """timm classifiers that take pixels and give each its logits and, where asked for, its features before the classifier."""
+
+    def __init__(self, members: nn.ModuleList, *, features: bool):
+        super().__init__()
+        self.members, self.features = members, features
+
+    def forward(self, pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        patches = normalise(pixels, mean, std)  # channels last, as the pixels are
+        outputs: list[torch.Tensor] = []
+        for member in self.members:
+            if self.features:
+                body = member.forward_features(patches)  # type: ignore[operator]
+                outputs.append(member.forward_head(body))  # type: ignore[operator]
+                outputs.append(member.forward_head(body, pre_logits=True).flatten(1))  # type: ignore[operator]
+            else:
+                outputs.append(member(patches))
+        return tuple(outputs)
+
+    def difference(self, expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> str:
+        """In what two answers to the same pixels differ by more than rounding, or nothing."""
+        logits = slice(None, None, 2 if self.features else 1)
+        for one, other in zip(expected[logits], found[logits], strict=True):
+            if one.shape != other.shape:
+                return f"it answers for {len(other)} patches where {len(one)} are asked about"
+            if not (far := (one.softmax(1) - other.softmax(1)).abs().max().item()) <= TOLERANCE:  # also where it is NaN
+                return f"its probabilities are off by up to {far:.0e}"
+        for one, other in zip(expected, found, strict=True):
+            if not (far := (one - other).abs().max().item()) <= RELATIVE_TOLERANCE * one.abs().max().item():
+                return f"its outputs are off by up to {far:.0e} where the largest is {one.abs().max().item():.0e}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What every member says of some patches in every view of them."""
+
+    probabilities: npt.NDArray[np.float64]  # (views, members, patches, classes)
+    features: list[list[torch.Tensor]]  # by view and member, (patches, features) on the CPU; empty where not asked for
+
+    def of_patches(self) -> npt.NDArray[np.float64]:
+        """The mean over views and members, (patches, classes)."""
+        return np.asarray(self.probabilities.mean(axis=(0, 1)))
+
+    def attended(self, ensemble: Ensemble, slides: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.float64]:
+        """The attention heads' probabilities of slides, (slides, classes), the mean over views and members.
+
+        Args:
+            ensemble: the one that made these outputs.
+            slides: row numbers of each slide's patches.
+        """
+        heads: list[Any] = [head.cpu() for head in ensemble.attention]
+        answers = [
+            [head.of_slide(features[rows]).numpy() for rows in slides]
+            for view in self.features
+            for head, features in zip(heads, view, strict=True)
+        ]
+        return np.asarray(np.mean(answers, axis=0))
+
+
+def turned(pixels: torch.Tensor, turn: int) -> torch.Tensor:
+    """The patches (patches, size, size, 3) in one of their eight turns; 0 is as they are."""
+    quarter = torch.rot90(pixels, turn % 4, (1, 2))
+    return (quarter.flip(2) if turn >= 4 else quarter).contiguous()
+
+
+@torch.no_grad()  # not inference mode: an attention head trains on the features
+def outputs_of(
+    ensemble: Ensemble,
+    pixels: Any,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    rows: npt.NDArray[np.int64] | None = None,
+    tta: bool = False,
+    features: bool = False,
+) -> Outputs:
+    """What the ensemble says of patches, in evaluation mode.
+
+    Args:
+        ensemble: on the device it shall run on.
+        pixels: (patches, size, size, 3) uint8 array, memory-mapped or not; at least one patch.
+        mean: per channel.
+        std: per channel.
+        rows: numbers of the patches that are asked for; all where not given.
+        tta: in all eight flips and turns, not only as they are.
+        features: return the features before the classifier, too.
+    """
+    device = next(ensemble.parameters()).device
+    statistics = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+    if was_training := ensemble.training:
+        ensemble.eval()
+    views = range(TURNS if tta else 1)
+    answers: list[list[list[Any]]] = [[[] for _ in ensemble.members] for _ in views]
+    kept: list[list[list[torch.Tensor]]] = [[[] for _ in ensemble.members] for _ in views]
+    for batch in _batches(pixels, np.arange(len(pixels)) if rows is None else rows, ensemble.batch_size):
+        patches = torch.from_numpy(batch).to(device)
+        for view in views:
+            outputs = ensemble.member_outputs(turned(patches, view), *statistics, features=features)
+            for place, (logits, *body) in enumerate(outputs):
+                answers[view][place].append(logits.cpu().double().softmax(1).numpy())
+                kept[view][place].extend(one.float().cpu() for one in body)
+    if was_training:
+        ensemble.train()
+    probabilities = np.array([[np.concatenate(one) for one in view] for view in answers])
+    return Outputs(probabilities, [[torch.cat(one) for one in view] for view in kept] if features else [])
+
+
+def _batches(pixels: Any, rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.uint8]]:
+    for start in range(0, len(rows), size):
+        yield np.asarray(pixels[rows[start : start + size]])

@@ -1,0 +1,75 @@
+"""A model's temperature and abstention threshold, applied to its probabilities."""
+
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+COLDEST: Final = 0.05
+HOTTEST: Final = 20.0
+ABSTAIN_ALWAYS: Final = 1.1  # a threshold that no confidence reaches
+
+
+class Calibration(BaseModel):
+    """A model's temperature and abstention threshold, and what they did to its out-of-fold predictions.
+
+    What was not measured is None. `coverage` and `precision` are the shares of slides answered and of right answers
+    among them on the very slides that chose the threshold, hence somewhat favourable; `ece_after` and `log_loss_after`
+    are cross-fitted, see `calibrate`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(ge=COLDEST, le=HOTTEST)
+    threshold: float = Field(
+        ge=0, le=ABSTAIN_ALWAYS, description="Of the scaled confidence; slides below are not answered."
+    )
+    target_precision: float = Field(gt=0, le=1)
+    slides: int = Field(ge=0)
+    coverage: float | None
+    precision: float | None
+    ece_before: float | None
+    ece_after: float | None
+    log_loss_before: float | None
+    log_loss_after: float | None
+
+    @classmethod
+    def none(cls, target_precision: float) -> Self:
+        """Returns what a model without out-of-fold predictions has: nothing is changed, every slide is answered."""
+        return cls(
+            temperature=1.0,
+            threshold=0.0,
+            target_precision=target_precision,
+            slides=0,
+            coverage=None,
+            precision=None,
+            ece_before=None,
+            ece_after=None,
+            log_loss_before=None,
+            log_loss_after=None,
+        )
+
+
+def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Returns softmax(ln p / T), (..., classes); T = 1 returns the probabilities as they are.
+
+    The order of the classes stays: equal ones stay equal, and the top class stays strictly on top even where T brings
+    two probabilities closer together than floating point can tell.
+    """
+    rows = np.asarray(probabilities, dtype=np.float64)
+    if temperature == 1:
+        return rows
+    odds = np.exp(relative_logits(rows) / temperature)
+    scaled = odds / odds.sum(axis=-1, keepdims=True)
+    top = scaled.max(axis=-1, keepdims=True)
+    beaten = rows < rows.max(axis=-1, keepdims=True)
+    return np.asarray(np.where(beaten, np.minimum(scaled, np.nextafter(top, 0)), top))
+
+
+def relative_logits(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns ln p less the row's highest, so that the top class has 0 and no exponential overflows."""
+    return np.asarray(np.log(np.maximum(rows / rows.max(axis=-1, keepdims=True), PROBABILITY_FLOOR)))
+
+
+PROBABILITY_FLOOR: Final = 1e-15

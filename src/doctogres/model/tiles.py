@@ -1,0 +1,64 @@
+"""Where no lesion is marked: the tissue on the glass, cut into tiles of the size of the training's regions."""
+
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from doctogres.slides.tissue import glass_colour, judge_colour, silhouette, working_copy
+
+TISSUE_IN_TILE: Final = 0.5  # share of a tile that must be tissue
+MAX_TILES: Final = 200  # of a slide that are classified; the challenge's slides have 55 regions at most
+BLUR: Final = 5  # pixels of the reduced copy, against the grain of single pixels
+
+
+def tissue_mask(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """True on stained tissue, at the reduced size of `tissue.working_copy`.
+
+    What lies on the glass and is more saturated than Otsu's threshold, as CLAM segments (Lu et al., Data-efficient and
+    weakly supervised computational pathology on whole-slide images, 2021). A drawing has no tissue at all.
+
+    Args:
+        rgb: (height, width, 3).
+    """
+    small = working_copy(rgb)
+    glass = glass_colour(small)
+    inside = silhouette(small, glass)
+    if judge_colour(small, inside, glass).verdict == "cartoon":
+        return np.zeros_like(inside)
+    saturation = cv2.medianBlur(np.ascontiguousarray(cv2.cvtColor(small, cv2.COLOR_RGB2HSV)[..., 1]), BLUR)
+    _, stained = cv2.threshold(saturation, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return inside & (stained > 0)
+
+
+def tissue_tiles(
+    rgb: npt.NDArray[np.uint8], *, side: int, min_area: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """The tiles of a regular grid that touch tissue, in reading order, and which of them are classified.
+
+    Left out are tiles with less than half or less than `min_area` pixels of tissue, and all but 200, evenly spread.
+
+    Args:
+        rgb: (height, width, 3).
+        side: of a tile in pixels.
+        min_area: in pixels.
+
+    Returns:
+        tiles (tiles, 5) as in `patching.mask_regions`, the area being that of the tissue; chosen (tiles,).
+    """
+    height, width = rgb.shape[:2]
+    side = min(side, height, width)
+    across, down = width // side, height // side
+    shares = cv2.resize(tissue_mask(rgb).astype(np.float32), (across, down), interpolation=cv2.INTER_AREA)
+    rows, columns = np.nonzero(shares > 0)
+    share = shares[rows, columns]
+    areas = np.rint(share * side**2).astype(np.int64)
+    sides = np.full_like(areas, side)
+    tiles = np.column_stack([columns * width // across, rows * height // down, sides, sides, areas])
+    chosen = (share >= TISSUE_IN_TILE) & (areas >= min_area)
+    full = np.flatnonzero(chosen)
+    if len(full) > MAX_TILES:
+        chosen[:] = False
+        chosen[full[np.linspace(0, len(full) - 1, MAX_TILES).round().astype(np.int64)]] = True
+    return tiles, chosen

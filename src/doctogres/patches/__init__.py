@@ -1,0 +1,1 @@
+"""From a mask to patches: boxes, crops, the manifest and its pixels."""

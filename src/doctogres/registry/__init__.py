@@ -1,0 +1,1 @@
+"""What becomes a version of the registered model, and which one is served."""

@@ -1,0 +1,75 @@
+"""The gate to the registry: what becomes a version, and which version is served."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from doctogres.evaluation.bootstrap import Estimate
+from doctogres.evaluation.null_models import NULL_MODELS
+
+CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
+NOT_REGISTERED: Final = "not registered"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which alias a model gets (empty: it becomes no version), why, and whether a person forced it."""
+
+    alias: str
+    reason: str
+    forced: bool = False
+
+    @property
+    def place(self) -> str:
+        """The alias, or `not registered`."""
+        return self.alias or NOT_REGISTERED
+
+
+@dataclass(frozen=True)
+class Versus:
+    """How a model stands against the champion on the same slides."""
+
+    champion: str  # its version
+    slides: int
+    difference: Estimate | None  # macro-F1 of the model minus the champion's, paired; None: they cannot be compared
+    remark: str  # how the champion's answers were come by, or why the two cannot be compared
+
+
+def gate(macro_f1: Estimate, nulls: Mapping[str, Estimate], versus: Versus | None, *, loss_margin: float) -> Verdict:
+    """Decides between champion, challenger, and no version.
+
+    A model becomes a version when the lower end of its macro-F1 interval lies above each null model's value. It becomes
+    champion when there is none, or when it scores at least as high on the same slides and the paired interval of the
+    difference excludes a loss of more than `loss_margin` (non-inferiority; Piaggio et al., JAMA 2012); else challenger.
+
+    Args:
+        macro_f1: of the model, on slides that it has not seen.
+        nulls: macro-F1 of the null models on these slides, by their names in `metrics.null_metrics`.
+        versus: the comparison with the champion; None when there is no champion.
+        loss_margin: of macro-F1.
+    """
+    rivals = ", ".join(f"{NULL_MODELS[name]}: {null.value:.3f}" for name, null in nulls.items())
+    if not all(macro_f1.low > null.value for null in nulls.values()):  # an undefined edge is above nothing
+        return Verdict("", f"macro-F1 {macro_f1} does not lie above the null models with its whole interval ({rivals})")
+    if versus is None:
+        return Verdict(CHAMPION, f"macro-F1 {macro_f1} lies above the null models ({rivals}); there was no champion")
+    if versus.difference is None:
+        return Verdict(
+            CHALLENGER, f"it cannot be compared with the champion (version {versus.champion}): {versus.remark}"
+        )
+    gain = versus.difference
+    compared = (
+        f"macro-F1 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] against the champion (version {versus.champion}) "
+        f"on the same {versus.slides} slides" + (f" ({versus.remark})" if versus.remark else "")
+    )
+    if not round(gain.value, 9) >= 0:
+        return Verdict(CHALLENGER, f"{compared}: it scores lower")
+    if not gain.low >= -loss_margin:
+        return Verdict(CHALLENGER, f"{compared}: a loss of more than {loss_margin:g} is not excluded")
+    return Verdict(CHAMPION, f"{compared}: it scores no lower, and a loss of more than {loss_margin:g} is excluded")
+
+
+def overruled(verdict: Verdict) -> Verdict:
+    """The verdict when a person wants the champion whatever the gate says."""
+    return Verdict(CHAMPION, f"promote=force; the gate says {verdict.place}: {verdict.reason}", forced=True)

@@ -1,0 +1,151 @@
+"""The runs behind an evaluated model, for its card: clean, patch, train, evaluate."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from doctogres import __version__
+from doctogres.errors import DoctogresError
+from doctogres.presets import PRESETS, load_preset, sections_of
+from doctogres.registry.contest import Evaluation
+from doctogres.slides.table import read_table
+from doctogres.tracking.datasets import source_of
+from doctogres.tracking.runs import DATA_TAG
+from doctogres.tracking.upstream import find_artifact
+
+COMMIT_TAG: Final = "mlflow.source.git.commit"
+CLASSIFIER: Final = "artifacts/classifier/classifier.json"
+DECISIONS: Final = "decisions_given.csv"  # what `clean` was given as decisions, in its run
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the runs behind a model recorded; what they did not is empty."""
+
+    metrics: Mapping[str, Any]  # metrics.json
+    predictions: pd.DataFrame  # predictions.csv
+    cohort: pd.DataFrame | None  # the cohort table
+    classifier: Mapping[str, Any]  # classifier.json
+    recipe: Mapping[str, Mapping[str, str]]  # stage -> its logged parameters
+    commands: Sequence[str]
+    data_digest: str
+    origin: Mapping[str, str]  # model, evaluation, commit, version of doctogres
+
+
+def card_facts(scored: Evaluation) -> CardFacts:
+    """What the runs behind an evaluation recorded."""
+    model = scored.metrics["model"]
+    info = mlflow.models.get_model_info(model)
+    runs = _runs(scored, info.run_id)
+    recipe = {
+        stage: {name.removeprefix(f"{stage}."): value for name, value in run.data.params.items() if name.startswith(f"{stage}.")}
+        for stage, run in runs.items()
+    }  # fmt: skip
+    decisions, first = _decisions(runs.get("clean"))
+    given = {"clean": {"data": source_of(runs["clean"]), **decisions}} if "clean" in runs else {}
+    tags = {stage: run.data.tags for stage, run in runs.items()}
+    maker = tags.get("train", {})
+    return CardFacts(
+        metrics=scored.metrics,
+        predictions=scored.predictions,
+        cohort=_cohort(scored),
+        classifier=_classifier(model, info.model_id),
+        recipe=recipe,
+        commands=first + commands(recipe, given | {"train": {"params": "none"}}),
+        data_digest=tags.get("evaluate", {}).get(DATA_TAG, ""),
+        origin={
+            "model": model,
+            "evaluation": scored.run.info.run_id if scored.run else scored.uri,
+            "commit": maker.get(COMMIT_TAG, ""),
+            "doctogres": maker.get("doctogres.version", __version__),
+        },
+    )
+
+
+def _decisions(clean: Run | None) -> tuple[dict[str, str], list[str]]:
+    """The parameter for the decisions that the cohort was cleaned with, and the line that fetches them; or says why not."""
+    if clean is None or "doctogres.input.decisions" not in clean.data.tags:
+        return {}, []
+    run_id = clean.info.run_id
+    if DECISIONS not in {file.path for file in MlflowClient().list_artifacts(run_id)}:
+        return {}, [f"# lost: {DECISIONS} of run {run_id}; without these decisions `clean` leaves another cohort"]
+    download = ["mlflow", "artifacts", "download", "--run-id", run_id, "--artifact-path", DECISIONS, "--dst-path", "."]
+    return {"decisions": DECISIONS}, [shlex.join(download)]
+
+
+def _runs(scored: Evaluation, trained_by: str | None) -> dict[str, Run]:
+    """The runs that are in this store, by stage, in the order they ran."""
+    train = _run(trained_by)
+    found = {"clean": _run_of(scored.run), "patch": _run_of(train), "train": train, "evaluate": scored.run}
+    return {stage: run for stage, run in found.items() if run is not None}
+
+
+def _run_of(run: Run | None) -> Run | None:
+    """The run that left what this one read."""
+    source = source_of(run) if run else ""
+    return _run(source.removeprefix("runs:/").partition("/")[0]) if source.startswith("runs:/") else None
+
+
+def _run(run_id: str | None) -> Run | None:
+    try:
+        return MlflowClient().get_run(run_id) if run_id else None
+    except MlflowException:
+        return None  # the model came from another store
+
+
+def _cohort(scored: Evaluation) -> pd.DataFrame | None:
+    source = source_of(scored.run) if scored.run else ""
+    try:
+        return read_table(find_artifact(source, stage="clean", name="cohort", file="cohort.parquet").path)
+    except DoctogresError:
+        return None
+
+
+def _classifier(model: str, model_id: str) -> dict[str, Any]:
+    """The model's classifier.json."""
+    root = model
+    if model == f"models:/{model_id}":  # MLflow fetches no single file by this address
+        root = MlflowClient().get_logged_model(model_id).artifact_location
+    content: dict[str, Any] = json.loads(
+        Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{root}/{CLASSIFIER}")).read_text(encoding="utf-8")
+    )
+    return content
+
+
+def commands(recipe: Mapping[str, Mapping[str, str]], given: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The commands that repeat these stages: `mlflow run . -e STAGE` with every setting that differs from a preset's.
+
+    Args:
+        recipe: stage -> its logged parameters, in the order of the stages.
+        given: stage -> parameters that are no settings (`data`, `params`), put first.
+    """
+    presets = {name: load_preset(name) for name in PRESETS}
+    differing = {
+        name: {stage: _differing(values, preset) for stage, values in recipe.items()}
+        for name, preset in presets.items()
+    }
+    nearest = min(differing, key=lambda name: sum(map(len, differing[name].values())))
+    lines = []
+    for stage in recipe:
+        named = {**given.get(stage, {}), "preset": nearest, **differing[nearest][stage]}
+        words = [word for name, value in named.items() for word in ("-P", f"{name}={value}")]
+        lines.append(shlex.join(["mlflow", "run", ".", "-e", stage, "--env-manager", "local", *words]))
+    return lines
+
+
+def _differing(values: Mapping[str, str], preset: Any) -> dict[str, str]:
+    found = {name: values[name] for name in ("seed", "split") if name in values}
+    for name, value in values.items():
+        for section in sections_of(name):
+            if str(getattr(getattr(preset, section), name)) != value:
+                found[name] = value
+    return found

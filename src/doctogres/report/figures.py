@@ -1,0 +1,281 @@
+"""The evaluation's figures, each a `matplotlib.figure.Figure` with no pyplot state; the pictures beside them."""
+
+import io
+from collections.abc import Sequence
+from typing import Final
+
+import cv2
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from doctogres.drawing import class_colours, contact_sheet, overlay
+from doctogres.evaluation.metrics import CALIBRATION_BINS, class_indices, confidence_bins
+
+__all__ = [
+    "class_colours",
+    "class_shares_figure",
+    "confusion_figure",
+    "contact_sheet",
+    "overlay",
+    "png_bytes",
+    "reliability_figure",
+    "risk_coverage_figure",
+    "training_curves_figure",
+]
+
+BLUE: Final = "#0072b2"
+ORANGE: Final = "#d55e00"
+GREEN: Final = "#009e73"
+GREY: Final = "#767676"
+NAME_LENGTH: Final = 22
+
+
+def png_bytes(picture: Figure | NDArray[np.uint8]) -> bytes:
+    """Returns a figure, or an RGB array, as a PNG file's content."""
+    if isinstance(picture, Figure):
+        buffer = io.BytesIO()
+        picture.savefig(buffer, format="png", dpi=144)
+        return buffer.getvalue()
+    return bytes(cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1])
+
+
+def confusion_figure(truth: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> Figure:
+    """Returns the confusion matrix: slides and their share of the true class's row in every cell."""
+    count = len(classes)
+    matrix = np.zeros((count, count), dtype=np.int64)
+    np.add.at(matrix, (class_indices(truth, classes), class_indices(predicted, classes)), 1)
+    totals = matrix.sum(axis=1)
+    shares = matrix / np.maximum(totals, 1)[:, None]
+    side = 2.8 + 0.85 * count
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(count, count):
+        colour = "white" if shares[row, column] > 0.55 else "#222222"
+        share = f"{shares[row, column]:.0%}" if totals[row] else "–"
+        colour = colour if matrix[row, column] else "#8a8a8a"
+        number = f"{matrix[row, column]}"
+        axes.text(column, row - 0.02, number, ha="center", va="bottom", fontsize=12, fontweight="bold", color=colour)
+        axes.text(column, row + 0.06, share, ha="center", va="top", fontsize=9, color=colour)
+    names = [_name(name) for name in classes]
+    axes.set_xticks(range(count), names)
+    if max((len(name) for name in names), default=0) > 8:
+        for tick in axes.get_xticklabels():
+            tick.set(rotation=30, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), [f"{name}\n(n = {total})" for name, total in zip(names, totals, strict=True)])
+    axes.set_xticks(np.arange(1, count) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, count) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="predicted", ylabel="true")
+    right = int(matrix.trace())
+    _title(axes, "Confusion", f"{right} of {matrix.sum()} slides right; % of the true class")
+    figure.colorbar(picture, ax=axes, shrink=0.75, format=PercentFormatter(1.0), label="share of the true class")
+    return figure
+
+
+def reliability_figure(
+    truth: Sequence[str],
+    probabilities: NDArray[np.float64],
+    classes: Sequence[str],
+    *,
+    raw: NDArray[np.float64] | None = None,
+) -> Figure:
+    """Returns the share of right slides against the stated confidence in ten bins, with the slides per bin beneath.
+
+    Args:
+        truth: (slides,) labels.
+        probabilities: (slides, classes), as the model states them.
+        classes: the class order.
+        raw: (slides, classes) before the model's temperature, drawn beside them; None where there is none.
+    """
+    error, stated, correct, slides = _calibration(truth, probabilities, classes)
+    figure = Figure(figsize=(5.6, 6.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    detail = f"calibration error {error:.3f} over {len(truth)} slides"
+    if raw is not None:
+        before, stated_raw, correct_raw, _ = _calibration(truth, raw, classes)
+        upper.plot(
+            stated_raw,
+            correct_raw,
+            color=ORANGE,
+            linewidth=1,
+            marker="s",
+            markersize=5,
+            alpha=0.7,
+            label="before the temperature",
+        )
+        detail = f"calibration error {before:.3f} before, {error:.3f} after the temperature; {len(truth)} slides"
+    upper.plot(stated, correct, color=BLUE, linewidth=1.2, marker="o", markersize=7, label="this model")
+    upper.set(ylim=(-0.03, 1.03), xlim=(0, 1), ylabel="slides predicted right")
+    upper.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    upper.legend(frameon=False, loc="best")
+    centres = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
+    lower.bar(centres, slides, width=0.9 / CALIBRATION_BINS, color=BLUE, alpha=0.75)
+    lower.set(xlabel="confidence in the predicted class", ylabel="slides")
+    lower.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+    lower.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _title(upper, "Reliability", detail)
+    _tidy(upper, lower)
+    return figure
+
+
+def risk_coverage_figure(
+    truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str], *, threshold: float = 0.0
+) -> Figure:
+    """Returns the error among the most confident slides against their share (El-Yaniv and Wiener, JMLR 2010).
+
+    Args:
+        truth: (slides,) labels.
+        probabilities: (slides, classes).
+        classes: the class order.
+        threshold: the model's, whose place on the curve is marked; 0 answers every slide.
+    """
+    right, confidence = _right(truth, probabilities, classes)
+    order = np.argsort(-confidence, kind="stable")
+    ends = np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True])  # equal confidence is kept or referred together
+    kept = ends + 1
+    risk = np.cumsum(1 - right[order])[ends] / kept
+    coverage = kept / len(right)
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axhline(risk[-1], color=GREY, linestyle="--", linewidth=1)
+    axes.step(coverage, risk, where="post", color=BLUE, linewidth=1.8)
+    for share, marker in ((0.5, "o"), (0.8, "s"), (1.0, "D")):
+        at = min(int(np.searchsorted(coverage, share - 1e-9)), len(coverage) - 1)
+        label = f"{coverage[at]:.0%} kept: {risk[at]:.1%} wrong"
+        axes.plot(coverage[at], risk[at], marker, color=ORANGE, markersize=7, linestyle="", label=label, clip_on=False)
+    if threshold > 0:
+        answered = int((confidence >= threshold).sum())
+        label = f"threshold {threshold:.2f}: no slide kept"
+        if answered:
+            at = int(np.searchsorted(kept, answered))
+            label = f"threshold {threshold:.2f}: {coverage[at]:.0%} kept, {risk[at]:.1%} wrong"
+        place = (coverage[at], risk[at]) if answered else (np.nan, np.nan)
+        axes.plot(*place, "*", color=GREEN, markersize=14, linestyle="", label=label, clip_on=False, zorder=5)
+    top = max(0.05, float(risk.max()))
+    axes.set(xlim=(0, 1.01), ylim=(-0.02 * top, top * 1.4))
+    axes.legend(frameon=False, loc="upper left", ncols=2)
+    axes.set(xlabel="slides kept, most confident first", ylabel="wrong among the kept")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _title(axes, "Risk and coverage", f"{len(right)} slides; a slide below the chosen confidence is not answered")
+    _tidy(axes)
+    return figure
+
+
+def training_curves_figure(history: pd.DataFrame) -> Figure:
+    """Returns loss, macro-F1 and unfrozen parameters by epoch.
+
+    Args:
+        history: a row per epoch: epoch, train_loss, val_loss, slide_macro_f1, patch_macro_f1, trainable_parameters.
+            A curve whose column is missing or empty is left out.
+    """
+    figure = Figure(figsize=(7.2, 7.4), layout="constrained")
+    losses, scores, unfrozen = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1))
+    marker = "o" if len(history) < 40 else ""
+    for axes, curves in (
+        (losses, (("train_loss", "training", ORANGE), ("val_loss", "validation", BLUE))),
+        (scores, (("patch_macro_f1", "patches", ORANGE), ("slide_macro_f1", "slides", BLUE))),
+    ):
+        for column, label, colour in curves:
+            if column in history and history[column].notna().any():
+                axes.plot(history["epoch"], history[column], color=colour, marker=marker, markersize=3.5, label=label)
+        if axes.lines:
+            axes.legend(frameon=False)
+    losses.set(ylabel="loss")
+    scores.set(ylabel="validation macro-F1")
+    if "slide_macro_f1" in history and history["slide_macro_f1"].notna().any():
+        best = history.iloc[int(np.nanargmax(history["slide_macro_f1"].to_numpy(dtype=np.float64)))]
+        scores.plot(best["epoch"], best["slide_macro_f1"], marker="*", markersize=14, color=GREEN, zorder=5)
+        title = f"best slide macro-F1 {best['slide_macro_f1']:.3f} at epoch {best['epoch']:.0f}"
+    else:
+        title = f"{len(history)} epochs"
+    if "trainable_parameters" in history:
+        counts = history["trainable_parameters"]
+        unfrozen.bar(history["epoch"], counts, width=1.0, color=GREY, alpha=0.5)
+    unfrozen.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    unfrozen.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    unfrozen.set(xlabel="epoch", ylabel="trainable\nparameters")
+    unfrozen.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    unfrozen.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
+    _title(losses, "Training", title)
+    _tidy(losses, scores, unfrozen)
+    return figure
+
+
+def class_shares_figure(shares: pd.DataFrame) -> Figure:
+    """Returns slides per class before and after cleaning; `shares` has label, slides_before, slides_after."""
+    rows = np.arange(len(shares))
+    figure = Figure(figsize=(7.2, 1.6 + 0.75 * len(shares)), layout="constrained")
+    axes = figure.add_subplot()
+    for column, label, colour, shift in (
+        ("slides_before", "before cleaning", "#a6a6a6", -0.2),
+        ("slides_after", "after cleaning", BLUE, 0.2),
+    ):
+        counts = shares[column].to_numpy()
+        total = int(counts.sum())
+        bars = axes.barh(rows + shift, counts, height=0.38, color=colour, label=f"{label} ({total})")
+        texts = [f"{count}  ({count / max(total, 1):.0%})" for count in counts]
+        axes.bar_label(bars, texts, padding=4, fontsize=9, color="#333333")
+    axes.set_yticks(rows, [_name(str(label)) for label in shares["label"]])
+    axes.invert_yaxis()
+    axes.margins(x=0.16)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="slides")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
+    _title(axes, "Slides per class", "count and share of the cohort")
+    _tidy(axes)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def _right(
+    truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns (slides,) one where the top class is the truth, and (slides,) its probability."""
+    right = probabilities.argmax(axis=1) == class_indices(truth, classes)
+    return right.astype(np.float64), np.asarray(probabilities.max(axis=1), dtype=np.float64)
+
+
+def _calibration(
+    truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Returns the calibration error, the mean confidence and share of right slides per used bin, and slides per bin."""
+    right, confidence = _right(truth, probabilities, classes)
+    bins = confidence_bins(confidence)
+    slides = np.bincount(bins, minlength=CALIBRATION_BINS)
+    used = slides > 0
+    correct = np.bincount(bins, weights=right, minlength=CALIBRATION_BINS)[used] / slides[used]
+    stated = np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS)[used] / slides[used]
+    error = float((abs(correct - stated) * slides[used]).sum() / max(len(right), 1))
+    return error, stated, correct, slides
+
+
+def _name(name: str) -> str:
+    """Returns a class name for a tick: one line, elided, and never read as mathematics."""
+    line = " ".join(name.split())
+    line = line if len(line) <= NAME_LENGTH else line[: NAME_LENGTH - 1] + "…"
+    return line.replace("$", r"\$")
+
+
+def _title(axes: Axes, title: str, detail: str) -> None:
+    axes.set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold")
+    axes.text(0, 1.02, detail, transform=axes.transAxes, fontsize=10, color="#555555", va="bottom")
+
+
+def _tidy(*panels: Axes) -> None:
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e4e4e4", linewidth=0.8)
+        axes.set_axisbelow(True)
+
+
+def _thousands(value: float, _position: int) -> str:
+    return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k" if value >= 1e3 else f"{value:g}"

@@ -1,0 +1,167 @@
+"""The model card: what a person should know before a version answers for slides, in Markdown."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import pandas as pd
+
+from doctogres.evaluation.bootstrap import Estimate
+from doctogres.evaluation.metrics import classes_of
+from doctogres.evaluation.null_models import NULL_MODELS
+from doctogres.registry.gate import Verdict
+from doctogres.registry.lineage import CardFacts
+from doctogres.report.report import METRICS, PER_CLASS
+from doctogres.slides.splits import HOLDOUT
+from doctogres.slides.table import reason_code, usable
+
+FEW_SLIDES: Final = 10
+UNKNOWN: Final = "unknown"
+
+
+def escaped(text: object) -> str:
+    """The text with what Markdown would take for markup made harmless; on one line."""
+    return re.sub(r"([\\`*_\[\]<>|~#&!$])", r"\\\1", " ".join(str(text).split()))
+
+
+def model_card(facts: CardFacts, verdict: Verdict) -> str:
+    """The card in Markdown, the most important first, because a description is cut at its end."""
+    parts = [
+        _headline(facts, verdict),
+        "For research use; not a medical device.",
+        _section("Known limits", _limits(facts)),
+        _section("Scores", _scores(facts)),
+        _section("By class", _classes(facts)),
+        _section("Calibration", _calibration(facts)),
+        _section("Data", _data(facts)),
+        _section("Recipe", _recipe(facts)),
+        _section("How to make it again", _again(facts)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _headline(facts: CardFacts, verdict: Verdict) -> str:
+    own, null = facts.metrics["metrics"]["macro_f1"], facts.metrics["null"]
+    rivals = ", ".join(
+        f"{NULL_MODELS[name]} {Estimate.from_dict(null[name]).value:.3f}" for name in null if name in NULL_MODELS
+    )
+    forced = f"**Promoted by force.** A person made it champion: {escaped(verdict.reason)}.\n\n"
+    decided = f"Gate: **{verdict.place}**: {escaped(verdict.reason)}."
+    return (
+        (forced if verdict.forced else "")
+        + f"**Macro-F1 {Estimate.from_dict(own)}** on the {facts.metrics['slides']} slides of the split "
+        + f"`{facts.metrics['split']}`; null models: {rivals}."
+        + ("" if verdict.forced else f"\n\n{decided}")
+    )
+
+
+def _limits(facts: CardFacts) -> str:
+    own = Estimate.from_dict(facts.metrics["metrics"]["macro_f1"])
+    labels = facts.predictions["label"].value_counts()
+    few = {
+        name: int(labels.get(name, 0))
+        for name in classes_of(facts.metrics["metrics"])
+        if labels.get(name, 0) < FEW_SLIDES
+    }
+    groups = facts.predictions["group"].nunique()
+    lines = [
+        f"{facts.metrics['slides']} slides from {groups} groups: the interval of the macro-F1 is "
+        f"{own.high - own.low:.2f} wide.",
+        f"Fewer than {FEW_SLIDES} of these slides: {_counted(few)}; a class's own scores say little there."
+        if few
+        else f"Every class has at least {FEW_SLIDES} of these slides.",
+        "The intervals say what other slides like these would give. They do not cover another laboratory, scanner or "
+        "stain, and the null models show only that something was learned.",
+        "It answers by the lesion mask it is given; masks drawn otherwise than the training slides' are not covered.",
+    ]
+    if facts.classifier.get("calibration"):
+        lines.append("Temperature and threshold were chosen on out-of-fold slides, each answered by a network that had "
+                     "not seen it, not by the model as a whole.")  # fmt: skip
+    return _items(lines)
+
+
+def _scores(facts: CardFacts) -> str:
+    scores = {**facts.metrics["metrics"], **facts.metrics["null"]}
+    rows = [(title, Estimate.from_dict(scores[name])) for name, (title, _) in METRICS.items() if name in scores]
+    return _table(("metric", "value [95 % interval]"), rows)
+
+
+def _classes(facts: CardFacts) -> str:
+    trained = pd.Series(dtype=int)
+    if facts.cohort is not None:
+        slides = usable(facts.cohort)
+        trained = slides.loc[slides["fold"] != HOLDOUT, "label"].value_counts()
+    scored = facts.predictions["label"].value_counts()
+    rows = []
+    for name in classes_of(facts.metrics["metrics"]):
+        scores = [Estimate.from_dict(facts.metrics["metrics"][f"{kind}/{name}"]) for kind in PER_CLASS]
+        rows.append((name, trained.get(name, UNKNOWN), scored.get(name, 0), *scores))
+    return _table(("class", "training slides", "scored slides", "F1", "recall", "precision"), rows)
+
+
+def _calibration(facts: CardFacts) -> str:
+    found = facts.classifier.get("calibration")
+    if not found:
+        return "Not calibrated: the probabilities are the network's own, and no slide is answered with `abstained`."
+    said = {name: UNKNOWN if value is None else f"{value:.3g}" for name, value in found.items()}
+    said["slides"] = str(found["slides"])
+    return (
+        f"Temperature {said['temperature']} and threshold {said['threshold']}, from {said['slides']} out-of-fold slides "
+        f"for a precision of {said['target_precision']}: {said['coverage']} of them get an answer, {said['precision']} of "
+        f"these answers are right. Calibration error {said['ece_before']} before, {said['ece_after']} after; log loss "
+        f"{said['log_loss_before']} before, {said['log_loss_after']} after."
+    )
+
+
+def _data(facts: CardFacts) -> str:
+    lines = [f"Data digest: {facts.data_digest or UNKNOWN}."]
+    if facts.cohort is None:
+        return _items([*lines, "The cohort table could not be found; its counts are unknown."])
+    table = facts.cohort
+    outcomes = {name: int(count) for name, count in table["outcome"].value_counts().items()}
+    lines.append(f"{len(table)} slides found: {_counted(outcomes)}.")
+    reasons = table.loc[table["reason"].fillna("") != "", ["outcome", "reason"]]
+    for outcome, rows in reasons.groupby("outcome"):
+        codes = rows["reason"].map(reason_code).value_counts()
+        lines.append(f"{escaped(outcome)}: {_counted({code: int(count) for code, count in codes.items()})}.")
+    slides = usable(table)
+    held = int((slides["fold"] == HOLDOUT).sum())
+    lines.append(f"{len(slides) - held} slides to train with, {held} held out, in {slides['group'].nunique()} groups.")
+    return _items(lines)
+
+
+def _recipe(facts: CardFacts) -> str:
+    settings = {**facts.recipe, "answer": facts.classifier.get("answer", {})}
+    lines = [
+        f"{stage}: " + ", ".join(f"`{name}` {escaped(value)}" for name, value in sorted(values.items()))
+        for stage, values in settings.items()
+        if values
+    ]
+    return _items(lines) if lines else "The runs that made it are not in this store."
+
+
+def _again(facts: CardFacts) -> str:
+    made = ", ".join(f"{name} {escaped(value or UNKNOWN)}" for name, value in facts.origin.items())
+    steps = "\n".join(f"    {command}" for command in facts.commands)
+    return f"Each command takes the newest result of the one before:\n\n{steps}\n\n{made}." if steps else f"{made}."
+
+
+def _counted(counts: Mapping[Any, int]) -> str:
+    return ", ".join(f"{escaped(name)} {count}" for name, count in counts.items())
+
+
+def _section(heading: str, body: str) -> str:
+    return f"### {heading}\n\n{body}"
+
+
+def _items(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(cell: object) -> str:
+    return str(cell) if isinstance(cell, Estimate) else escaped(cell)

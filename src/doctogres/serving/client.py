@@ -1,0 +1,166 @@
+"""Asks a served model about one slide: `python -m doctogres.client SLIDE [MASK] [--url URL] [--overlay FILE]`.
+
+Needs Python's own library only.
+"""
+
+import argparse
+import base64
+import http.client
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from doctogres.errors import DoctogresError
+
+URL: Final = "http://127.0.0.1:5001"
+TIMEOUT: Final = 120.0
+
+
+class ServerError(DoctogresError):
+    """The server is not there, refused the request, or gave something else than an answer."""
+
+    code = "server"
+
+
+class RefusedError(ServerError):
+    """The server refused the request; `sentence` is why, in its own words."""
+
+    code = "refused"
+
+    def __init__(self, url: str, status: int, sentence: str):
+        super().__init__(f"{url} refused the request ({status}): {sentence}")
+        self.sentence = sentence
+
+
+def slide_body(slide_id: str, image: bytes, mask: bytes | None = None, **params: Any) -> dict[str, Any]:
+    """The JSON of POST /invocations for one slide.
+
+    Args:
+        slide_id: names it in the answer and in errors.
+        image: the picture's file.
+        mask: the mask's file; without one the model looks for tissue.
+        params: parameters of the request, such as `overlay=True`.
+
+    Raises:
+        DoctogresError: a file is empty, which a server would take for one that was not given.
+    """
+    for part, content in (("image", image), ("mask", mask)):
+        if content == b"":
+            raise DoctogresError(f"{slide_id} ({part}) is an empty file; copy or export it again")
+    row = {"slide_id": slide_id, "image": _base64(image)} | ({"mask": _base64(mask)} if mask is not None else {})
+    return {"dataframe_records": [row]} | ({"params": params} if params else {})
+
+
+def request_body(slide: Path, mask: Path | None = None, **params: Any) -> dict[str, Any]:
+    """The same for a slide in files, which is named by the picture's."""
+    return slide_body(slide.stem, _content(slide), _content(mask) if mask else None, **params)
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DoctogresError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def ask(url: str, body: Mapping[str, Any], *, timeout: float = TIMEOUT) -> list[dict[str, Any]]:
+    """The answers, a row per slide.
+
+    Args:
+        url: of the server, without `/invocations`.
+        body: of the request.
+        timeout: in seconds.
+
+    Raises:
+        ServerError: with the server's sentence, where it gave one.
+    """
+    kind = {"Content-Type": "application/json"}
+    try:
+        request = urllib.request.Request(f"{url.rstrip('/')}/invocations", json.dumps(body).encode(), kind)
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            answers: list[dict[str, Any]] = json.load(response)["predictions"]
+        if len(answers) != len(body["dataframe_records"]) or not all("model_version" in answer for answer in answers):
+            raise ValueError("another model's answer")
+        return answers
+    except urllib.error.HTTPError as error:
+        raise RefusedError(url, error.code, _sentence(error)) from error
+    except TimeoutError as error:
+        raise ServerError(f"{url} gave no answer within {timeout:g} s; give a longer --timeout") from error
+    except (urllib.error.URLError, ConnectionError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            raise ServerError(f"{url} could not be reached within {timeout:g} s; check the address") from error
+        raise ServerError(f"{url} does not answer ({reason}); start one with `make serve`, or give --url") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServerError(f"{url} gave no answer of a doctogres model; give the address of one") from error
+
+
+def _sentence(error: urllib.error.HTTPError) -> str:
+    content = error.read().decode("utf-8", "replace")
+    try:
+        return str(json.loads(content)["message"]).splitlines()[0]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return content.strip()[:200] or str(error.reason)
+
+
+def as_text(answer: Mapping[str, Any]) -> str:
+    """An answer as a small table."""
+    sure = " (not sure: below the model's threshold)" if answer["label"] and answer["abstained"] else ""
+    shares = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
+    width = max((len(name) for name, _ in shares), default=0)
+    rows = [("slide", answer["slide_id"]), ("label", f"{answer['label'] or 'none'}{sure}")]
+    if answer["confidence"] is not None:
+        rows.append(("confidence", f"{answer['confidence']:.2f}"))
+    rows += [
+        ("" if index else "probabilities", f"{name:{width}}  {share:.3f}") for index, (name, share) in enumerate(shares)
+    ]
+    rows += [
+        ("patches", f"{answer['n_patches']}, {answer['n_dropped']} left out; mask: {answer['mask_source'] or 'none'}"),
+        ("model", answer["model_version"]),
+        *(("warning", text) for text in answer["warnings"]),
+        *(("error", text) for text in [answer["error"]] if text),
+    ]
+    return "\n".join(f"{name:14}{text}" for name, text in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 0 where the slide was answered, 1 where it was not."""
+    parser = argparse.ArgumentParser(prog="doctogres.client", description="Asks a served model about one slide.")
+    parser.add_argument("slide", type=Path, help="the picture: PNG, JPEG or TIFF")
+    parser.add_argument("mask", type=Path, nargs="?", help="the lesions' mask of the same size; without it, the tissue")
+    parser.add_argument("--url", default=URL, help="of the server (default: %(default)s)")
+    parser.add_argument("--overlay", type=Path, metavar="FILE", help="write a PNG of the slide with its regions")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds to wait (default: %(default)g)")
+    given = parser.parse_args(arguments)
+    try:
+        params = {"overlay": True} if given.overlay else {}
+        (answer,) = ask(given.url, request_body(given.slide, given.mask, **params), timeout=given.timeout)
+        print(as_text(answer))
+        if given.overlay:
+            _write_overlay(given.overlay, answer["overlay"])
+    except DoctogresError as error:
+        print(f"doctogres.client: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _write_overlay(path: Path, overlay: str | None) -> None:
+    if overlay is None:
+        raise DoctogresError(f"{path}: not written, because there is no overlay of a slide without a region")
+    try:
+        path.write_bytes(base64.b64decode(overlay))
+    except OSError as error:
+        raise DoctogresError(f"{path}: cannot be written ({error.strerror})") from error
+    print(f"{'overlay':14}{path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

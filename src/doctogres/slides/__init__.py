@@ -1,0 +1,1 @@
+"""What a slide is, and the only code that opens one."""

@@ -1,0 +1,221 @@
+"""What a picture's file says about itself, and its pixels as they are stored: size guard, completeness, decoding.
+
+Pillow reads the header (size, mode, orientation); cv2 decodes, and Pillow most TIFFs, outside the interpreter lock.
+"""
+
+import io
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from doctogres.errors import DoctogresError
+from doctogres.slides.limits import limit_from_environment
+
+Source = Path | bytes
+Pixels = NDArray[np.integer[Any] | np.floating[Any]]  # what cv2 decodes, or part of it
+
+MAX_PIXELS_VARIABLE: Final = "DOCTOGRES_MAX_PIXELS"
+DEFAULT_MAX_PIXELS: Final = 200_000_000
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+ORIENTATION_TAG: Final = 0x0112
+BITS_TAG: Final = 258
+JPEG_PIXELS_PER_BYTE: Final = 8 * 64  # at most: every block of 8 x 8 pixels costs a bit of Huffman code or more
+
+# Our errors say what cv2 would print on top; OPENCV_LOG_LEVEL brings its words back. One line that libpng or libjpeg
+# write about a damaged file remains: they go past cv2, straight to the process's stderr.
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+class ImageError(DoctogresError):
+    """A picture or mask that cannot be read."""
+
+    code: ClassVar[str] = "unreadable_image"
+
+
+class TooManyPixelsError(ImageError):
+    """The header announces more pixels than this machine was told to decode."""
+
+    code: ClassVar[str] = "too_many_pixels"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself before it is decoded; width and height are those of the upright picture."""
+
+    kind: str  # PNG, JPEG or TIFF
+    width: int
+    height: int
+    mode: str  # Pillow's name
+    has_alpha: bool
+    orientation: int  # EXIF 1..8, still to be applied to what cv2 decodes
+
+
+class _FirstPage(TiffImagePlugin.TiffImageFile):
+    """Pillow's reader without its own pixel limit, and without its walk through all pages, endless in a hostile file."""
+
+    @property
+    def is_animated(self) -> bool:
+        return False
+
+    def load_prepare(self) -> None:
+        if self._im is None:
+            self.im = Image.new(self.mode, self._tile_size, None).im
+        super().load_prepare()
+
+
+def max_pixels() -> int:
+    """The number of pixels above which a picture is refused, from the environment or the default.
+
+    Raises:
+        ParameterError: the variable does not hold a whole number above zero.
+    """
+    return limit_from_environment(MAX_PIXELS_VARIABLE, DEFAULT_MAX_PIXELS, "pixels, for example 400000000")
+
+
+def source_name(source: Source, name: str) -> str:
+    return name or ("the picture" if isinstance(source, bytes) else str(source))
+
+
+def source_bytes(source: Source, name: str) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise ImageError(
+            f"{name} cannot be opened: {error.strerror or error}; check the path and its rights"
+        ) from error
+
+
+def read_header(data: bytes, name: str) -> Header:
+    """Reads the header and refuses a picture that is truncated or too large, before anything is decoded."""
+    try:
+        header = _png_header(data) if data.startswith(PNG_SIGNATURE) else _other_header(data)
+    except (SyntaxError, OSError, ValueError, struct.error, KeyError, IndexError) as error:
+        raise ImageError(f"{name} {_what_it_is(data)}; give a PNG, JPEG or TIFF file") from error
+    if header.width * header.height > (limit := max_pixels()):
+        raise TooManyPixelsError(
+            f"{name} has {header.width} x {header.height} pixels, more than the limit of {limit}; "
+            f"raise the environment variable {MAX_PIXELS_VARIABLE} if the machine has the memory"
+        )
+    if (header.kind == "PNG" and not _png_is_complete(data)) or (header.kind == "JPEG" and not _jpeg_is_complete(data)):
+        raise ImageError(f"{name} is truncated ({len(data)} bytes, its end is missing); copy or export it again")
+    if header.kind == "JPEG" and header.width * header.height > JPEG_PIXELS_PER_BYTE * len(data):
+        # The decoder would fill what is missing with grey: gigabytes for a header of some hundred bytes.
+        raise ImageError(
+            f"{name} is truncated or damaged: {len(data)} bytes are too few for {header.width} x {header.height} pixels; "
+            "copy or export it again"
+        )
+    return header
+
+
+def _png_header(data: bytes) -> Header:
+    # The plugin's class and not Image.open: the latter has a pixel limit of its own, process-wide and lower than ours.
+    return _header_of(PngImagePlugin.PngImageFile(io.BytesIO(data)), "PNG")
+
+
+def _other_header(data: bytes) -> Header:
+    if data.startswith(b"\xff\xd8"):
+        return _header_of(JpegImagePlugin.JpegImageFile(io.BytesIO(data)), "JPEG")
+    return _header_of(TiffImagePlugin.TiffImageFile(io.BytesIO(data)), "TIFF")
+
+
+def _header_of(image: Image.Image, kind: str) -> Header:
+    exif = image.info.get("exif")
+    # Pillow's size of a TIFF and cv2's pixels are both upright already.
+    orientation = _orientation(exif) if isinstance(exif, bytes) and kind != "TIFF" else 1
+    width, height = image.size if orientation < 5 else image.size[::-1]
+    has_alpha = image.mode in {"LA", "PA", "RGBA"} or "transparency" in image.info
+    return Header(kind, width, height, image.mode, has_alpha, orientation)
+
+
+def _orientation(exif: bytes) -> int:
+    tags = Image.Exif()
+    try:
+        tags.load(exif)
+    except (SyntaxError, OSError, ValueError, struct.error):
+        return 1  # a damaged tag block says nothing about the pixels
+    value = tags.get(ORIENTATION_TAG, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _what_it_is(data: bytes) -> str:
+    if not data:
+        return "is empty"
+    known = data.startswith((PNG_SIGNATURE, b"\xff\xd8", b"II", b"MM"))
+    return f"is truncated or damaged ({len(data)} bytes)" if known else "is not a picture this project reads"
+
+
+def _png_is_complete(data: bytes) -> bool:
+    """Whether the chunks lead to the end chunk: some decoders return the part of a truncated picture without a word."""
+    position: int = len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if kind == b"IEND":
+            return position <= len(data)
+    return False
+
+
+def _jpeg_is_complete(data: bytes) -> bool:
+    return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") > 0
+
+
+def decode(data: bytes, flags: int, header: Header, name: str) -> Pixels:
+    try:
+        tiff = _tiff_pixels(data, flags) if header.kind == "TIFF" else None
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if tiff is None else tiff
+    except cv2.error as error:
+        raise ImageError(f"{name} cannot be decoded ({error.err or 'cv2'}); export it again as PNG") from error
+    except (SyntaxError, OSError, ValueError, TypeError, OverflowError) as error:
+        raise ImageError(f"{name} is damaged inside ({error}, TIFF); copy or export it again") from error
+    if pixels is None:
+        raise ImageError(f"{name} is damaged inside ({len(data)} bytes, {header.kind}); copy or export it again")
+    height, width = pixels.shape[:2] if header.orientation < 5 else pixels.shape[1::-1]
+    if (width, height) != (header.width, header.height):
+        raise ImageError(
+            f"{name} is damaged inside: its header announces {header.width} x {header.height} pixels, "
+            f"but {width} x {height} were decoded; export it again"
+        )
+    return pixels
+
+
+def _tiff_pixels(data: bytes, flags: int) -> Pixels | None:
+    """A TIFF laid out as cv2 would; None for an unchanged one of more than 8 bits and not grey, which Pillow narrows.
+
+    cv2 returns what it could decode of damaged compressed data, without a word. Pillow raises, takes less time, and
+    knows alpha from colours multiplied by it.
+    """
+    image = _FirstPage(io.BytesIO(data))
+    unchanged = flags == cv2.IMREAD_UNCHANGED
+    if image.mode in {"I;16", "I;16B"}:
+        deep = np.asarray(image, dtype=np.uint16)
+        return deep if unchanged else cv2.cvtColor((deep >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    if unchanged and max(image.tag_v2.get(BITS_TAG, (1,))) > 8:
+        return None
+    if image.mode in {"1", "L"}:
+        grey = np.asarray(image, dtype=np.uint8) * (255 if image.mode == "1" else 1)
+        return grey if unchanged else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    if unchanged and image.mode in {"LA", "PA", "RGBA"}:
+        return cv2.cvtColor(np.asarray(image.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
+    colours = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return colours[..., ::-1] if unchanged else colours
+
+
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undoes the turn that EXIF orientation 1..8 describes."""
+    if orientation >= 5:
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels

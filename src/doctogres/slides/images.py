@@ -1,0 +1,80 @@
+"""Pictures: the upright 8-bit RGB of a file, and PNG files of arrays.
+
+Every function takes a path or the bytes of a file, so that a caller that hashes a file reads it once.
+"""
+
+from typing import ClassVar, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from doctogres.slides.formats import ImageError, Pixels, Source, decode, read_header, source_bytes, source_name, upright
+
+ROWS_AT_ONCE: Final = 256
+
+
+class ColourModeError(ImageError):
+    """The colours are stored in a way that has no faithful conversion to 8-bit RGB."""
+
+    code: ClassVar[str] = "colour_mode"
+
+
+def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
+    """The upright picture as 8-bit RGB, (height, width, 3).
+
+    Grey and palette pictures become RGB, 16 bits become 8, transparency is laid on white. CMYK, floating-point and
+    other modes without a faithful conversion are refused.
+
+    Raises:
+        ImageError: or one of its subclasses, naming the file (`name`, or else the path).
+    """
+    name = source_name(source, name)
+    data = source_bytes(source, name)
+    header = read_header(data, name)
+    if header.mode not in {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B"}:
+        raise ColourModeError(
+            f"{name} stores its colours as {header.mode}, which has no faithful conversion; save it as 8-bit RGB"
+        )
+    flags = cv2.IMREAD_UNCHANGED if header.has_alpha else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = decode(data, flags, header, name)
+    if header.has_alpha:
+        pixels = _on_white(pixels, name)
+    return np.ascontiguousarray(upright(pixels, header.orientation), dtype=np.uint8)
+
+
+def picture_size(source: Source, *, name: str = "") -> tuple[int, int]:
+    """Width and height of the upright picture, from the header alone.
+
+    Raises:
+        ImageError: not a picture, or larger than the limit.
+    """
+    name = source_name(source, name)
+    header = read_header(source_bytes(source, name), name)
+    return header.width, header.height
+
+
+def encode_png(array: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
+    """The PNG file of an RGB picture (height, width, 3), a grey picture or a mask (height, width)."""
+    pixels: NDArray[np.uint8] = array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array.astype(np.uint8)
+    if pixels.ndim == 3:
+        pixels = np.ascontiguousarray(pixels[..., ::-1])
+    done, encoded = cv2.imencode(".png", pixels)
+    if not done:
+        raise ImageError(f"an array of shape {array.shape} cannot be written as PNG; give (height, width[, 3])")
+    return encoded.tobytes()
+
+
+def _on_white(pixels: Pixels, name: str) -> Pixels:
+    """BGRA of 8 or 16 bits to 8-bit RGB, transparency laid on white."""
+    if pixels.ndim != 3 or pixels.shape[2] != 4:  # grey with one value that is transparent
+        raise ColourModeError(f"{name} is grey with a transparent value; save it as 8-bit RGB")
+    if pixels.dtype == np.uint8 and pixels[..., 3].min() == 255:
+        return cv2.cvtColor(pixels.astype(np.uint8, copy=False), cv2.COLOR_BGRA2RGB)
+    scale = 257 if pixels.dtype == np.uint16 else 1
+    laid = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for top in range(0, len(pixels), ROWS_AT_ONCE):  # the whole picture as float32 would be four times its size
+        values = pixels[top : top + ROWS_AT_ONCE].astype(np.float32) / scale
+        alpha = values[..., 3:] / 255
+        laid[top : top + ROWS_AT_ONCE] = np.round(values[..., 2::-1] * alpha + 255 * (1 - alpha))
+    return laid

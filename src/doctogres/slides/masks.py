@@ -1,0 +1,99 @@
+"""Masks: the lesions of a file, true or false for each pixel."""
+
+from typing import ClassVar, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from doctogres.slides.formats import (
+    Header,
+    ImageError,
+    Pixels,
+    Source,
+    decode,
+    read_header,
+    source_bytes,
+    source_name,
+    upright,
+)
+
+JPEG_MASK_TOLERANCE: Final = 32  # how far compression moves a pixel of a binary mask from 0 or 255
+
+
+class MaskValueError(ImageError):
+    """The mask is not binary."""
+
+    code: ClassVar[str] = "mask_values"
+
+
+def read_mask(source: Source, *, name: str = "") -> NDArray[np.bool_]:
+    """The upright mask, (height, width), true on lesions.
+
+    Accepted are 0/255 and 0/1 (grey, 16-bit or as bits), two colours of which one is black (palette, RGB, RGBA), and a
+    JPEG whose pixels lie near 0 or 255.
+
+    Raises:
+        MaskValueError: the values are anything else; the message says what they are.
+        ImageError: the file cannot be read.
+    """
+    name = source_name(source, name)
+    data = source_bytes(source, name)
+    header = read_header(data, name)
+    pixels = decode(data, cv2.IMREAD_UNCHANGED, header, name)
+    if pixels.ndim == 3:
+        pixels = _without_alpha(pixels, name)
+    lesion = _colour_lesion(pixels, header, name) if pixels.ndim == 3 else _grey_lesion(pixels, header, name)
+    return np.ascontiguousarray(upright(lesion, header.orientation), dtype=np.bool_)
+
+
+def _without_alpha(pixels: Pixels, name: str) -> Pixels:
+    """Drops a fourth channel and folds equal colour channels into one, (height, width) or (height, width, 3)."""
+    if pixels.shape[2] == 4:
+        alpha, pixels = pixels[..., 3], pixels[..., :3]
+        if alpha.min() != alpha.max() and (pixels == pixels[0, 0]).all():
+            raise MaskValueError(f"{name} has one colour and holds its lesions as transparency; save it as 0/255")
+    first = pixels[..., 0]
+    equal = np.array_equal(first, pixels[..., 1]) and np.array_equal(first, pixels[..., 2])
+    return first if equal else pixels
+
+
+def _grey_lesion(pixels: Pixels, header: Header, name: str) -> NDArray[np.bool_]:
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise MaskValueError(f"{name} stores {pixels.dtype} values; save the mask as 8-bit 0/255")
+    lesion = np.asarray(pixels != 0)
+    highest = pixels.max()
+    one_value = cv2.countNonZero(cv2.inRange(pixels, 1, int(highest) - 1)) == 0  # above zero
+    if one_value and (highest in (0, 1, 255, 65535) or header.mode == "P"):
+        return lesion
+    if header.kind == "JPEG" and pixels.dtype == np.uint8 and _is_near_binary(pixels):
+        return np.asarray(pixels.astype(np.uint8) > 127)
+    values = np.unique(pixels)
+    raise MaskValueError(
+        f"{name} is not binary: it holds {len(values)} different values ({_some(values)}); "
+        "save the mask with 0 for background and 255 for lesions"
+    )
+
+
+def _is_near_binary(pixels: Pixels) -> bool:
+    between = cv2.inRange(pixels, JPEG_MASK_TOLERANCE + 1, 255 - JPEG_MASK_TOLERANCE - 1)
+    return cv2.countNonZero(between) <= 0.1 * between.size
+
+
+def _colour_lesion(pixels: Pixels, header: Header, name: str) -> NDArray[np.bool_]:
+    """True where a picture of two colours, one of them black, is not black."""
+    lesion = pixels.any(axis=2)
+    colours = pixels[lesion]
+    if (colours == colours[0]).all():
+        return np.asarray(lesion)
+    if header.kind == "JPEG":
+        grey = cv2.cvtColor(pixels.astype(np.uint8), cv2.COLOR_BGR2GRAY)
+        return _grey_lesion(grey, header, name)
+    raise MaskValueError(
+        f"{name} is not binary: it holds more than two colours; save the mask with 0 for background and 255 for lesions"
+    )
+
+
+def _some(values: Pixels) -> str:
+    shown = ", ".join(str(value) for value in values[:6].tolist())
+    return shown if len(values) <= 6 else f"{shown}, ... {values[-1]}"

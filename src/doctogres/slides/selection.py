@@ -1,0 +1,58 @@
+"""The slides of a part of the cohort: the hold-out, a fold, or the labelled test slides."""
+
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from doctogres.errors import CohortError
+from doctogres.slides.cohort import file_hashes, find_slides, read_labels
+from doctogres.slides.table import DROPPED, usable
+
+TEST: Final = "test"
+CONTENT: Final = ("image_md5", "mask_md5", "outcome")  # what a slide's answer comes from
+
+
+def slides_of(cohort: pd.DataFrame, root: Path, split: str) -> pd.DataFrame:
+    """The slides of a split: `holdout` or a fold of the cohort table, or `test`: the test slides with their own labels."""
+    if split != TEST:
+        slides = usable(cohort)
+        slides = slides[slides["fold"] == split]
+        if slides.empty:
+            raise CohortError(
+                f"split={split}: no usable slide has it; choose holdout, test or a fold of the cohort table"
+            )
+        return slides.reset_index(drop=True)
+    return _test_slides(root)
+
+
+def _test_slides(root: Path) -> pd.DataFrame:
+    """The labelled test slides, with what `clean` finds out of the training slides' files."""
+    path = root / "test_labels.csv"
+    if not path.is_file():
+        raise CohortError(f"split=test: {path} is not there; the test slides can be scored only with their labels")
+    labels = read_labels(path)
+    slides = find_slides(root, labelled=False).drop(columns=["label", "group"])
+    unknown = sorted(labels.keys() - set(slides["slide_id"]))
+    twice = sorted(slide for slide, lines in labels.items() if len(lines) > 1)
+    for problem, names in (("have no files", unknown), ("have several lines", twice)):
+        if names:
+            raise CohortError(f"split=test: slides of {path.name} {problem}: {_some(names)}; mend the table")
+    unlabelled = len(slides) - len(labels)
+    slides = slides[slides["slide_id"].isin(labels.keys())].reset_index(drop=True)
+    if unlabelled:
+        print(f"evaluate: {unlabelled} test slides have no line in {path.name} and are not scored", flush=True)
+    if (lost := slides[slides["outcome"] == DROPPED]).size:
+        reasons = [f"{row.slide_id} ({row.reason})" for row in lost.itertuples()]
+        raise CohortError(
+            f"split=test: labelled slides cannot be scored: {_some(reasons)}; mend or leave out their lines"
+        )
+    slides["label"] = [labels[slide][0][0] for slide in slides["slide_id"]]
+    slides["group"] = [labels[slide][0][1] or slide for slide in slides["slide_id"]]
+    for column in ("image", "mask"):
+        slides[f"{column}_md5"] = slides[column].map(file_hashes(root, slides[column]))
+    return slides
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

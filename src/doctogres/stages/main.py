@@ -1,0 +1,104 @@
+"""main: all stages in one process, as runs nested in one; ends with what a person wants to know."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import mlflow
+
+from doctogres.files import workspace
+from doctogres.presets import check_default_in_space
+from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
+from doctogres.registry.versions import aliases
+from doctogres.settings import Preset
+from doctogres.slides.cohort import open_cohort
+from doctogres.stages.clean import clean
+from doctogres.stages.evaluate import evaluate
+from doctogres.stages.patch import patch
+from doctogres.stages.predict import predict
+from doctogres.stages.register import decision, holds_now, register
+from doctogres.stages.train import train
+from doctogres.stages.tune import tune
+from doctogres.tracking.runs import STAGE_TAG, StageResult, open_run
+
+SUMMARY_FILE: Final = "summary.txt"
+
+
+def run_all(
+    *, data: str, preset: Preset, seed: int, decisions: str = "", force: bool = False, strict: bool = False
+) -> StageResult:
+    """Runs or reuses every stage on the cohort at `data`; the test slides are predicted where there are any."""
+    check_default_in_space(preset)
+    with open_run("main") as parent:
+        mlflow.set_tags({STAGE_TAG: "main", "mlflow.runName": f"main · {Path(data).name}"})
+        mlflow.log_params({"main.data": data, "main.seed": seed, "main.backbone": preset.train.backbone})
+        results = _stages(data, preset, seed, decisions, force, strict)
+        by_stage = {result.stage: result for result in results}
+        scores = by_stage["evaluate"].metrics
+        metrics = {name: value for name, value in scores.items() if name.startswith(("macro_f1", "null/"))}
+        mlflow.log_metrics(metrics)
+        summary = summarise(by_stage)
+        mlflow.set_tag("mlflow.note.content", _note(results, summary))
+        (workspace() / SUMMARY_FILE).write_text(summary + "\n", encoding="utf-8")
+        print(summary, flush=True)
+        artifacts = {f"{result.stage}/{name}": uri for result in results for name, uri in result.artifacts.items()}
+        artifacts |= {name: uri for name, uri in by_stage["register"].artifacts.items() if name == "model"}
+        return StageResult("main", parent.info.run_id, artifacts, metrics)
+
+
+def _stages(data: str, preset: Preset, seed: int, decisions: str, force: bool, strict: bool) -> list[StageResult]:
+    again: dict[str, Any] = {"force": force}
+    cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions, strict=strict, **again)
+    cut = patch(cohort=cleaned.run_id, preset=preset, data=data, **again)
+    tuned = tune(patches=cut.run_id, preset=preset, seed=seed, data=data, **again)
+    trained = train(patches=cut.run_id, params=tuned.run_id, preset=preset, seed=seed, data=data, **again)
+    scored = evaluate(
+        model=trained.run_id, cohort=cleaned.run_id, split="holdout", preset=preset, seed=seed, data=data, **again
+    )
+    registered = register(evaluation=scored.run_id, preset=preset, seed=seed, data=data, **again)
+    results = [cleaned, cut, tuned, trained, scored, registered]
+    if (open_cohort(data, workspace=workspace()) / "test_data").is_dir():
+        model = registered.artifacts.get("model", trained.artifacts["model"])
+        results.append(predict(data=data, model=model, preset=preset, strict=strict, **again))
+    else:
+        print("predict: skipped, the cohort has no test_data folder", flush=True)
+    return results
+
+
+def summarise(results: dict[str, StageResult]) -> str:
+    """The end of the run for a person: what became of the model, its score beside the null models', what to type next."""
+    decided = decision(results["register"])
+    metrics = results["evaluate"].metrics
+    score = f"{metrics['macro_f1']:.3f} [{metrics['macro_f1/low']:.3f}, {metrics['macro_f1/high']:.3f}]"
+    majority, chance = (f"{metrics[f'null/{name}/macro_f1']:.3f}" for name in ("majority", "chance"))
+    return "\n".join(
+        [
+            "",
+            f"model       {_standing(decided)}: {decided['reason']}",
+            f"hold-out    macro-F1 {score}; null models: always the most frequent class {majority}, guessing {chance}",
+            "",
+            "next        make ui       browse the runs on http://127.0.0.1:5000",
+            *_serving(aliases().get(CHAMPION)),
+        ]
+    )
+
+
+def _standing(decided: dict[str, Any]) -> str:
+    if not decided["version"]:
+        return f"{NOT_REGISTERED}; the test slides are answered by the model of this run"
+    now = holds_now(decided["version"])
+    moved = "" if decided["alias"] in now.split(", ") else f" (now {now})"
+    return f"{decided['name']} version {decided['version']}, {decided['alias']}{moved}"
+
+
+def _serving(champion: str | None) -> list[str]:
+    if champion is None:
+        return ["            make serve    serves the champion, and there is none yet"]
+    return [
+        f"            make serve    serve the champion (version {champion}) on http://127.0.0.1:5001; then, in another terminal:",
+        "            make request  asks it about one of the demo's test slides",
+    ]
+
+
+def _note(results: list[StageResult], summary: str) -> str:
+    lines = [f"- {result.stage}: run `{result.run_id}`" + (" (reused)" if result.reused else "") for result in results]
+    return "\n".join([*lines, "", "```", summary.strip(), "```"])

@@ -1,0 +1,1 @@
+"""Our MLflow conventions: runs, fingerprints, upstream results, datasets."""

@@ -1,0 +1,134 @@
+"""Finds what a parameter names: a run id, a `runs:/` or `models:/` address, a local path, or `latest`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from doctogres.errors import UpstreamError
+from doctogres.files import digest_of, file_digest
+from doctogres.tracking.runs import PART_TAG, RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
+
+LATEST: Final = "latest"
+RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A result of an earlier stage, as a local file, and where it came from."""
+
+    path: Path
+    uri: str
+    run_id: str | None
+
+
+def latest(stage: str) -> StageResult:
+    """The newest finished run of a stage in the experiment that is no part of another stage's work."""
+    found = finished_runs(stage, f"tags.`{PART_TAG}` IS NULL")
+    if not found:
+        raise UpstreamError(
+            f"latest: there is no finished run of `{stage}` in this experiment; run `mlflow run . -e {stage}` first"
+        )
+    return result_of(found[0])
+
+
+def _run_result(run_id: str, stage: str) -> StageResult:
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        raise UpstreamError(f"{run_id}: there is no such run in this tracking store") from error
+    if run.data.tags.get(STAGE_TAG) != stage or RESULT_TAG not in run.data.tags:
+        found = run.data.tags.get(STAGE_TAG, "no stage of ours")
+        raise UpstreamError(
+            f"{run_id}: not a finished run of `{stage}` (it is {found}, {run.info.status.lower()}); give one"
+        )
+    return result_of(run)
+
+
+def _download(uri: str, value: str) -> Path:
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+    except (MlflowException, OSError) as error:
+        raise UpstreamError(f"{value}: {uri} could not be fetched ({str(error).splitlines()[0]})") from error
+
+
+def _existing(path: Path, file: str, value: str) -> Path:
+    target = path / file if path.is_dir() else path
+    if not target.is_file():
+        raise UpstreamError(f"{value}: {target} does not exist; give a run id, a runs:/ address, a path or `latest`")
+    return target
+
+
+def find_artifact(value: str, *, stage: str, name: str, file: str) -> Upstream:
+    """The artifact of an earlier stage that a parameter names.
+
+    Args:
+        value: `latest`, a run id, `runs:/ID[/PATH]`, or a local file or folder.
+        stage: which stage leaves it.
+        name: its name in that stage's result.
+        file: its file name, looked for in folders and in `runs:/ID` addresses.
+
+    Raises:
+        UpstreamError: nothing of that name is there.
+    """
+    if value == LATEST or RUN_ID.fullmatch(value):
+        result = latest(stage) if value == LATEST else _run_result(value, stage)
+        uri = result.artifacts[name]
+        return Upstream(_existing(_download(uri, value), file, value), uri, result.run_id)
+    if value.startswith("runs:/"):
+        run_id, _, inner = value.removeprefix("runs:/").partition("/")
+        uri = f"runs:/{run_id}/{inner or file}"
+        return Upstream(_existing(_download(uri, value), file, value), uri, run_id)
+    path = _existing(Path(value), file, value)
+    return Upstream(path, path.resolve().as_uri(), None)
+
+
+def find_model(value: str) -> str:
+    """The address of the model that a parameter names: `models:/...`, `runs:/...`, a run id of `train`, `latest`, a folder."""
+    if value == LATEST or RUN_ID.fullmatch(value):
+        return (latest("train") if value == LATEST else _run_result(value, "train")).artifacts["model"]
+    if value.startswith(("models:/", "runs:/")):
+        return value
+    if (Path(value) / "MLmodel").is_file():
+        return str(Path(value).resolve())
+    raise UpstreamError(
+        f"model={value}: not a model folder; give models:/doctogres@champion, a run id of `train`, or `latest`"
+    )
+
+
+def fixed_address(uri: str) -> str:
+    """The address that will always name the same model: an alias, `latest` or a version gives way to the model's own id.
+
+    Version numbers start again when a registered model is deleted; the id `models:/m-...` does not.
+    """
+    if not uri.startswith("models:/") or uri.startswith("models:/m-"):
+        return uri
+    client = MlflowClient()
+    name, _, version = uri.removeprefix("models:/").partition("@" if "@" in uri else "/")
+    try:
+        if "@" in uri:
+            found = client.get_model_version_by_alias(name, version)
+        elif version == "latest":
+            order = ["version_number DESC"]
+            found = client.search_model_versions(f"name = '{name}'", order_by=order, max_results=1)[0]
+        else:
+            found = client.get_model_version(name, version)
+    except (MlflowException, IndexError) as error:
+        raise UpstreamError(
+            f"model={uri}: the registry has no such model; run `mlflow run .` or `-e register` first"
+        ) from error
+    source = str(found.source or "")
+    return source if source.startswith("models:/m-") else f"models:/{name}/{found.version}"
+
+
+def model_digest(address: str) -> str:
+    """What stands for the model in a fingerprint: its fixed address, or the digest of a folder's files."""
+    folder = Path(address)
+    if not folder.is_dir():
+        return address
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return digest_of([(str(path.relative_to(folder)), file_digest(path)) for path in files])

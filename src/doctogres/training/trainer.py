@@ -1,0 +1,269 @@
+"""The state of one training and its steps, in one process or in several.
+
+Everything random in an epoch follows from the seed, the epoch and the process, so that a training which goes on after
+a kill does not have to remember where its generators stood.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from doctogres.errors import ParameterError
+from doctogres.model.network import (
+    check_patch_size,
+    create_network,
+    layer_groups,
+    normalisation,
+    patch_probabilities,
+    standardise,
+    unit_range,
+)
+from doctogres.settings import TrainSettings
+from doctogres.training.augmentation import augment_pixels
+from doctogres.training.features import PLAIN, FrozenFeatures, is_cut_before_head
+from doctogres.training.mixing import mix, weighted_cross_entropy
+from doctogres.training.optimizer import add_opened, make_optimizer, set_learning_rates
+from doctogres.training.samples import Samples, class_weights
+from doctogres.training.schedule import apply_freezing, open_blocks, train_mode
+
+# Opens a report on a loop, given what is done and its unit: a function of (done, total), closed at the end.
+Progress = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
+
+
+def make_accelerator(settings: TrainSettings) -> Accelerator:
+    """Owns device and precision: bfloat16 where a CUDA device has it, float32 elsewhere."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(settings.device, True):
+        raise ParameterError(f"device={settings.device}: this machine has none; give device=auto or device=cpu")
+    cpu = settings.device == "cpu" or not any(there.values())
+    bf16 = not cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    # The leader alone answers for the folds left out and logs the model; the others wait for it.
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))
+    return Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[patient])
+
+
+def _batches(
+    rows: npt.NDArray[np.int64], size: int, order: np.random.Generator, *, fewest: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    shuffled = order.permutation(rows)
+    for start in range(0, len(shuffled), size):
+        batch = shuffled[start : start + size]
+        if len(batch) >= fewest or len(shuffled) <= size:
+            yield np.sort(batch)  # ascending reads of the memory map
+
+
+class _Forward(nn.Module):
+    """Both ways through the network, from patches and from kept features, for what has to wrap a single module."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: torch.Tensor, kept_features: bool) -> Any:
+        return self.network.forward_head(inputs) if kept_features else self.network(inputs)  # type: ignore[operator]
+
+
+class Trainer:
+    """State of one training; `train_network` is the loop, the methods are its steps."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        train: npt.NDArray[np.int64],
+        validation: npt.NDArray[np.int64],
+        classes: int,
+        settings: TrainSettings,
+        seed: int,
+        features: Path | None,
+        progress: Progress,
+    ):
+        torch.manual_seed(seed)
+        self.samples, self.train, self.classes, self.settings, self.seed = samples, train, classes, settings, seed
+        self.accelerator = make_accelerator(settings)
+        self.progress = progress
+        self.processes, self.process = self.accelerator.num_processes, self.accelerator.process_index
+        network = create_network(
+            settings.backbone,
+            classes=classes,
+            size=samples.pixels.shape[1],
+            weights=settings.weights,
+            dropout=settings.dropout,
+        )
+        check_patch_size(network, settings.backbone, samples.pixels.shape[1])
+        self.mean, self.std = normalisation(network)
+        self.groups = layer_groups(network)
+        # A third less time for convolutions on a CPU, and what a GPU's tensor cores want.
+        self.network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.weights = torch.from_numpy(class_weights(samples.targets[train], classes)).to(self.accelerator.device)
+        self.blocks_open = -1
+        self.optimizer: Any = None
+        self.open_for(0)
+        self.average = (
+            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)  # type: ignore[no-untyped-call]
+            if settings.ema
+            else None
+        )
+        self.features = self._frozen_features(features, np.union1d(train, validation)) if features else None
+        self.batch_size = settings.batch_size * self.processes
+        self.fewest = 2 * self.processes  # batch norm cannot train on a single patch
+        full, rest = divmod(len(train), self.batch_size)
+        self.steps_per_epoch: int = max(1, full + (rest >= self.fewest))
+        self.step = 0
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is evaluated and kept."""
+        return self.average.module if self.average else self.network
+
+    @property
+    def head_only(self) -> bool:
+        return self.blocks_open == 0
+
+    def open_for(self, epoch: int) -> None:
+        wanted = open_blocks(epoch, blocks=len(self.groups) - 1, unfreeze_every=self.settings.unfreeze_every)
+        if wanted == self.blocks_open:
+            return
+        apply_freezing(self.network, self.groups, wanted)
+        if self.optimizer is None:
+            self.optimizer = make_optimizer(self.network, self.groups, self.settings)
+        else:
+            add_opened(self.optimizer, self.network, self.groups, self.settings)
+        self.blocks_open = wanted
+        # The gradients that processes exchange are settled when the network is wrapped, so it is wrapped anew.
+        forward = _Forward(self.network)
+        self.forward: nn.Module = DistributedDataParallel(forward) if self.processes > 1 else forward
+
+    def _frozen_features(self, folder: Path, rows: npt.NDArray[np.int64]) -> FrozenFeatures | None:
+        settings = self.settings
+        mixes = settings.mixup or settings.cutmix  # of pictures, which kept features no longer are
+        if not (settings.feature_views and self.head_only) or mixes:
+            return None
+        if not is_cut_before_head(self.network, self.samples.pixels.shape[1]):
+            return None
+        return FrozenFeatures(
+            self.network,
+            set(self.groups[-1]),
+            self.samples.pixels,
+            self.samples.pixels_key,
+            rows,
+            mean=self.mean,
+            std=self.std,
+            folder=folder,
+            autocast=self.accelerator.autocast,
+            progress=self.progress,
+        )
+
+    def _generator_seed(self, purpose: int, epoch: int) -> int:
+        sequence = np.random.SeedSequence([self.seed, purpose, epoch, self.process])
+        return int(sequence.generate_state(1, np.uint64)[0])
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training, if it does not stop early."""
+        return self.settings.epochs * self.steps_per_epoch
+
+    def train_epoch(self, epoch: int, report: Callable[[int, int], None]) -> tuple[float, float]:
+        """One pass; returns the loss and patches per second. `report` is called after every step."""
+        train_mode(self.network)
+        torch.manual_seed(self._generator_seed(1, epoch))  # of dropout and dropped paths
+        noise = torch.Generator().manual_seed(self._generator_seed(2, epoch))
+        order = np.random.default_rng([self.seed, epoch])
+        warmup = min(20, max(1, self.steps // 20))
+        # Loss and weight; double precision is not to be had on Apple's devices, and a sum over batches needs it.
+        total = torch.zeros(2, dtype=torch.float64)
+        losses: list[torch.Tensor] = []
+        started, seen = time.perf_counter(), 0
+        for batch in _batches(self.train, self.batch_size, order, fewest=self.fewest):
+            set_learning_rates(self.optimizer, step=self.step, steps=self.steps, warmup=warmup)
+            losses.append(self.train_step(batch, epoch, noise))
+            self.step += 1
+            seen += len(batch)
+            report(self.step, self.steps)
+        if losses:
+            total = torch.stack(losses).cpu().double().sum(0)
+        loss, weight = self._summed(total).tolist()
+        return loss / weight if weight else 0.0, seen / (time.perf_counter() - started)
+
+    def train_step(self, batch: npt.NDArray[np.int64], epoch: int, noise: torch.Generator) -> torch.Tensor:
+        """One optimizer step on this process's share of the batch; returns the sums of the losses and of their weights."""
+        rows = batch[self.process :: self.processes]
+        targets = torch.from_numpy(self.samples.targets[rows]).to(self.accelerator.device)
+        inputs, kept_features = self._inputs(rows, epoch, noise)
+        mixup, cutmix = self.settings.mixup, self.settings.cutmix
+        if mixup or cutmix:
+            inputs, targets = mix(inputs, targets, self.classes, mixup=mixup, cutmix=cutmix, generator=noise)
+        if not kept_features:
+            inputs = standardise(inputs, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            logits = self.forward(inputs, kept_features)
+        loss, weight = weighted_cross_entropy(logits.float(), targets, self.weights, self.settings.label_smoothing)
+        # The mean over all processes' patches: gradients are averaged over processes, the weights summed here.
+        whole = self.weights[torch.from_numpy(self.samples.targets[batch]).to(self.weights.device)].sum()
+        self.accelerator.backward(loss * self.processes / whole)
+        self.accelerator.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update_parameters(self.network)
+        return torch.stack([loss.detach(), weight])
+
+    def _inputs(self, rows: npt.NDArray[np.int64], epoch: int, noise: torch.Generator) -> tuple[torch.Tensor, bool]:
+        """Kept features, or patches in 0..1 (patches, 3, size, size), augmented; and whether they are features."""
+        if self.features and self.head_only:
+            view = 1 + epoch % self.settings.feature_views if self.settings.augmentation else PLAIN
+            return self.features[view, rows], True
+        pixels = torch.from_numpy(self.samples.pixels[rows]).to(self.accelerator.device)
+        augmented = augment_pixels(pixels, noise) if self.settings.augmentation else unit_range(pixels)
+        return augmented, False
+
+    def predict(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """(rows, classes) probabilities in evaluation mode, each process's share of them put together."""
+        probabilities = torch.zeros(len(rows), self.classes, dtype=torch.float64)
+        own = np.arange(self.process, len(rows), self.processes)
+        for start in range(0, len(own), 256):
+            places = own[start : start + 256]
+            probabilities[places] = self._probabilities(rows[places])
+        return self._summed(probabilities).numpy()
+
+    def _probabilities(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        if self.features and self.head_only:
+            with torch.inference_mode():
+                self.kept.eval()
+                logits: torch.Tensor = self.kept.forward_head(self.features[PLAIN, rows])  # type: ignore[operator]
+                return logits.cpu().double().softmax(1)
+        return patch_probabilities(self.kept, self.samples.pixels[rows], mean=self.mean, std=self.std)
+
+    def _summed(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes of a double precision tensor on the CPU."""
+        if self.processes == 1:
+            return values
+        summed: torch.Tensor = self.accelerator.reduce(values.to(self.accelerator.device), reduction="sum")
+        return summed.cpu()
+
+    def state(self) -> dict[str, Any]:
+        """What a training that goes on needs, beside the epochs done."""
+        average = self.average.state_dict() if self.average else None
+        optimizer = self.optimizer.state_dict()
+        return {"network": self.network.state_dict(), "average": average, "optimizer": optimizer, "step": self.step}
+
+    def restore(self, state: dict[str, Any], epochs: int) -> None:
+        """Puts a state back that was taken after `epochs` epochs."""
+        for epoch in range(epochs):
+            self.open_for(epoch)  # in the same order, so that the optimizer's groups are the same
+        self.network.load_state_dict(state["network"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]

@@ -1,0 +1,84 @@
+"""The Optuna study: trials on folds of the training part, shared by any number of workers through Optuna's RDB storage."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from doctogres.errors import ParameterError
+from doctogres.settings import TuneSettings
+from doctogres.tuning.workers import (
+    DEFAULT,
+    FINISHED,
+    POLL,
+    locked,
+    open_study,
+    quiet,
+    run_trial,
+    take_trial,
+)
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The finished study, its best trial, and the trial of the preset's own recipe."""
+
+    study: optuna.Study
+    best_trial: FrozenTrial
+    default: FrozenTrial | None
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The best trial's settings."""
+        return dict(self.best_trial.params)
+
+
+def run_study(
+    objective: Callable[[optuna.Trial, dict[str, Any]], float],
+    *,
+    name: str,
+    storage: str,
+    settings: TuneSettings,
+    defaults: Mapping[str, Any],
+    seed: int,
+    report: Callable[[int, int], None] | None = None,
+) -> StudyResult:
+    """Runs trials until the study has as many as wanted, together with any other process that calls this.
+
+    Finished trials of an earlier or another process count. A trial whose process died is run again with its values.
+    The call ends when all trials are finished, wherever they run, so that every worker gets the same result.
+
+    Args:
+        objective: gets the trial and its settings, returns what is maximised; reports and prunes by itself.
+        name: of the study in the storage.
+        storage: URL of the storage, SQLite or PostgreSQL.
+        settings: number of trials and space.
+        defaults: the recipe's own values, which the first trial tries, so that tuning cannot end worse unnoticed.
+        seed: of the sampler.
+        report: called with (finished, wanted) trials.
+
+    Raises:
+        ParameterError: the storage cannot be used, or no trial was completed.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study, database = open_study(name, storage, settings)
+    recipe = {key: defaults[key] for key in settings.space}
+    while (finished := len(study.get_trials(deepcopy=False, states=FINISHED))) < settings.trials:
+        if report:
+            report(finished, settings.trials)
+        with locked(storage), quiet():
+            trial = take_trial(study, database, recipe, settings, seed)
+        if trial is None:
+            time.sleep(POLL)
+        else:
+            run_trial(study, database, trial, objective)
+    if report:
+        report(finished, settings.trials)
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    if not complete:
+        raise ParameterError(f"trials={settings.trials}: no trial of the study {name} was completed; give more trials")
+    best = max(complete, key=lambda trial: (trial.value, DEFAULT in trial.user_attrs, -trial.number))
+    return StudyResult(study, best, next((trial for trial in complete if DEFAULT in trial.user_attrs), None))

@@ -1,0 +1,191 @@
+"""How the workers of a study share its trials: locks, signs of life, retries of what a dead worker left.
+
+A worker takes a trial while it holds a lock on the storage: what it reads there (who runs what, who died, what is still
+lacking) is then true until it has written its own name on the trial. The lock ends with the process, however that ends.
+"""
+
+import fcntl
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import optuna
+import sqlalchemy
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+
+from doctogres.errors import ParameterError
+from doctogres.settings import SearchRange, TrainSettings, TuneSettings
+from doctogres.tracking.interrupted import is_gone, this_process
+
+FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
+STARTUP_TRIALS: Final = 4  # TPE and the pruner look at this many trials before they judge
+HEARTBEAT: Final = 10  # seconds between two signs of life of a running trial
+GRACE: Final = 60  # seconds without one after which another machine's worker counts as dead
+POLL: Final = 1.0  # seconds between two looks of a worker that waits for the others
+MAX_RETRIES: Final = 3  # a trial that took this many workers with it is not tried again
+LOCK: Final = 0x646F63746F67  # the advisory lock's number in PostgreSQL
+
+# User attributes of a trial.
+DEFAULT: Final = "doctogres.default"  # it has the preset's own values
+OWNER: Final = "doctogres.owner"  # the process that runs it
+ERROR: Final = "doctogres.error"  # it failed by itself: trying the same values again would fail again
+
+
+def open_study(name: str, storage: str, settings: TuneSettings) -> tuple[optuna.Study, RDBStorage]:
+    try:
+        with locked(storage), quiet():  # two workers must not make the tables at the same time
+            sqlite = sqlalchemy.make_url(storage).get_backend_name() == "sqlite"
+            options = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
+            database = RDBStorage(storage, engine_kwargs=options, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+            # Few blocks are open in the first half of a trial: the curves lie together at chance and cross later.
+            pruner = optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=settings.trial_epochs // 2)
+            study = optuna.create_study(
+                storage=database, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
+            )
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
+        shown = sqlalchemy.make_url(storage).render_as_string(hide_password=True)
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ParameterError(f"storage={shown}: the database cannot be used: {reason}") from error
+    return study, database
+
+
+@contextmanager
+def locked(storage: str) -> Iterator[None]:
+    """Keeps every other worker of the storage waiting; creates the folder of a SQLite file."""
+    try:
+        url = sqlalchemy.make_url(storage)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise ParameterError(
+            f"storage={storage}: not a database URL; give sqlite:///FILE or postgresql://..."
+        ) from error
+    backend = url.get_backend_name()
+    if backend == "sqlite" and url.database not in (None, "", ":memory:"):
+        path = Path(f"{url.database}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    elif backend == "postgresql":
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            yield
+    else:
+        shown = url.render_as_string(hide_password=True)
+        raise ParameterError(f"storage={shown}: give sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Optuna's warnings that heartbeats are experimental and meant for `Study.optimize`; we send them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.filterwarnings("ignore", message="Heartbeat of storage")
+        yield
+
+
+def take_trial(
+    study: optuna.Study, database: RDBStorage, recipe: dict[str, Any], settings: TuneSettings, seed: int
+) -> optuna.Trial | None:
+    """A trial with all its values that is now this process's; None while the others run all that is lacking."""
+    _fail_dead(study)
+    _queue_retries(study)
+    trials = study.get_trials(deepcopy=False)
+    live = [trial for trial in trials if trial.state != TrialState.FAIL]
+    if sum(trial.state != TrialState.WAITING for trial in live) >= settings.trials:
+        return None
+    if not any(DEFAULT in trial.user_attrs for trial in live):
+        study.enqueue_trial(recipe, user_attrs={DEFAULT: True})
+    # A seed of its own for every draw: no two workers and no resumed study draw the same values.
+    drawn = sum(not RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in trials)
+    own_seed = int(np.random.SeedSequence([seed, drawn]).generate_state(1)[0])
+    study.sampler = optuna.samplers.TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS)
+    trial = study.ask()
+    for name, values in settings.space.items():
+        suggest(trial, name, values)
+    database.record_heartbeat(trial._trial_id)  # before the owner: a trial with an owner has a heartbeat to grow old
+    trial.set_user_attr(OWNER, this_process())
+    return trial
+
+
+def suggest(trial: optuna.Trial, name: str, values: SearchRange) -> Any:
+    """The trial's value for the setting `name`."""
+    if values.choices is not None:
+        return trial.suggest_categorical(name, values.choices)
+    assert values.low is not None  # SearchRange holds a range or choices
+    assert values.high is not None
+    if TrainSettings.model_fields[name].annotation is int:
+        return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
+    return trial.suggest_float(name, values.low, values.high, log=values.log)
+
+
+def _fail_dead(study: optuna.Study) -> None:
+    """Ends the trials whose process is gone: at once where this machine can see it, else after the grace period."""
+    optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = trial.user_attrs.get(OWNER)
+        if owner is None or is_gone(owner):  # without an owner: it died in `take_trial`, which only we are in now
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _queue_retries(study: optuna.Study) -> None:
+    """Queues every interrupted trial again that is not yet: a worker may die between its failing and its retry."""
+    trials = study.get_trials()
+    retried = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    for trial in trials:
+        if trial.state == TrialState.FAIL and trial.number not in retried and ERROR not in trial.user_attrs:
+            trial.user_attrs = {DEFAULT: True} if DEFAULT in trial.user_attrs else {}
+            RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)(study, trial)
+
+
+def interrupted_trials(trial: optuna.Trial) -> list[FrozenTrial]:
+    """The earlier trials of the same values whose workers died, which this trial repeats."""
+    with quiet():
+        numbers = RetryHeartbeatStaleTrialCallback.retry_history(trial.study.get_trials(deepcopy=False)[trial.number])
+    return [trial.study.get_trials(deepcopy=False)[number] for number in numbers]
+
+
+def run_trial(
+    study: optuna.Study,
+    database: RDBStorage,
+    trial: optuna.Trial,
+    objective: Callable[[optuna.Trial, dict[str, Any]], float],
+) -> None:
+    # A worker that is silent for too long loses its trial to another: then that one's result counts.
+    with _heartbeat(database, trial), suppress(UpdateFinishedTrialError):
+        try:
+            score = objective(trial, trial.params)
+        except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, Exception):
+                trial.set_user_attr(ERROR, repr(error))
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            raise
+        else:
+            study.tell(trial, score, state=TrialState.COMPLETE, skip_if_finished=True)
+
+
+@contextmanager
+def _heartbeat(database: RDBStorage, trial: optuna.Trial) -> Iterator[None]:
+    """Signs of life while the block runs, so that no other worker takes the trial for dead."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT):
+            with suppress(StorageInternalError):  # the next one may come through
+                database.record_heartbeat(trial._trial_id)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,134 @@
+"""Slides through the classifier: one by one or together, with and without a mask, and what it refuses to load."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from doctogres.errors import DoctogresError, UpstreamError, WeightsError
+from doctogres.model.classifier import (
+    CARD_FILE,
+    WEIGHTS_FILE,
+    NoLesionError,
+    SlideAnswer,
+    SlideClassifier,
+    TooManyRegionsError,
+)
+from tests.serving.drawn_requests import GLASS, drawn
+
+
+def test_many_slides_together_are_answered_as_one_by_one(
+    classifier: SlideClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slides = [drawn(seed, lesions=1 + seed % 4) for seed in range(7)]
+    monkeypatch.setattr("doctogres.model.classifier.PATCHES_AT_ONCE", 6)  # so that chunks end inside the list
+    together = classifier.classify_all(slides)
+    assert len({tuple(answer.probabilities) for answer in together if isinstance(answer, SlideAnswer)}) == len(slides)
+    for (rgb, mask), answer in zip(slides, together, strict=True):
+        alone = classifier.classify(rgb, mask)
+        assert isinstance(answer, SlideAnswer)
+        assert answer.label == alone.label
+        np.testing.assert_allclose(answer.probabilities, alone.probabilities, atol=1e-5)
+        np.testing.assert_allclose(answer.patches[["A", "B"]], alone.patches[["A", "B"]], atol=1e-5)
+        assert answer.patches[["x", "y", "area"]].equals(alone.patches[["x", "y", "area"]])
+
+
+def test_a_slide_that_fails_keeps_its_place(classifier: SlideClassifier) -> None:
+    rgb, mask = drawn(1)
+    unread = DoctogresError("s2: cannot be read")
+    given = [(rgb, mask), unread, (rgb, np.zeros_like(mask)), (rgb, mask[1:]), (rgb, mask)]
+    first, second, third, fourth, fifth = classifier.classify_all(given)
+    assert isinstance(first, SlideAnswer)
+    assert isinstance(fifth, SlideAnswer)
+    assert second is unread
+    assert isinstance(third, NoLesionError)
+    assert "the mask is 300×199" in str(fourth)
+    with pytest.raises(NoLesionError):
+        classifier.classify(rgb, np.zeros_like(mask))
+
+
+def test_specks_are_counted_and_no_others_are_classified(classifier: SlideClassifier) -> None:
+    answer = classifier.classify(*drawn(2, lesions=3))
+    assert (len(answer.patches), answer.dropped, answer.mask_source, answer.warnings) == (3, 1, "given", ())
+    assert not answer.abstained
+
+
+def test_below_the_threshold_the_answer_is_marked(unsure: SlideClassifier) -> None:
+    answer = unsure.classify(*drawn(2))
+    assert answer.abstained
+    assert answer.label in unsure.card.classes
+
+
+def test_without_a_mask_the_tissue_is_tiled_and_the_answer_says_so(classifier: SlideClassifier) -> None:
+    rgb, _ = drawn(3, lesions=0)
+    answer = classifier.classify(rgb, None)
+    boxes = answer.patches
+    assert answer.mask_source == "tissue"
+    assert (boxes[["width", "height"]] == 24).all(axis=None)
+    inside = (boxes.x >= 20 - 12) & (boxes.x + 24 <= 280 + 12) & (boxes.y >= 50 - 12) & (boxes.y + 24 <= 150 + 12)
+    assert inside.all()  # at most half of a tile lies on the glass
+    assert answer.dropped > 0
+    assert "no mask was given" in answer.note
+
+
+@pytest.mark.parametrize("patching", ["regions", "whole"])
+def test_bare_glass_and_drawings_get_no_made_up_class(classifier: SlideClassifier, patching: str) -> None:
+    patch = classifier.card.patch.model_copy(update={"patching": patching})
+    model = replace(classifier, card=classifier.card.model_copy(update={"patch": patch}))
+    glass = np.full((200, 300, 3), GLASS, np.uint8)
+    drawing = glass.copy()
+    drawing[50:150, 20:280] = (120, 190, 60)  # an ogre's green
+    for picture in (glass, drawing):
+        with pytest.raises(NoLesionError, match="no stained tissue"):
+            model.classify(picture, None)
+    rgb, _ = drawn(3)
+    assert len(model.classify(rgb, None).patches) == (1 if patching == "whole" else 40)
+
+
+def test_a_mask_of_speckle_is_refused_before_its_patches_fill_the_memory(
+    classifier: SlideClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("doctogres.model.classifier.MAX_REGIONS", 2)
+    with pytest.raises(TooManyRegionsError, match="3 regions of at least 30 px, more than the limit of 2"):
+        classifier.classify(*drawn(1, lesions=3))
+
+
+def test_other_settings_than_the_models_own_are_used_and_said(classifier: SlideClassifier) -> None:
+    slide = drawn(4)
+    own, turned = classifier.classify(*slide), classifier.adjusted(tta=True).classify(*slide)
+    assert not np.allclose(own.probabilities, turned.probabilities, atol=1e-9)
+    assert "tta=True (the model's own: False)" in turned.note
+    larger = classifier.adjusted(min_area=10**6).classify(*slide)
+    assert len(larger.patches) == 1
+    assert "largest_region" in larger.note
+    assert classifier.adjusted(tta=False, min_area=30) is classifier
+
+
+def test_what_was_saved_answers_the_same(classifier: SlideClassifier, tmp_path: Path) -> None:
+    classifier.save(tmp_path)
+    slide = drawn(5)
+    again = SlideClassifier.load(tmp_path, device="cpu").classify(*slide)
+    np.testing.assert_allclose(again.probabilities, classifier.classify(*slide).probabilities, atol=1e-6)
+    card = json.loads((tmp_path / CARD_FILE).read_text())
+    assert card["classes"] == ["A", "B", "C(+)"]
+    assert {"mean", "std", "patch", "answer", "calibration", "weights_sha256", "region_side"} <= card.keys()
+
+
+def test_changed_weights_are_not_loaded(classifier: SlideClassifier, tmp_path: Path) -> None:
+    classifier.save(tmp_path)
+    weights = tmp_path / WEIGHTS_FILE
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(WeightsError, match="fetch the model again"):
+        SlideClassifier.load(tmp_path)
+
+
+def test_another_versions_card_is_named(classifier: SlideClassifier, tmp_path: Path) -> None:
+    classifier.save(tmp_path)
+    card = json.loads((tmp_path / CARD_FILE).read_text())
+    (tmp_path / CARD_FILE).write_text(json.dumps({**card, "colour": 1}))
+    with pytest.raises(UpstreamError, match="another version of doctogres"):
+        SlideClassifier.load(tmp_path)

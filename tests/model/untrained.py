@@ -1,0 +1,39 @@
+"""A small untrained classifier."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from doctogres.model.card import Seen
+from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.ensemble import Ensemble
+from doctogres.model.network import create_network
+from doctogres.model.temperature import Calibration
+from doctogres.settings import AnswerSettings, PatchSettings
+
+
+@pytest.fixture(scope="session")
+def classifier() -> SlideClassifier:
+    """Two untrained networks of three classes at 32 px; tiles of 24 px."""
+    torch.manual_seed(0)
+    members = [create_network("test_resnet", classes=3, size=32).eval() for _ in range(2)]
+    return make_classifier(
+        Ensemble(members),
+        backbone="test_resnet",
+        classes=("A", "B", "C(+)"),
+        class_shares={"A": 0.5, "B": 0.3, "C(+)": 0.2},
+        patch=PatchSettings(patch_size=32, min_area=30, margin=0.25, patching="regions"),
+        answer=AnswerSettings(aggregation="mean", tta=False, target_precision=0.9),
+        calibration=Calibration.none(0.9).model_copy(update={"temperature": 0.1}),  # so that slides differ
+        region_side=24,
+        seen=Seen(),
+        evidence={"slides": 0},
+    )
+
+
+@pytest.fixture(scope="session")
+def unsure(classifier: SlideClassifier) -> SlideClassifier:
+    """The same one, never sure."""
+    calibration = classifier.card.calibration.model_copy(update={"threshold": 1.1})
+    return replace(classifier, card=classifier.card.model_copy(update={"calibration": calibration}))

@@ -1,0 +1,134 @@
+"""The command-line client, against a server that says what a test tells it to."""
+
+import base64
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from doctogres.serving.client import main
+from tests.servers import ROOT, free_port
+
+ANSWER: dict[str, Any] = {
+    "slide_id": "biopsy", "label": "HER2(+)", "abstained": True, "confidence": 0.41,
+    "probabilities": {"Luminal A": 0.3, "HER2(+)": 0.41, "Luminal B": 0.29}, "n_patches": 7, "n_dropped": 2,
+    "mask_source": "given", "patches": [], "overlay": base64.b64encode(b"PNG").decode(), "model_version": "doctogres/3",
+    "warnings": ["a warning"], "error": None,
+}  # fmt: skip
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers with what `reply` holds and keeps the request."""
+
+    reply: ClassVar[tuple[int, bytes, float]] = (200, b"", 0.0)
+    asked: ClassVar[dict[str, Any]] = {}
+
+    def do_POST(self) -> None:
+        status, content, delay = self.reply
+        type(self).asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        time.sleep(delay)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    (tmp_path / "biopsy.png").write_bytes(b"picture")
+    (tmp_path / "mask.png").write_bytes(b"mask")
+    return tmp_path / "biopsy.png"
+
+
+def says(status: int, content: object, delay: float = 0.0) -> None:
+    Scripted.reply = (status, content if isinstance(content, bytes) else json.dumps(content).encode(), delay)
+
+
+def test_the_answer_is_a_small_table_and_the_overlay_a_file(
+    url: str, slide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says(200, {"predictions": [ANSWER]})
+    overlay = slide.parent / "o.png"
+    assert main([str(slide), str(slide.parent / "mask.png"), "--url", url, "--overlay", str(overlay)]) == 0
+    (row,) = Scripted.asked["dataframe_records"]
+    assert row["slide_id"] == "biopsy"
+    assert {name: base64.b64decode(row[name]) for name in ("image", "mask")} == {"image": b"picture", "mask": b"mask"}
+    assert Scripted.asked["params"] == {"overlay": True}
+    assert overlay.read_bytes() == b"PNG"
+    printed = capsys.readouterr().out
+    for words in ("HER2(+) (not sure", "0.41", "7, 2 left out", "doctogres/3", "a warning", str(overlay)):
+        assert words in printed
+    assert printed.index("HER2(+)    0.410") < printed.index("Luminal A  0.300") < printed.index("Luminal B  0.290")
+
+
+def test_without_mask_and_overlay_nothing_is_asked_for(
+    url: str, slide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = {"label": None, "confidence": None, "probabilities": {}, "mask_source": None, "overlay": None}
+    says(200, {"predictions": [ANSWER | nothing]})
+    assert main([str(slide), "--url", f"{url}/"]) == 0
+    assert Scripted.asked["dataframe_records"][0].keys() == {"slide_id", "image"}
+    assert "params" not in Scripted.asked
+    assert "label         none" in capsys.readouterr().out
+    assert main([str(slide), "--url", url, "--overlay", str(slide.parent / "o.png")]) == 1
+    assert "there is no overlay" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "words"),
+    [
+        (400, {"error_code": "BAD_REQUEST", "message": "biopsy (image) is truncated"}, "(400): biopsy (image) is trunc"),
+        (504, b"Request processing time exceeded limit", "(504): Request processing time exceeded limit"),
+        (200, b"<html>", "no answer of a doctogres model"),
+        (200, {"predictions": []}, "no answer of a doctogres model"),
+        (200, {"predictions": [{"score": 1}]}, "no answer of a doctogres model"),
+    ],
+)  # fmt: skip
+def test_what_the_server_refuses_is_one_line(
+    url: str, slide: Path, capsys: pytest.CaptureFixture[str], status: int, content: object, words: str
+) -> None:
+    says(status, content)
+    assert main([str(slide), "--url", url]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("doctogres.client: error: ")
+    assert words in line
+
+
+def test_no_server_a_slow_one_and_no_file(url: str, slide: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(slide), "--url", f"http://127.0.0.1:{free_port()}"]) == 1
+    assert "does not answer" in (error := capsys.readouterr().err)
+    assert "make serve" in error
+    says(200, {"predictions": [ANSWER]}, delay=2.0)
+    assert main([str(slide), "--url", url, "--timeout", "0.2"]) == 1
+    assert "no answer within 0.2 s; give a longer --timeout" in capsys.readouterr().err
+    assert main([str(slide.parent / "none.png"), "--url", url]) == 1
+    assert "none.png: cannot be read" in capsys.readouterr().err
+    (slide.parent / "mask.png").write_bytes(b"")
+    assert main([str(slide), str(slide.parent / "mask.png"), "--url", url]) == 1
+    assert "biopsy (mask) is an empty file" in capsys.readouterr().err
+    assert main([str(slide), "--url", "nonsense"]) == 1
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_the_client_starts_without_the_heavy_libraries() -> None:
+    code = "import sys, doctogres.client; print(sorted({'torch', 'numpy', 'mlflow', 'pandas'} & sys.modules.keys()))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

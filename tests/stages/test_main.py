@@ -1,0 +1,213 @@
+"""The whole flow on a small cohort: what a person finds in the tracking store, and that stages agree with each other."""
+
+import importlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from doctogres.presets import load_preset
+from doctogres.settings import Preset
+from doctogres.stages.evaluate import evaluate
+from doctogres.stages.main import SUMMARY_FILE, run_all
+from doctogres.stages.patch import patch
+from doctogres.stages.predict import predict
+from doctogres.stages.register import register
+from doctogres.stages.train import train
+from doctogres.tracking.runs import DATA_TAG, FINGERPRINT_TAG, StageResult
+from doctogres.tracking.store import connect, experiment_id
+from doctogres.tracking.upstream import find_artifact
+
+pytestmark = pytest.mark.slow
+STAGES = ("clean", "patch", "tune", "train", "evaluate", "register", "predict")
+
+
+@pytest.fixture(scope="module")
+def quick() -> Preset:
+    return load_preset("demo", {"epochs": 3, "trials": 2, "trial_epochs": 2, "unfreeze_every": 1, "resamples": 200})
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def flow(home: Path, small_cohort: Path, quick: Preset):
+    """One run of everything in a store of its own, and what it returned."""
+    with pytest.MonkeyPatch.context() as patcher:
+        patcher.chdir(home)
+        patcher.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+        patcher.setenv("DOCTOGRES_WORKSPACE", str(home / "workspace"))
+        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+            patcher.delenv(name, raising=False)
+        patcher.setenv("MLFLOW_EXPERIMENT_ID", "0")
+        connect()
+        yield run_all(data=str(small_cohort), preset=quick, seed=5)
+
+
+def child(flow: StageResult, stage: str) -> mlflow.entities.Run:
+    query = f"tags.mlflow.parentRunId = '{flow.run_id}' and tags.`doctogres.stage` = '{stage}'"
+    (run,) = MlflowClient().search_runs([experiment_id()], query)
+    return run
+
+
+def local(uri: str) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+
+
+def test_every_stage_is_a_finished_child_that_a_person_can_read(flow: StageResult) -> None:
+    for stage in STAGES:
+        run = child(flow, stage)
+        assert run.info.status == "FINISHED"
+        assert run.info.run_name.startswith(f"{stage} · ")
+        assert len(run.data.tags["mlflow.note.content"]) > 40
+        assert {FINGERPRINT_TAG, DATA_TAG, "doctogres.version"} <= run.data.tags.keys()
+        assert run.inputs.dataset_inputs or stage == "register"
+    digests = {child(flow, stage).data.tags[DATA_TAG] for stage in STAGES[:-1]}
+    assert len(digests) == 1
+
+
+def test_the_json_line_holds_what_the_next_step_needs(flow: StageResult) -> None:
+    line = json.loads(flow.to_json())
+    assert line["stage"] == "main"
+    assert {"stage", "run_id", "artifacts", "metrics"} <= line.keys()
+    for uri in line["artifacts"].values():
+        assert local(uri).exists()
+    assert {"macro_f1", "macro_f1/low", "macro_f1/high", "null/majority/macro_f1"} <= line["metrics"].keys()
+
+
+def test_the_training_has_curves_per_epoch_and_unfreezes(flow: StageResult, quick: Preset) -> None:
+    run_id = child(flow, "train").info.run_id
+    for name in ("train_loss", "val_loss", "slide_macro_f1", "patch_macro_f1", "learning_rate", "patches_per_s"):
+        assert len(MlflowClient().get_metric_history(run_id, name)) == quick.train.epochs
+    trainable = [point.value for point in MlflowClient().get_metric_history(run_id, "trainable_parameters")]
+    assert trainable == sorted(set(trainable))
+
+
+def test_trials_are_readable_children_of_the_study(flow: StageResult, quick: Preset) -> None:
+    tune = child(flow, "tune").info.run_id
+    trials = MlflowClient().search_runs([experiment_id()], f"tags.mlflow.parentRunId = '{tune}'")
+    assert {run.info.run_name for run in trials} == {f"trial-{number:03d}" for number in range(quick.tune.trials)}
+    assert all(run.info.status == "FINISHED" and run.data.params for run in trials)
+    first = next(run for run in trials if run.info.run_name == "trial-000")
+    assert float(first.data.params["train.learning_rate"]) == quick.train.learning_rate
+
+
+def test_the_hold_out_is_unseen_by_training_and_no_group_is_on_two_sides(flow: StageResult) -> None:
+    cohort = pd.read_parquet(local(flow.artifacts["clean/cohort"]))
+    oof = pd.read_parquet(local(flow.artifacts["train/oof_predictions"]))
+    holdout = set(cohort.loc[cohort["fold"] == "holdout", "slide_id"])
+    assert holdout
+    assert not holdout & set(oof["slide_id"])
+    assert set(pd.read_csv(local(flow.artifacts["evaluate/predictions"]))["slide_id"]) == holdout
+    assert (cohort.dropna(subset=["fold"]).groupby("group")["fold"].nunique() == 1).all()
+
+
+def test_the_served_answer_is_the_evaluated_one(flow: StageResult, small_cohort: Path) -> None:
+    predictions = pd.read_csv(local(flow.artifacts["evaluate/predictions"])).set_index("slide_id")
+    cohort = pd.read_parquet(local(flow.artifacts["clean/cohort"])).set_index("slide_id")
+    slides = list(predictions.index[:3])
+    request = pd.DataFrame({
+        "slide_id": slides,
+        "image": [(small_cohort / cohort.loc[slide, "image"]).read_bytes() for slide in slides],
+        "mask": [(small_cohort / cohort.loc[slide, "mask"]).read_bytes() for slide in slides],
+    })  # fmt: skip
+    answers = mlflow.pyfunc.load_model(flow.artifacts["train/model"]).predict(request)
+    for slide, answer in zip(slides, answers, strict=True):
+        evaluated = predictions.loc[slide]
+        assert (answer["slide_id"], answer["label"], answer["error"]) == (slide, evaluated["predicted"], None)
+        assert answer["n_patches"] == evaluated["n_patches"] == len(answer["patches"])
+        for name, share in answer["probabilities"].items():
+            assert share == pytest.approx(evaluated[name], abs=1e-5)  # evaluated one by one, served in one batch
+
+
+def test_the_submission_has_the_challenges_header_and_order(
+    flow: StageResult, small_cohort: Path, quick: Preset
+) -> None:
+    submission = local(flow.artifacts["predict/submission"])
+    assert submission.read_text().splitlines()[0] == "sample_index,label"
+    names = pd.read_csv(submission)["sample_index"].tolist()
+    assert names == sorted(path.name for path in (small_cohort / "test_data").glob("img_*.png"))
+    again = predict(data=str(small_cohort), model="latest", preset=quick, output="copy.csv")
+    assert Path("copy.csv").read_text() == local(again.artifacts["submission"]).read_text()
+
+
+def test_a_model_that_shows_nothing_is_not_registered_and_answers_the_test_slides_all_the_same(
+    flow: StageResult, home: Path
+) -> None:
+    assert flow.metrics["macro_f1/low"] <= flow.metrics["null/chance/macro_f1"]  # three epochs are too few
+    assert "model" not in flow.artifacts
+    assert not MlflowClient().search_registered_models()
+    summary = (home / "workspace" / SUMMARY_FILE).read_text()
+    assert "not registered" in summary
+    assert "does not lie above the null models" in summary
+    assert "there is none yet" in summary
+    assert child(flow, "predict").data.tags["doctogres.input.model"] == flow.artifacts["train/model"]
+
+
+def test_a_second_run_repeats_nothing_and_one_by_one_equals_all_at_once(
+    flow: StageResult, small_cohort: Path, quick: Preset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = run_all(data=str(small_cohort), preset=quick, seed=5)
+    assert again.artifacts == flow.artifacts
+    assert len(re.findall("reused the finished run", capsys.readouterr().out)) == len(STAGES)
+    assert patch(cohort="latest", preset=quick).artifacts["patches"] == flow.artifacts["patch/patches"]
+    registered = register(evaluation="latest", preset=quick, seed=5, data=str(small_cohort))
+    assert registered.run_id == child(flow, "register").info.run_id
+
+
+def test_the_forced_version_has_a_card_whose_commands_make_the_model_again(
+    flow: StageResult, quick: Preset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored = child(flow, "evaluate").info.run_id
+    number = register(evaluation=scored, preset=quick, seed=5, promote="force").artifacts["model"].rsplit("/", 1)[1]
+    version = MlflowClient().get_model_version("doctogres", number)
+    assert float(version.tags["macro_f1"]) == pytest.approx(flow.metrics["macro_f1"], abs=1e-6)
+    commands = [shlex.split(line) for line in version.description.splitlines() if line.startswith("    mlflow run")]
+    made = {}
+    for _, _, _, _, stage, _, _, *given in commands:
+        options = [f"--{word}" for word in given if word != "-P"]
+        capsys.readouterr()
+        importlib.import_module(f"entrypoints.{stage}").command.main(options)
+        made[stage] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(made) == ["clean", "patch", "train", "evaluate"]
+    for stage, result in made.items():
+        assert result["reused"], stage
+        assert result["run_id"] == child(flow, stage).info.run_id
+
+
+def test_a_repeated_training_gives_the_same_curve_and_answers(flow: StageResult, quick: Preset) -> None:
+    patches = flow.artifacts["patch/patches"]
+    tuned = flow.artifacts["tune/best_params"]
+    again = train(patches=patches, params=tuned, preset=quick, seed=5, force=True)
+    first = pd.read_csv(local(flow.artifacts["train/history"])).drop(columns="patches_per_s")
+    pd.testing.assert_frame_equal(first, pd.read_csv(local(again.artifacts["history"])).drop(columns="patches_per_s"))
+    scored = evaluate(model=again.run_id, cohort=flow.artifacts["clean/cohort"], split="holdout", preset=quick, seed=5)
+    assert scored.metrics["macro_f1"] == flow.metrics["macro_f1"]
+
+
+def test_training_rebuilds_lost_pixels(flow: StageResult, home: Path, quick: Preset) -> None:
+    (cache,) = (home / "workspace").glob("patches-*.npy")
+    pixels = np.load(cache).copy()
+    cache.unlink()
+    shorter = quick.model_copy(update={"train": quick.train.model_copy(update={"epochs": 1})})
+    train(patches=flow.artifacts["patch/patches"], params="none", preset=shorter, seed=5)
+    np.testing.assert_array_equal(np.load(cache), pixels)
+
+
+def test_the_test_slides_can_be_scored_with_their_own_labels(flow: StageResult, quick: Preset) -> None:
+    scored = evaluate(
+        model=flow.artifacts["train/model"], cohort=flow.artifacts["clean/cohort"], split="test", preset=quick, seed=5
+    )
+    metrics = json.loads(
+        find_artifact(scored.run_id, stage="evaluate", name="metrics", file="metrics.json").path.read_text()
+    )
+    assert metrics["split"] == "test"
+    assert metrics["slides"] > 0
