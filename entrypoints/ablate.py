@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoints.command import DATA, DECISIONS, FORCE, PRESET, SEED, stage_command
+from entrypoints.command import DATA, DECISIONS, PRESET, RERUN, SEED, stage_command
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @stage_command(
     "ablate",
-    parameters=(DATA, PRESET, SEED, DECISIONS, FORCE),
+    parameters=(DATA, PRESET, SEED, DECISIONS, RERUN),
     sections=("clean", "patch", "train", "tune", "answer", "evaluate", "ablate"),
 )
 def command(**parameters: Any) -> "StageResult":

@@ -70,8 +70,8 @@ DECISIONS: Final = Parameter(
     "CSV (slide_id,decision,reason) that overrides the machine; `clean` leaves one to fill in",
     click.STRING,
 )
-FORCE: Final = Parameter(
-    "force", False, "repeat the stage although a finished run with the same fingerprint exists", click.BOOL
+RERUN: Final = Parameter(
+    "rerun", False, "repeat the stage although a finished run with the same fingerprint exists", click.BOOL
 )
 STRICT: Final = Parameter("strict", False, "exit non-zero when a single slide could not be used", click.BOOL)
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entrypoints.command import FORCE, SEED, Parameter, stage_command
+from entrypoints.command import RERUN, SEED, Parameter, stage_command
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -13,7 +13,7 @@ TARGET = Parameter("target", "data/demo", "folder that the cohort is written to"
 SIZE = Parameter("size", 100, "slides in all, training and test", click.IntRange(12, 100_000))
 
 
-@stage_command("demo_data", parameters=(TARGET, SIZE, SEED, FORCE))
+@stage_command("demo_data", parameters=(TARGET, SIZE, SEED, RERUN))
 def command(**parameters: Any) -> "StageResult":
     """Makes the synthetic demo cohort."""
     from doctogres.stages.demo_data import demo_data

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entrypoints.command import FORCE, PRESET, SEED, SLIDES, Parameter, stage_command, upstream
+from entrypoints.command import PRESET, RERUN, SEED, SLIDES, Parameter, stage_command, upstream
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -19,7 +19,7 @@ SPLIT = Parameter(
 
 @stage_command(
     "evaluate",
-    parameters=(upstream("model", "train"), upstream("cohort", "clean"), SPLIT, SLIDES, PRESET, SEED, FORCE),
+    parameters=(upstream("model", "train"), upstream("cohort", "clean"), SPLIT, SLIDES, PRESET, SEED, RERUN),
     sections=("evaluate",),
 )
 def command(**parameters: Any) -> "StageResult":

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoints.command import DATA, DECISIONS, FORCE, PRESET, SEED, STRICT, stage_command
+from entrypoints.command import DATA, DECISIONS, PRESET, RERUN, SEED, STRICT, stage_command
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @stage_command(
     "main",
-    parameters=(DATA, PRESET, SEED, DECISIONS, FORCE, STRICT),
+    parameters=(DATA, PRESET, SEED, DECISIONS, RERUN, STRICT),
     sections=("clean", "patch", "train", "tune", "answer", "evaluate", "gate", "predict"),
 )
 def command(**parameters: Any) -> "StageResult":

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entrypoints.command import DATA, FORCE, PRESET, STRICT, Parameter, stage_command
+from entrypoints.command import DATA, PRESET, RERUN, STRICT, Parameter, stage_command
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -17,7 +17,7 @@ OUTPUT = Parameter(
 )
 
 
-@stage_command("predict", parameters=(DATA, MODEL, OUTPUT, PRESET, FORCE, STRICT), sections=("predict",))
+@stage_command("predict", parameters=(DATA, MODEL, OUTPUT, PRESET, RERUN, STRICT), sections=("predict",))
 def command(**parameters: Any) -> "StageResult":
     """Classifies slides that have no labels."""
     from doctogres.stages.predict import predict

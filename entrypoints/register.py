@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entrypoints.command import FORCE, PRESET, SEED, SLIDES, Parameter, stage_command, upstream
+from entrypoints.command import PRESET, RERUN, SEED, SLIDES, Parameter, stage_command, upstream
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -20,7 +20,7 @@ PROMOTE = Parameter(
 
 @stage_command(
     "register",
-    parameters=(upstream("evaluation", "evaluate"), PROMOTE, SLIDES, PRESET, SEED, FORCE),
+    parameters=(upstream("evaluation", "evaluate"), PROMOTE, SLIDES, PRESET, SEED, RERUN),
     sections=("gate",),
 )
 def command(**parameters: Any) -> "StageResult":

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoints.command import FORCE, PRESET, SEED, SLIDES, stage_command, upstream
+from entrypoints.command import PRESET, RERUN, SEED, SLIDES, stage_command, upstream
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @stage_command(
     "train",
-    parameters=(upstream("patches", "patch"), upstream("params", "tune", default="none"), SLIDES, PRESET, SEED, FORCE),
+    parameters=(upstream("patches", "patch"), upstream("params", "tune", default="none"), SLIDES, PRESET, SEED, RERUN),
     sections=("train", "answer", "evaluate"),
 )
 def command(**parameters: Any) -> "StageResult | None":

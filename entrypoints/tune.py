@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entrypoints.command import FORCE, PRESET, SEED, SLIDES, Parameter, stage_command, upstream
+from entrypoints.command import PRESET, RERUN, SEED, SLIDES, Parameter, stage_command, upstream
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -18,7 +18,7 @@ STORAGE = Parameter(
 
 
 @stage_command(
-    "tune", parameters=(upstream("patches", "patch"), STORAGE, SLIDES, PRESET, SEED, FORCE), sections=("tune", "train")
+    "tune", parameters=(upstream("patches", "patch"), STORAGE, SLIDES, PRESET, SEED, RERUN), sections=("tune", "train")
 )
 def command(**parameters: Any) -> "StageResult":
     """Searches the recipe of the training, on folds of the training part."""

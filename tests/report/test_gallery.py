@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.report.test_report import HOSTILE, Reader
 
 from doctogres.drawing import heat_colours
 from doctogres.model.card import Seen
@@ -17,6 +16,7 @@ from doctogres.model.temperature import Calibration
 from doctogres.report.examples import PATCHES, Wall, choose_slides, show_slide
 from doctogres.report.gallery import gallery_html, heated, jpeg_address
 from doctogres.settings import AnswerSettings, PatchSettings
+from tests.report.test_report import HOSTILE, Reader
 
 CLASSES = ["one", "two", HOSTILE]
 

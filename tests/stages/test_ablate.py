@@ -246,7 +246,7 @@ def test_a_ladder_that_broke_goes_on_and_a_finished_one_is_reused(
     assert len(trainings) == SEEDS * 7  # eight rows, of which two are the same recipe; none was trained twice
     again = ablate(data=str(small_cohort), preset=quick, seed=SEED)
     assert (again.run_id, again.reused) == (ladder.run_id, True)
-    forced = ablate(data=str(small_cohort), preset=quick, seed=SEED, force=True)
+    forced = ablate(data=str(small_cohort), preset=quick, seed=SEED, rerun=True)
     assert forced.run_id != ladder.run_id
     assert {run.info.run_id for run in finished_runs("train", limit=100)} == trainings
     assert local(forced.artifacts["ladder"]).read_text() == local(ladder.artifacts["ladder"]).read_text()

@@ -186,7 +186,7 @@ def test_the_forced_version_has_a_card_whose_commands_make_the_model_again(
 def test_a_repeated_training_gives_the_same_curve_and_answers(flow: StageResult, quick: Preset) -> None:
     patches = flow.artifacts["patch/patches"]
     tuned = flow.artifacts["tune/best_params"]
-    again = train(patches=patches, params=tuned, preset=quick, seed=5, force=True)
+    again = train(patches=patches, params=tuned, preset=quick, seed=5, rerun=True)
     first = pd.read_csv(local(flow.artifacts["train/history"])).drop(columns="patches_per_s")
     pd.testing.assert_frame_equal(first, pd.read_csv(local(again.artifacts["history"])).drop(columns="patches_per_s"))
     scored = evaluate(model=again.run_id, cohort=flow.artifacts["clean/cohort"], split="holdout", preset=quick, seed=5)

@@ -233,7 +233,7 @@ def test_a_repeated_registration_is_reused_and_makes_no_second_version(store: Pa
     assert not anew.reused
     assert decision(anew)["alias"] == "challenger"
     assert stage(first).reused
-    assert not stage(second, force=True).reused
+    assert not stage(second, rerun=True).reused
     assert len(versions()) == 2
     assert aliases() == {"champion": "2", "former-champion": "1", "challenger": "1"}
 
@@ -276,7 +276,7 @@ def test_a_champion_by_force_is_known_as_the_champion(store: Path, capsys: pytes
     assert enter(poor)["version"] is None
     stage(poor, promote="force")
     capsys.readouterr()
-    for options in ({}, {"force": True}):
+    for options in ({}, {"rerun": True}):
         decided = enter(poor, **options)
         assert (decided["version"], decided["alias"], decided["forced"]) == ("1", "champion", True)
         assert decided["reason"].startswith("it is the champion already: promote=force")

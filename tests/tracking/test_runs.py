@@ -42,7 +42,7 @@ def test_a_finished_stage_is_reused_and_a_changed_one_is_repeated(store: Path) -
     assert (again.run_id, again.artifacts, again.metrics) == (first.run_id, first.artifacts, first.metrics)
     for settings, inputs in (({"a": 2}, {"data": "x"}), ({"a": 1}, {"data": "y"})):
         assert not run_stage("clean", body, settings=settings, inputs=inputs).reused
-    assert not run_stage("clean", body, settings={"a": 1}, inputs={"data": "x"}, force=True).reused
+    assert not run_stage("clean", body, settings={"a": 1}, inputs={"data": "x"}, rerun=True).reused
     assert len(calls) == 4
 
 

@@ -98,7 +98,7 @@ def uncleaned(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", force: bool = False) -> StageResult:
+def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", rerun: bool = False) -> StageResult:
     """Runs or reuses the ladder for the cohort at `data`; trainings that are already there are reused in either case."""
     check_default_in_space(preset)
     recipes = [row.recipe(preset) for row in LADDER]  # what is wrong with one shows before anything is trained
@@ -130,7 +130,7 @@ def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", force: 
             mlflow.log_metric("macro_f1", trained[-1].macro_f1, step=number)
         _publish(run, trained, preset, seed)
 
-    return run_stage("ablate", body, settings=settings, inputs=inputs, data_digest=digest, force=force)
+    return run_stage("ablate", body, settings=settings, inputs=inputs, data_digest=digest, rerun=rerun)
 
 
 def _publish_uncleaned(run: StageRun, cleaned: StageResult) -> str:

@@ -35,7 +35,7 @@ TWIN_METRICS: Final = {
 
 
 def clean(
-    *, data: str, preset: Preset, seed: int, decisions: str = "", force: bool = False, strict: bool = False
+    *, data: str, preset: Preset, seed: int, decisions: str = "", rerun: bool = False, strict: bool = False
 ) -> StageResult:
     """Runs or reuses the stage for the cohort at `data` (folder or zip); `decisions` is a CSV that overrides it."""
     given = read_decisions(Path(decisions)) if decisions else {}
@@ -59,7 +59,7 @@ def clean(
         settings=preset.clean.model_dump() | {"seed": seed, "max_pixels": max_pixels()},
         inputs={"data": digest} | ({"decisions": file_digest(Path(decisions))} if decisions else {}),
         data_digest=digest,
-        force=force,
+        rerun=rerun,
         strict=strict,
     )
 

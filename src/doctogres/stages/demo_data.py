@@ -18,7 +18,7 @@ from doctogres.tracking.runs import StageResult, StageRun, run_stage
 SHEET_SLIDES: Final = 24
 
 
-def demo_data(*, target: str, size: int, seed: int, force: bool = False) -> StageResult:
+def demo_data(*, target: str, size: int, seed: int, rerun: bool = False) -> StageResult:
     """Makes the cohort at `target`, or leaves it as it is when it is the same one already."""
     folder = Path(target)
     wanted = {"slides": size, "seed": seed, "generator_version": GENERATOR_VERSION}
@@ -55,4 +55,4 @@ def demo_data(*, target: str, size: int, seed: int, force: bool = False) -> Stag
         mlflow.log_artifact(str(folder / "contaminated.csv"))
 
     settings = {"target": str(folder.resolve()), **wanted}
-    return run_stage("demo_data", body, settings=settings, inputs={}, force=force or not there)
+    return run_stage("demo_data", body, settings=settings, inputs={}, rerun=rerun or not there)

@@ -37,7 +37,7 @@ CAPTIONS: Final = {
 
 
 def evaluate(
-    *, model: str, cohort: str, split: str, preset: Preset, seed: int, data: str = "", force: bool = False
+    *, model: str, cohort: str, split: str, preset: Preset, seed: int, data: str = "", rerun: bool = False
 ) -> StageResult:
     """Runs or reuses the stage for a model and a split."""
     address = fixed_address(find_model(model))
@@ -81,7 +81,7 @@ def evaluate(
             "slides": digest_of(slides[["slide_id", "label", "group", *CONTENT]].to_csv(index=False)),
         },
         data_digest=digest,
-        force=force,
+        rerun=rerun,
     )
 
 

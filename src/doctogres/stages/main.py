@@ -24,14 +24,14 @@ SUMMARY_FILE: Final = "summary.txt"
 
 
 def run_all(
-    *, data: str, preset: Preset, seed: int, decisions: str = "", force: bool = False, strict: bool = False
+    *, data: str, preset: Preset, seed: int, decisions: str = "", rerun: bool = False, strict: bool = False
 ) -> StageResult:
     """Runs or reuses every stage on the cohort at `data`; the test slides are predicted where there are any."""
     check_default_in_space(preset)
     with open_run("main") as parent:
         mlflow.set_tags({STAGE_TAG: "main", "mlflow.runName": f"main · {Path(data).name}"})
         mlflow.log_params({"main.data": data, "main.seed": seed, "main.backbone": preset.train.backbone})
-        results = _stages(data, preset, seed, decisions, force, strict)
+        results = _stages(data, preset, seed, decisions, rerun, strict)
         by_stage = {result.stage: result for result in results}
         scores = by_stage["evaluate"].metrics
         metrics = {name: value for name, value in scores.items() if name.startswith(("macro_f1", "null/"))}
@@ -45,8 +45,8 @@ def run_all(
         return StageResult("main", parent.info.run_id, artifacts, metrics)
 
 
-def _stages(data: str, preset: Preset, seed: int, decisions: str, force: bool, strict: bool) -> list[StageResult]:
-    again: dict[str, Any] = {"force": force}
+def _stages(data: str, preset: Preset, seed: int, decisions: str, rerun: bool, strict: bool) -> list[StageResult]:
+    again: dict[str, Any] = {"rerun": rerun}
     cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions, strict=strict, **again)
     cut = patch(cohort=cleaned.run_id, preset=preset, data=data, **again)
     tuned = tune(patches=cut.run_id, preset=preset, seed=seed, data=data, **again)

@@ -22,7 +22,7 @@ OVERLAYS = 4
 TILES_PER_CLASS = 24
 
 
-def patch(*, cohort: str, preset: Preset, data: str = "", force: bool = False) -> StageResult:
+def patch(*, cohort: str, preset: Preset, data: str = "", rerun: bool = False) -> StageResult:
     """Runs or reuses the stage for a cohort table."""
     upstream = find_artifact(cohort, stage="clean", name="cohort", file="cohort.parquet")
     table = read_table(upstream.path)
@@ -42,7 +42,7 @@ def patch(*, cohort: str, preset: Preset, data: str = "", force: bool = False) -
         settings=preset.patch.model_dump(),
         inputs={"cohort": file_digest(upstream.path)},
         data_digest=table.attrs["data_digest"],
-        force=force,
+        rerun=rerun,
     )
 
 

@@ -32,7 +32,7 @@ GUESSED: Final = "guessed"  # no answer is possible: the training part's most fr
 
 
 def predict(
-    *, data: str, model: str, preset: Preset, output: str = "", force: bool = False, strict: bool = False
+    *, data: str, model: str, preset: Preset, output: str = "", rerun: bool = False, strict: bool = False
 ) -> StageResult:
     """Runs or reuses the stage; `output` gets a copy of submission.csv."""
     root = open_cohort(data, workspace=workspace())
@@ -62,7 +62,7 @@ def predict(
         settings=preset.predict.model_dump() | {"max_pixels": max_pixels()},
         inputs={"data": digest, "model": model_digest(address)},
         data_digest=digest,
-        force=force,
+        rerun=rerun,
         strict=strict,
     )
     if output:

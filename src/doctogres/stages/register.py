@@ -38,7 +38,7 @@ ALREADY: Final = "it is the champion already: "
 
 
 def register(
-    *, evaluation: str, preset: Preset, seed: int, promote: str = "auto", data: str = "", force: bool = False
+    *, evaluation: str, preset: Preset, seed: int, promote: str = "auto", data: str = "", rerun: bool = False
 ) -> StageResult:
     """Runs or reuses the stage for an evaluation; `promote="force"` makes its model champion whatever the gate says.
 
@@ -87,10 +87,10 @@ def register(
             settings=settings,
             inputs=inputs,
             data_digest=scored.data_digest,
-            force=repeat,
+            rerun=repeat,
         )
 
-    result = stage(repeat=force)
+    result = stage(repeat=rerun)
     if result.reused and (why := _stale(decision(result), source, promote)):
         print(f"register: {why}", flush=True)
         result = stage(repeat=True)
@@ -207,6 +207,6 @@ def _say_if_moved(decided: dict[str, Any], source: str) -> None:
         made = decided["alias"] or NOT_REGISTERED
         print(
             f"register: that run decided {made}; version {version.version} holds {now} now, and nothing is moved "
-            "(force=true decides anew)",
+            "(rerun=true decides anew)",
             flush=True,
         )

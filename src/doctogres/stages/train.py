@@ -87,7 +87,7 @@ class Member:
 
 
 def train(
-    *, patches: str, params: str, preset: Preset, seed: int, data: str = "", force: bool = False, strict: bool = False
+    *, patches: str, params: str, preset: Preset, seed: int, data: str = "", rerun: bool = False, strict: bool = False
 ) -> StageResult:
     """Runs or reuses the stage for a patch manifest and a recipe (the preset's with the tuned values put in)."""
     upstream = find_artifact(patches, stage="patch", name="patches", file="patches.parquet")
@@ -98,7 +98,7 @@ def train(
     settings |= {"resamples": recipe.evaluate.resamples, "seed": seed, "processes": process_count()}
     inputs = {"patches": file_digest(upstream.path), "weights": weights_digest(recipe.train.weights)}
     job = Job(manifest, data, recipe.train, recipe.answer, seed, fingerprint("train", settings, inputs))
-    if force:
+    if rerun:
         _forget(job)
 
     def body(run: StageRun) -> None:
@@ -119,7 +119,7 @@ def train(
         settings=settings,
         inputs=inputs,
         data_digest=manifest.attrs["data_digest"],
-        force=force,
+        rerun=rerun,
         strict=strict,
         system_metrics=True,
     )

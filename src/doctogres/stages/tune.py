@@ -40,7 +40,7 @@ PREDICTED: Final = "doctogres.predicted"  # slide -> class index
 
 
 def tune(
-    *, patches: str, preset: Preset, seed: int, storage: str = "", data: str = "", force: bool = False
+    *, patches: str, preset: Preset, seed: int, storage: str = "", data: str = "", rerun: bool = False
 ) -> StageResult:
     """Runs or reuses the stage; an interrupted study goes on where it stopped, a running one is joined."""
     check_default_in_space(preset)
@@ -67,7 +67,7 @@ def tune(
         log_table(part.patches.table, name="patches", source=upstream.uri, context="tuning", targets="label")
         # More trials are the same study; a forced repetition is a new one.
         same = {key: value for key, value in settings.items() if key != "trials"}
-        name = f"doctogres-{digest_of(STAGE_VERSIONS['tune'], same, inputs)}" + (f"-{run.run_id[:8]}" if force else "")
+        name = f"doctogres-{digest_of(STAGE_VERSIONS['tune'], same, inputs)}" + (f"-{run.run_id[:8]}" if rerun else "")
         take_over(STUDY_TAG, name, run.run_id, f"Interrupted; the study goes on in run {run.run_id}.")
         own: set[int] = set()
 
@@ -88,7 +88,7 @@ def tune(
         _publish(run, result, part, name, own)
 
     return run_stage(
-        "tune", body, settings=settings, inputs=inputs, data_digest=manifest.attrs["data_digest"], force=force
+        "tune", body, settings=settings, inputs=inputs, data_digest=manifest.attrs["data_digest"], rerun=rerun
     )
 
 

@@ -160,7 +160,7 @@ def run_stage(
     settings: Mapping[str, Any],
     inputs: Mapping[str, str],
     data_digest: str = "",
-    force: bool = False,
+    rerun: bool = False,
     strict: bool = False,
     system_metrics: bool = False,
 ) -> StageResult:
@@ -174,12 +174,12 @@ def run_stage(
         settings: resolved parameters, logged as `<stage>.<name>`.
         inputs: name -> content digest of everything the stage reads.
         data_digest: of the cohort's content that all of this comes from.
-        force: repeat the stage although a finished run exists.
+        rerun: repeat the stage although a finished run exists.
         strict: fail, after everything is stored, when the body reported problems.
         system_metrics: record CPU, memory and device load.
     """
     mark = fingerprint(stage, settings, inputs)
-    if not force and (found := _finished(stage, mark)):
+    if not rerun and (found := _finished(stage, mark)):
         result = _reused(found)
         _refuse_problems(result.metrics, stage, strict=strict)
         return result
