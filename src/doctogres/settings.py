@@ -7,8 +7,10 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+# Which networks are trained and which of them are kept: no single network depends on these.
+ENSEMBLE_SETTINGS: Final = frozenset({"oof_folds", "repeats", "ensemble"})
 # What a trial takes from `trial_epochs` and `trial_folds`, and where it runs.
-NOT_SEARCHED: Final = frozenset({"epochs", "oof_folds", "repeats", "ensemble", "device"})
+NOT_SEARCHED: Final = ENSEMBLE_SETTINGS | {"epochs", "device"}
 
 
 class CleanSettings(BaseModel):

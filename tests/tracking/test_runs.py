@@ -1,4 +1,4 @@
-"""Stages are reused only when they finished with the same settings, input and version."""
+"""Stages are reused only when they finished with the same settings, inputs and code."""
 
 import shutil
 from pathlib import Path
@@ -48,13 +48,28 @@ def test_a_finished_stage_is_reused_and_a_changed_one_is_repeated(store: Path) -
 
 def test_the_fingerprint_knows_stage_settings_and_inputs() -> None:
     marks = {
-        fingerprint("clean", {"a": 1}, {"data": "x"}),
-        fingerprint("patch", {"a": 1}, {"data": "x"}),
-        fingerprint("clean", {"a": 2}, {"data": "x"}),
-        fingerprint("clean", {"a": 1}, {"data": "y"}),
+        fingerprint("doctogres.stages.clean", {"a": 1}, {"data": "x"}),
+        fingerprint("doctogres.stages.patch", {"a": 1}, {"data": "x"}),
+        fingerprint("doctogres.stages.clean", {"a": 2}, {"data": "x"}),
+        fingerprint("doctogres.stages.clean", {"a": 1}, {"data": "y"}),
     }
     assert len(marks) == 4
-    assert fingerprint("clean", {"a": 1, "b": 2}, {}) == fingerprint("clean", {"b": 2, "a": 1}, {})
+    ordered, reordered = (
+        fingerprint("doctogres.stages.clean", one, {}) for one in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    )
+    assert ordered == reordered
+
+
+def test_a_weights_file_counts_by_its_content(tmp_path: Path) -> None:
+    for name, content in (("one", "same"), ("moved", "same"), ("other", "other")):
+        (tmp_path / f"{name}.safetensors").write_text(content)
+
+    def mark(weights: str) -> str:
+        return fingerprint("doctogres.stages.train", {"train.weights": weights}, {})
+
+    one, moved, other = (mark(str(tmp_path / f"{name}.safetensors")) for name in ("one", "moved", "other"))
+    assert one == moved
+    assert len({one, other, mark("none"), mark("imagenet")}) == 4
 
 
 def test_a_stage_that_fails_is_marked_failed_and_not_reused(store: Path) -> None:

@@ -19,7 +19,7 @@ from doctogres.errors import DoctogresError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.ladder import ScoredRow, ladder_table
 from doctogres.evaluation.metrics import classes_of
-from doctogres.files import digest_of, file_digest, workspace
+from doctogres.files import file_digest, workspace
 from doctogres.presets import check_default_in_space, replaced
 from doctogres.report.figures import png_bytes
 from doctogres.report.ladder import ladder_figure, ladder_markdown
@@ -33,7 +33,7 @@ from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
 from doctogres.stages.train import NO_PARAMS, read_params, train
 from doctogres.stages.tune import tune
-from doctogres.tracking.fingerprints import STAGE_VERSIONS, fingerprint, weights_digest
+from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.store import experiment_id
@@ -113,12 +113,10 @@ def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", rerun: 
     inputs = {
         "data": digest,
         "decisions": file_digest(Path(decisions)) if decisions else "none",
-        "weights": weights_digest(preset.train.weights),
-        "stages": digest_of(STAGE_VERSIONS),
     }
 
     def body(run: StageRun) -> None:
-        mark = fingerprint("ablate", settings, inputs)
+        mark = fingerprint("doctogres.stages.ablate", settings, inputs)
         take_over(FINGERPRINT_TAG, mark, run.run_id, f"Interrupted; run {run.run_id} goes on with the ladder.")
         cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions)
         before = _publish_uncleaned(run, cleaned)

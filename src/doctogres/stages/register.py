@@ -74,7 +74,7 @@ def register(
             compared = champion()
             print("register: the champion is another one by now; it is decided anew", flush=True)
             inputs["champion"] = _rival(compared, source)
-            mark = fingerprint("register", settings, inputs)
+            mark = fingerprint("doctogres.stages.register", settings, inputs)
             mlflow.set_tags({FINGERPRINT_TAG: mark, "doctogres.input.champion": inputs["champion"]})
         if version:
             run.artifacts["model"] = f"models:/{REGISTERED_MODEL}/{version}"

@@ -28,7 +28,7 @@ from doctogres.report.figures import training_curves_figure
 from doctogres.serving.logged import log_classifier
 from doctogres.settings import AnswerSettings, PatchSettings, Preset, TrainSettings
 from doctogres.tracking.datasets import log_table
-from doctogres.tracking.fingerprints import fingerprint, weights_digest
+from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, metric_name, run_stage
 from doctogres.tracking.upstream import find_artifact
@@ -96,8 +96,10 @@ def train(
     manifest = read_manifest(upstream.path)
     settings = recipe.train.model_dump() | recipe.answer.model_dump()
     settings |= {"resamples": recipe.evaluate.resamples, "seed": seed, "processes": process_count()}
-    inputs = {"patches": file_digest(upstream.path), "weights": weights_digest(recipe.train.weights)}
-    job = Job(manifest, data, recipe.train, recipe.answer, seed, fingerprint("train", settings, inputs))
+    inputs = {"patches": file_digest(upstream.path)}
+    job = Job(
+        manifest, data, recipe.train, recipe.answer, seed, fingerprint("doctogres.stages.train", settings, inputs)
+    )
     if rerun:
         _forget(job)
 

@@ -15,15 +15,15 @@ from optuna.trial import FrozenTrial, TrialState
 from doctogres.errors import ParameterError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.comparison import compare
-from doctogres.files import digest_of, file_digest, workspace
+from doctogres.files import file_digest, workspace
 from doctogres.model.aggregation import aggregate_slides
 from doctogres.patches.manifest import read_manifest
 from doctogres.presets import check_default_in_space, replaced
 from doctogres.progress import reporter
-from doctogres.settings import Preset
+from doctogres.settings import ENSEMBLE_SETTINGS, Preset
 from doctogres.stages.train import CURVES, FEATURES, reporting
 from doctogres.tracking.datasets import log_table
-from doctogres.tracking.fingerprints import STAGE_VERSIONS, weights_digest
+from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import NOTE_TAG, STATE_TAG, end_run, take_over
 from doctogres.tracking.runs import StageResult, StageRun, metric_name, run_stage
 from doctogres.tracking.upstream import find_artifact
@@ -34,6 +34,7 @@ from doctogres.tuning.study import StudyResult, run_study
 from doctogres.tuning.workers import DEFAULT, ERROR, FINISHED, interrupted_trials
 
 STUDY_TAG: Final = "doctogres.study"
+TRIALS: Final = "doctogres.training.loop"  # the code that decides what a trial reaches
 # User attributes of a trial.
 RUN: Final = "doctogres.run"  # its MLflow run
 PREDICTED: Final = "doctogres.predicted"  # slide -> class index
@@ -49,13 +50,10 @@ def tune(
     url = storage or f"sqlite:///{workspace() / 'optuna.db'}"
     settings = {
         **preset.tune.model_dump(mode="json"),
-        **{f"recipe.{k}": v for k, v in preset.train.model_dump().items()},
+        **{f"recipe.{k}": v for k, v in preset.train.model_dump(exclude=set(ENSEMBLE_SETTINGS)).items()},
         "seed": seed,
     }
-    inputs = {
-        "patches": file_digest(upstream.path),
-        "weights": weights_digest(preset.train.weights),
-    }
+    inputs = {"patches": file_digest(upstream.path)}
 
     def body(run: StageRun) -> None:
         part = training_part(manifest, cache=workspace(), data=data)
@@ -67,7 +65,7 @@ def tune(
         log_table(part.patches.table, name="patches", source=upstream.uri, context="tuning", targets="label")
         # More trials are the same study; a forced repetition is a new one.
         same = {key: value for key, value in settings.items() if key != "trials"}
-        name = f"doctogres-{digest_of(STAGE_VERSIONS['tune'], same, inputs)}" + (f"-{run.run_id[:8]}" if rerun else "")
+        name = f"doctogres-{fingerprint(TRIALS, same, inputs)}" + (f"-{run.run_id[:8]}" if rerun else "")
         take_over(STUDY_TAG, name, run.run_id, f"Interrupted; the study goes on in run {run.run_id}.")
         own: set[int] = set()
 

@@ -144,7 +144,7 @@ def _finished(stage: str, mark: str) -> StageResult | None:
 
 
 def _reused(found: StageResult) -> StageResult:
-    print(f"{found.stage}: reused the finished run {found.run_id} (same settings, input and version)", flush=True)
+    print(f"{found.stage}: reused the finished run {found.run_id} (same settings, inputs and code)", flush=True)
     launched = os.environ.pop("MLFLOW_RUN_ID", None)
     if launched and mlflow.active_run() is None:
         client = MlflowClient()
@@ -178,7 +178,7 @@ def run_stage(
         strict: fail, after everything is stored, when the body reported problems.
         system_metrics: record CPU, memory and device load.
     """
-    mark = fingerprint(stage, settings, inputs)
+    mark = fingerprint(f"doctogres.stages.{stage}", settings, inputs)
     if not rerun and (found := _finished(stage, mark)):
         result = _reused(found)
         _refuse_problems(result.metrics, stage, strict=strict)

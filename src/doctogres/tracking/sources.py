@@ -1,0 +1,80 @@
+"""A digest of the code behind a stage: an edited rule must not reuse what the old rule left."""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+PACKAGE: Final = Path(__file__).resolve().parent.parent
+TEMPLATES: Final = (".html", ".css", ".js", ".jinja")
+
+
+@cache
+def code_digest(module: str) -> str:
+    """The digest of a module of ours and of all that it imports of ours, directly or not, at its top or inside a function.
+
+    Comments, docstrings and layout do not count; the templates and styles that a module names do.
+
+    Args:
+        module: its name, as in `doctogres.stages.clean`.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(_reached(module)):
+        digest.update(f"{path.relative_to(PACKAGE)}\0{_content(path)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _reached(module: str) -> set[Path]:
+    """The sources that the module can reach, and the templates and styles that these name."""
+    found: set[Path] = set()
+    waiting = [_source(module)]
+    while waiting:
+        path = waiting.pop()
+        if path is not None and path not in found:
+            found.add(path)
+            waiting.extend(map(_source, _imports(path)) if path.suffix == ".py" else ())
+            waiting.extend(other for other in _templates(path.parent) if other.name in path.read_text("utf-8"))
+    return found
+
+
+@cache
+def _templates(folder: Path) -> tuple[Path, ...]:
+    return tuple(path for path in folder.rglob("*") if path.suffix in TEMPLATES) if folder != PACKAGE else ()
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module of ours; None for a name inside one, or for a module of somebody else."""
+    package, *parts = module.split(".")
+    path = PACKAGE.joinpath(*parts)
+    candidates = (path.with_suffix(".py"), path / "__init__.py") if package == PACKAGE.name and parts else ()
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    """What a source imports: modules, the packages around them, and names that may be modules."""
+    return tuple(_imported(ast.parse(path.read_bytes())))
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{name}" for name in names]
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+@cache
+def _content(path: Path) -> str:
+    """What counts of a file: of Python its syntax tree without docstrings."""
+    if path.suffix != ".py":
+        return path.read_text(encoding="utf-8")
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
