@@ -9,6 +9,7 @@ export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR ?= false
 PORT ?= 5001
 APP_PORT ?= 8501
 DATA ?= data/demo
+MODEL ?= doctogres
 SLIDE ?= data/demo/test_data/img_0000.png
 MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
@@ -41,7 +42,7 @@ ui: setup ## the tracking UI on http://127.0.0.1:5000
 
 serve: setup ## the champion on http://127.0.0.1:$(PORT)/invocations
 	@echo "when it says 'Application startup complete', in another terminal:  make request"
-	$(BIN)/mlflow models serve --model-uri models:/doctogres@champion --env-manager local --port $(PORT) --timeout 600
+	$(BIN)/mlflow models serve --model-uri models:/$(MODEL)@champion --env-manager local --port $(PORT) --timeout 600
 
 request: setup ## asks `make serve` about one of the demo's test slides; SLIDE=FILE MASK=FILE for another
 	PYTHONPATH=src $(BIN)/python -m doctogres.client $(SLIDE) $(MASK) --url http://127.0.0.1:$(PORT)

@@ -2,15 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoints.command import DATA, DECISIONS, PRESET, RERUN, SEED, STRICT, stage_command
+from entrypoints.command import stage_command
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
 
 
-@stage_command("clean", parameters=(DATA, PRESET, SEED, DECISIONS, RERUN, STRICT), sections=("clean",))
+@stage_command("clean")
 def command(**parameters: Any) -> "StageResult":
-    """Checks every slide of the cohort and splits the usable ones into hold-out and folds."""
     from doctogres.stages.clean import clean
 
     return clean(**parameters)

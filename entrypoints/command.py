@@ -5,13 +5,13 @@ Imports nothing heavy, so that `--help` answers within a second.
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import click
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from doctogres.catalogue import STAGES, Input, Parameter
 from doctogres.errors import DoctogresError, ParameterError
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
@@ -20,20 +20,6 @@ if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
 
 FROM_PRESET: Final = "preset"  # the default of every setting: what the preset's YAML says
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of an entry point: an option of its command and an entry of MLproject."""
-
-    name: str
-    default: str | int | bool
-    help: str
-    kind: click.ParamType[Any]
-
-    @property
-    def mlproject_type(self) -> str:
-        return "float" if isinstance(self.kind, click.IntRange) else "string"
 
 
 class SettingType(click.ParamType[Any]):
@@ -54,44 +40,33 @@ class SettingType(click.ParamType[Any]):
             raise ParameterError(f"{self.setting}={value}: {error.errors()[0]['msg']}") from error
 
 
-DATA: Final = Parameter("data", "data/demo", "cohort: a folder or a zip in the challenge's layout", click.STRING)
-SLIDES: Final = Parameter("data", "", "folder or zip of the slides, where it moved since `clean`", click.STRING)
-PRESET: Final = Parameter(
-    "preset",
-    "demo",
-    "settings of all stages: demo (drawn slides), small (real slides, no accelerator), challenge (the full job), or the path of "
-    "your own YAML file",
-    click.STRING,
-)
-SEED: Final = Parameter("seed", 7, "seed of splits, weights, order and augmentation", click.IntRange(0, 2**31 - 1))
-DECISIONS: Final = Parameter(
-    "decisions",
-    "",
-    "CSV (slide_id,decision,reason) that overrides the machine; `clean` leaves one to fill in",
-    click.STRING,
-)
-RERUN: Final = Parameter(
-    "rerun", False, "repeat the stage although a finished run with the same fingerprint exists", click.BOOL
-)
-STRICT: Final = Parameter("strict", False, "exit non-zero when a single slide could not be used", click.BOOL)
-
-
-def upstream(name: str, stage: str, default: str = "latest") -> Parameter:
-    """A parameter that names the result of an earlier stage."""
-    return Parameter(name, default, f"result of `{stage}`: a run id, a runs:/ address, a path, or latest", click.STRING)
-
-
-def setting_parameters(sections: Sequence[str]) -> list[Parameter]:
-    """A parameter for every scalar setting of these preset sections."""
-    parameters = []
+def setting_options(sections: Sequence[str]) -> list[click.Option]:
+    """An option for every scalar setting of these preset sections."""
+    options = []
     for section in sections:
         model: Any = Preset.model_fields[section].annotation
         for name, field in model.model_fields.items():
             if name != "space":  # the search space is a table, not a value: it is changed in a preset
-                parameters.append(
-                    Parameter(name, FROM_PRESET, f"{section}: {field.description}", SettingType(name, field))
-                )
-    return parameters
+                what = f"{section}: {field.description}"
+                options.append(_option(name, FROM_PRESET, what, SettingType(name, field)))
+    return options
+
+
+def own_option(given: Parameter | Input) -> click.Option:
+    """The option of a parameter that is no setting."""
+    parameter = given.parameter if isinstance(given, Input) else given
+    kind: click.ParamType[Any] = click.STRING
+    if parameter.choices:
+        kind = click.Choice(parameter.choices)
+    elif isinstance(parameter.default, bool):
+        kind = click.BOOL
+    elif isinstance(parameter.default, int):
+        kind = click.IntRange(parameter.least, parameter.most)
+    return _option(parameter.name, parameter.default, parameter.help, kind)
+
+
+def _option(name: str, default: str | int | bool, what: str, kind: click.ParamType[Any]) -> click.Option:
+    return click.Option([f"--{name}", name], default=default, type=kind, help=what, show_default=True)
 
 
 class OneLineCommand(click.Command):
@@ -124,24 +99,18 @@ class OneLineCommand(click.Command):
         sys.exit(status)
 
 
-def stage_command(
-    name: str, *, parameters: Sequence[Parameter], sections: Sequence[str] = ()
-) -> Callable[[Callable[..., "StageResult | None"]], OneLineCommand]:
-    """Makes the command of an entry point.
+def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], OneLineCommand]:
+    """Makes the command of an entry point from its row in the catalogue.
 
     The function gets the parameters by name; where `preset` is among them it gets the loaded preset, with the given
     settings put in, instead of its name. Everything is checked before any work.
-
-    Args:
-        name: of the entry point.
-        parameters: its own parameters.
-        sections: the preset's sections whose settings can be given as parameters too.
     """
-    settings = setting_parameters(sections)
+    stage = STAGES[name]
+    settings = setting_options(stage.sections)
 
     def decorate(function: Callable[..., "StageResult | None"]) -> OneLineCommand:
         def callback(**values: Any) -> None:
-            overrides = {setting.name: values.pop(setting.name) for setting in settings}
+            overrides = {str(setting.name): values.pop(str(setting.name)) for setting in settings}
             if "preset" in values:
                 given = {key: value for key, value in overrides.items() if value is not None}
                 values["preset"] = load_preset(values["preset"], given)
@@ -157,27 +126,7 @@ def stage_command(
             if result is not None:
                 print(result.to_json(), flush=True)
 
-        return OneLineCommand(
-            name, callback=callback, help=function.__doc__, params=[*map(_option, [*parameters, *settings])]
-        )
+        params: list[click.Parameter] = [*map(own_option, stage.parameters), *settings]
+        return OneLineCommand(name, callback=callback, help=stage.purpose, params=params)
 
     return decorate
-
-
-def _option(parameter: Parameter) -> click.Option:
-    return click.Option(
-        [f"--{parameter.name}", parameter.name],
-        default=parameter.default,
-        type=parameter.kind,
-        help=parameter.help,
-        show_default=True,
-    )
-
-
-def entry_parameters(command: click.Command) -> list[Parameter]:
-    """The parameters of a command, as MLproject must list them."""
-    return [
-        Parameter(str(option.name), option.default, str(option.help), option.type)  # type: ignore[arg-type]
-        for option in command.params
-        if isinstance(option, click.Option)
-    ]

@@ -2,19 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoints.command import DATA, DECISIONS, PRESET, RERUN, SEED, STRICT, stage_command
+from entrypoints.command import stage_command
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
 
 
-@stage_command(
-    "main",
-    parameters=(DATA, PRESET, SEED, DECISIONS, RERUN, STRICT),
-    sections=("clean", "patch", "train", "tune", "answer", "evaluate", "gate", "predict"),
-)
+@stage_command("main")
 def command(**parameters: Any) -> "StageResult":
-    """Cleans, cuts, tunes, trains, evaluates, registers and predicts."""
     from doctogres.stages.main import run_all
 
     return run_all(**parameters)

@@ -1,4 +1,4 @@
-"""`make reference`: writes MLproject and docs/parameters.md from the commands' options, so that they cannot disagree."""
+"""`make reference`: writes MLproject and docs/parameters.md from the catalogue of stages, so that they cannot disagree."""
 
 from importlib import import_module
 from pathlib import Path
@@ -6,20 +6,8 @@ from typing import Any, Final
 
 import click
 
-from entrypoints.command import Parameter, entry_parameters
+from doctogres.catalogue import STAGES, Stage
 
-ENTRY_POINTS: Final = (
-    "main",
-    "demo_data",
-    "clean",
-    "patch",
-    "tune",
-    "train",
-    "evaluate",
-    "register",
-    "predict",
-    "ablate",
-)
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 
@@ -30,28 +18,37 @@ def command_of(entry_point: str) -> click.Command:
     return found
 
 
-def _default(parameter: Parameter) -> str:
-    if isinstance(parameter.default, bool):
-        return f'"{str(parameter.default).lower()}"'
-    return f'"{parameter.default}"' if isinstance(parameter.default, str) else str(parameter.default)
+def options_of(entry_point: str) -> list[click.Option]:
+    """The options of its command."""
+    return [option for option in command_of(entry_point).params if isinstance(option, click.Option)]
+
+
+def _text(value: Any) -> str:
+    """A default as it is typed."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _entry(option: click.Option) -> str:
+    number = isinstance(option.type, click.IntRange)
+    default = str(option.default) if number else f'"{_text(option.default)}"'
+    return f"      {option.name}: {{type: {'float' if number else 'string'}, default: {default}}}"
 
 
 def mlproject() -> str:
     """The text of MLproject."""
     lines = [
-        "# Written by `make reference` from the commands in entrypoints/.",
+        "# Written by `make reference` from the stages in src/doctogres/catalogue.py.",
         "name: doctogres",
         "",
         "conda_env: conda.yaml",
         "",
         "entry_points:",
     ]
-    for entry_point in ENTRY_POINTS:
-        parameters = entry_parameters(command_of(entry_point))
-        lines += [f"  {entry_point}:", "    parameters:"]
-        lines += [f"      {p.name}: {{type: {p.mlproject_type}, default: {_default(p)}}}" for p in parameters]
-        options = "".join(f"\n        --{p.name} {{{p.name}}}" for p in parameters)
-        lines.append(f"    command: >-\n        python -m entrypoints.{entry_point}{options}")
+    for name in STAGES:
+        options = options_of(name)
+        lines += [f"  {name}:", "    parameters:", *map(_entry, options)]
+        given = "".join(f"\n        --{option.name} {{{option.name}}}" for option in options)
+        lines.append(f"    command: >-\n        python -m entrypoints.{name}{given}")
     return "\n".join(lines) + "\n"
 
 
@@ -60,29 +57,25 @@ def parameters_page() -> str:
     lines = [
         "# Parameters",
         "",
-        "Written by `make reference` from the commands in `entrypoints/`. `mlflow run . -e ENTRY_POINT -P name=value`; the default",
-        "`preset` means: what the preset's YAML in `src/doctogres/presets/` says.",
+        "Written by `make reference` from the stages in `src/doctogres/catalogue.py`. `mlflow run . -e ENTRY_POINT -P name=value`;",
+        "the default `preset` means: what the preset's YAML in `src/doctogres/presets/` says.",
         "`python -m entrypoints.ENTRY_POINT --help` prints the same.",
     ]
-    for entry_point in ENTRY_POINTS:
-        command = command_of(entry_point)
-        lines += [
-            "",
-            f"## {entry_point}",
-            "",
-            str(command.help),
-            "",
-            "| parameter | default | meaning |",
-            "|---|---|---|",
-        ]
-        for parameter in entry_parameters(command):
-            default = str(parameter.default).lower() if isinstance(parameter.default, bool) else str(parameter.default)
-            lines.append(
-                f"| `{parameter.name}` | `{default}` | {parameter.help} |"
-                if default
-                else f"| `{parameter.name}` | | {parameter.help} |"
-            )
+    for stage in STAGES.values():
+        lines += ["", f"## {stage.name}", "", stage.purpose, *_flow(stage)]
+        lines += ["", "| parameter | default | meaning |", "|---|---|---|"]
+        for option in options_of(stage.name):
+            default = f"`{_text(option.default)}` " if _text(option.default) else ""
+            lines.append(f"| `{option.name}` | {default}| {option.help} |")
     return "\n".join(lines) + "\n"
+
+
+def _flow(stage: Stage) -> list[str]:
+    """What a stage takes from others and leaves for them."""
+    takes = ", ".join(f"`{given.artifact}` of `{given.stage}`" for given in stage.inputs)
+    leaves = ", ".join(f"`{name}`" + (f" ({file})" if file else "") for name, file in stage.artifacts.items())
+    sentences = [f"Takes {takes}."] * bool(takes) + [f"Leaves {leaves}."] * bool(leaves)
+    return ["", " ".join(sentences)] if sentences else []
 
 
 if __name__ == "__main__":

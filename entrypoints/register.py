@@ -2,29 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from entrypoints.command import PRESET, RERUN, SEED, SLIDES, Parameter, stage_command, upstream
+from entrypoints.command import stage_command
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
 
 
-PROMOTE = Parameter(
-    "promote",
-    "auto",
-    "auto (the gate decides) or force (champion whatever the gate says, which leaves its mark)",
-    click.Choice(["auto", "force"]),
-)
-
-
-@stage_command(
-    "register",
-    parameters=(upstream("evaluation", "evaluate"), PROMOTE, SLIDES, PRESET, SEED, RERUN),
-    sections=("gate",),
-)
+@stage_command("register")
 def command(**parameters: Any) -> "StageResult":
-    """Registers an evaluated model when it passes the gate, as champion or challenger."""
     from doctogres.stages.register import register
 
     return register(**parameters)

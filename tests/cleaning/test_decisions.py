@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -163,20 +164,17 @@ def test_the_stage_logs_the_decisions_and_knows_them_by_their_content(store: Pat
     assert (first.metrics["decisions/given"], first.metrics["decisions/changed"]) == (3, 1)
     assert first.metrics["twins/mask_groups"] == 2
     assert first.metrics["twins/near_copy_clusters"] == 2
-    given = find_artifact(f"runs:/{first.run_id}", stage="clean", name="", file="decisions_given.csv")
-    assert given.path.read_text() == text
-    twins = pd.read_csv(find_artifact(f"runs:/{first.run_id}", stage="clean", name="", file="twin_groups.csv").path)
+    given = mlflow.artifacts.load_text(f"runs:/{first.run_id}/decisions_given.csv")
+    assert given == text
+    twins = pd.read_csv(find_artifact(f"runs:/{first.run_id}", stage="clean", name="twin_groups").path)
     assert set(twins["shared"]) == {"mask", "near-copy"}
     members = twins[twins["shared"] == "mask"].groupby("group")["slide_id"].agg(list)
     assert sorted(members) == [["img_0000", "img_0020"], ["img_0003", "img_0021"]]
 
-    edited = find_artifact(f"runs:/{first.run_id}", stage="clean", name="", file="decisions.csv").path
+    edited = find_artifact(f"runs:/{first.run_id}", stage="clean", name="decisions").path
     third = clean(**stage, decisions=str(edited))
     assert third.run_id != first.run_id
-    tables = [
-        read_table(find_artifact(run.run_id, stage="clean", name="cohort", file="cohort.parquet").path)
-        for run in (first, third)
-    ]
+    tables = [read_table(find_artifact(run.run_id, stage="clean", name="cohort").path) for run in (first, third)]
     assert tables[0].equals(tables[1])
 
 

@@ -8,9 +8,10 @@ import click
 import pytest
 import yaml
 
+from doctogres.catalogue import STAGES
 from doctogres.presets import sections_of
 from doctogres.settings import Preset
-from entrypoints.reference import ENTRY_POINTS, ROOT, command_of, mlproject, parameters_page
+from entrypoints.reference import ROOT, command_of, mlproject, parameters_page
 
 
 def test_the_committed_files_are_current() -> None:
@@ -18,7 +19,7 @@ def test_the_committed_files_are_current() -> None:
     assert (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8") == parameters_page(), "run `make reference`"
 
 
-@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+@pytest.mark.parametrize("entry_point", STAGES)
 def test_mlproject_lists_exactly_the_options_with_their_defaults(entry_point: str) -> None:
     listed = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"][entry_point]
     options = {option.name: option for option in command_of(entry_point).params if isinstance(option, click.Option)}

@@ -7,31 +7,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.registry.gate import Verdict, Versus, gate, overruled
-from doctogres.registry.versions import DESCRIPTION_LIMIT, _fitted
+from doctogres.registry.gate import ChampionComparison, GateDecision, gate, overruled
+from doctogres.registry.versions import DESCRIPTION_LIMIT, _shortened
 
 NULLS = {"majority/macro_f1": Estimate(0.2, 0.1, 0.3), "chance/macro_f1": Estimate(0.25, 0.15, 0.4)}
 GOOD = Estimate(0.6, 0.45, 0.7)
 share = st.floats(0, 1)
 
 
-def versus(value: float, low: float, high: float) -> Versus:
-    return Versus("3", 40, Estimate(value, low, high), "")
+def versus(value: float, low: float, high: float) -> ChampionComparison:
+    return ChampionComparison("3", 40, Estimate(value, low, high), "")
 
 
 @pytest.mark.parametrize(
     ("low", "passes"), [(0.26, True), (0.25, False), (0.22, False), (0.1, False), (math.nan, False)]
 )
 def test_a_version_is_made_only_above_both_null_models(low: float, passes: bool) -> None:
-    verdict = gate(Estimate(0.6, low, 0.7), NULLS, None, loss_margin=0.1)
-    assert verdict.alias == ("champion" if passes else "")
-    assert "0.200" in verdict.reason
-    assert "0.250" in verdict.reason
+    decided = gate(Estimate(0.6, low, 0.7), NULLS, None, loss_margin=0.1, split="hold-out")
+    assert decided.alias == ("champion" if passes else "")
+    assert "0.200" in decided.reason
+    assert "0.250" in decided.reason
 
 
 def test_an_undefined_null_model_is_not_beaten() -> None:
     nan = Estimate(math.nan, math.nan, math.nan)
-    assert gate(GOOD, {**NULLS, "chance/macro_f1": nan}, None, loss_margin=0.1).alias == ""
+    assert gate(GOOD, {**NULLS, "chance/macro_f1": nan}, None, loss_margin=0.1, split="hold-out").alias == ""
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,18 @@ def test_an_undefined_null_model_is_not_beaten() -> None:
 def test_the_champion_is_replaced_only_by_what_does_not_lose(
     difference: tuple[float, float, float], alias: str, words: str
 ) -> None:
-    verdict = gate(GOOD, NULLS, versus(*difference), loss_margin=0.1)
-    assert verdict.alias == alias
-    assert words in verdict.reason
-    assert "version 3" in verdict.reason
+    decided = gate(GOOD, NULLS, versus(*difference), loss_margin=0.1, split="hold-out")
+    assert decided.alias == alias
+    assert words in decided.reason
+    assert "version 3" in decided.reason
 
 
 def test_what_cannot_be_compared_is_a_challenger_that_says_why() -> None:
-    verdict = gate(GOOD, NULLS, Versus("3", 0, None, "the slides are gone"), loss_margin=1)
-    assert verdict.alias == "challenger"
-    assert "the slides are gone" in verdict.reason
+    decided = gate(
+        GOOD, NULLS, ChampionComparison("3", 0, None, "the slides are gone"), loss_margin=1, split="hold-out"
+    )
+    assert decided.alias == "challenger"
+    assert "the slides are gone" in decided.reason
 
 
 @given(value=st.floats(-1, 1), below=share, above=share, margin=share, wider=share)
@@ -65,20 +67,20 @@ def test_a_wider_margin_never_costs_a_champion(
     value: float, below: float, above: float, margin: float, wider: float
 ) -> None:
     contest = versus(value, value - below, value + above)
-    strict = gate(GOOD, NULLS, contest, loss_margin=margin).alias == "champion"
+    strict = gate(GOOD, NULLS, contest, loss_margin=margin, split="hold-out").alias == "champion"
     assert strict == (round(value, 9) >= 0 and value - below >= -margin)
-    assert not strict or gate(GOOD, NULLS, contest, loss_margin=margin + wider).alias == "champion"
+    assert not strict or gate(GOOD, NULLS, contest, loss_margin=margin + wider, split="hold-out").alias == "champion"
 
 
 def test_force_makes_a_champion_and_keeps_what_the_gate_says() -> None:
-    forced = overruled(Verdict("", "it is no better than chance"))
+    forced = overruled(GateDecision("", "it is no better than chance"))
     assert (forced.alias, forced.forced) == ("champion", True)
     assert forced.reason == "promote=force; the gate says not registered: it is no better than chance"
 
 
 def test_a_description_fits_the_registrys_column() -> None:
-    short = _fitted("a card\n", "runs:/1/model_card.md")
-    long = _fitted("a line of the card\n" * 1000, "runs:/1/model_card.md")
+    short = _shortened("a card\n", "runs:/1/model_card.md")
+    long = _shortened("a line of the card\n" * 1000, "runs:/1/model_card.md")
     assert short == "a card\n"
     assert len(long) <= DESCRIPTION_LIMIT
     assert long.endswith("runs:/1/model_card.md`.)")

@@ -11,7 +11,7 @@ import pytest
 
 from doctogres.model.classifier import SlideClassifier
 from doctogres.registry.gate import CHAMPION
-from doctogres.registry.versions import REGISTERED_MODEL
+from doctogres.registry.versions import DEFAULT_NAME
 from doctogres.serving.logged import log_classifier
 from doctogres.tracking.store import connect
 from tests.model.untrained import classifier, unsure
@@ -37,8 +37,8 @@ def champion(
         connect()
         with mlflow.start_run():
             logged = log_classifier(classifier, metadata={})
-        version = mlflow.register_model(logged, REGISTERED_MODEL).version
-        mlflow.MlflowClient().set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+        version = mlflow.register_model(logged, DEFAULT_NAME).version
+        mlflow.MlflowClient().set_registered_model_alias(DEFAULT_NAME, CHAMPION, version)
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged, dst_path=str(folder / "copy")))
     return store, path
 

@@ -56,7 +56,7 @@ def test_every_bad_slide_has_its_reason_and_the_stage_finishes(
     before = {path: path.read_bytes() for path in sorted(root.rglob("*.png"))}
     preset = load_preset("demo")
     result = clean(data=str(root), preset=preset, seed=1)
-    table = read_table(find_artifact(result.run_id, stage="clean", name="cohort", file="cohort.parquet").path)
+    table = read_table(find_artifact(result.run_id, stage="clean", name="cohort").path)
     rows = table.set_index("slide_id")
     for slide, code in expected.items():
         assert (rows.loc[slide, "outcome"], reason_code(rows.loc[slide, "reason"])) == (DROPPED, code)
@@ -67,9 +67,7 @@ def test_every_bad_slide_has_its_reason_and_the_stage_finishes(
     assert len(table) == len(table["slide_id"].unique())
     assert {path: path.read_bytes() for path in sorted(root.rglob("*.png"))} == before, "the input was changed"
     manifest = pd.read_parquet(
-        find_artifact(
-            patch(cohort=result.run_id, preset=preset).run_id, stage="patch", name="patches", file="patches.parquet"
-        ).path
+        find_artifact(patch(cohort=result.run_id, preset=preset).run_id, stage="patch", name="patches").path
     )
     assert not set(expected) & set(manifest["slide_id"])
 
@@ -85,7 +83,7 @@ def test_contaminated_slides_are_no_bad_input(store: Path, small_cohort: Path) -
     result = clean(data=str(small_cohort), preset=load_preset("demo"), seed=1, strict=True)
     assert result.metrics[PROBLEMS] == 0
     truth = pd.read_csv(small_cohort / "contaminated.csv")
-    table = read_table(find_artifact(result.run_id, stage="clean", name="cohort", file="cohort.parquet").path)
+    table = read_table(find_artifact(result.run_id, stage="clean", name="cohort").path)
     dropped = set(table.loc[table["outcome"] == DROPPED, "slide_id"])
     assert dropped == {Path(name).stem for name in truth["sample_index"]}
 

@@ -206,8 +206,6 @@ def test_the_test_slides_can_be_scored_with_their_own_labels(flow: StageResult, 
     scored = evaluate(
         model=flow.artifacts["train/model"], cohort=flow.artifacts["clean/cohort"], split="test", preset=quick, seed=5
     )
-    metrics = json.loads(
-        find_artifact(scored.run_id, stage="evaluate", name="metrics", file="metrics.json").path.read_text()
-    )
+    metrics = json.loads(find_artifact(scored.run_id, stage="evaluate", name="metrics").path.read_text())
     assert metrics["split"] == "test"
     assert metrics["slides"] > 0

@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,22 +19,24 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.cli import commands as mlflow_artifacts
 from mlflow.tracking import MlflowClient
 
-from doctogres.errors import CohortError, UpstreamError
+from doctogres.errors import CohortError, ParameterError, UpstreamError
 from doctogres.evaluation.metrics import slide_metrics
 from doctogres.evaluation.null_models import null_metrics
 from doctogres.presets import load_preset
-from doctogres.registry.versions import aliases, champion
+from doctogres.registry.versions import RegisteredModel
 from doctogres.slides.splits import LeakageError
 from doctogres.slides.table import COLUMNS, write_table
 from doctogres.stages.register import decision, register
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import SLIDES_TAG, StageResult, StageRun, run_stage
+from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
 
 CLASSES = ["benign_1", "HER2(+) | <b>"]
 pytestmark = pytest.mark.slow
 PRESET = load_preset("demo", {"resamples": 200})
 SLIDES = 40
+REGISTERED = RegisteredModel("doctogres")
 MODEL = """
 import mlflow
 class Named(mlflow.pyfunc.PythonModel):
@@ -76,7 +79,7 @@ def cohort(root: Path, *, decisions: str = "", inputs: dict[str, str] | None = N
         table.attrs["root"] = str(root)
         if decisions:
             run.attach("decisions_given.csv").write_text(decisions)
-        write_table(table, run.publish("cohort", "cohort.parquet"))
+        write_table(table, run.publish("cohort"))
         log_table(table, name="slides", source="my slides", context="cleaning", targets="label")
 
     settings = {"seed": 5, "holdout": 0.5, "max_pixels": 9}
@@ -109,26 +112,28 @@ def evaluated(
     return planted(model, table, classes, source)
 
 
-def planted(model: str, table: pd.DataFrame, classes: list[str], source: str = "") -> StageResult:
+def planted(
+    model: str, table: pd.DataFrame, classes: list[str], source: str = "", split: str = "holdout"
+) -> StageResult:
     options: dict[str, Any] = {"groups": table["group"].tolist(), "resamples": 200}
     truth, probabilities = table["label"].tolist(), table[classes].to_numpy(float)
     content = {
         "model": model,
-        "split": "holdout",
+        "split": split,
         "slides": len(table),
         "metrics": {k: v.to_dict() for k, v in slide_metrics(truth, probabilities, classes, **options).items()},
         "null": {k: v.to_dict() for k, v in null_metrics(truth, truth, classes, **options).items()},
     }
 
     def body(run: StageRun) -> None:
-        table.to_csv(run.publish("predictions", "predictions.csv"), index=False)
-        run.publish("metrics", "metrics.json").write_text(json.dumps(content))
+        table.to_csv(run.publish("predictions"), index=False)
+        run.publish("metrics").write_text(json.dumps(content))
         mlflow.set_tag(SLIDES_TAG, "where the slides lie")
         if source:
             log_table(table, name="slides", source=source, context="evaluation", targets="label")
 
     digest = hashlib.md5(table.to_csv().encode()).hexdigest()
-    return run_stage("evaluate", body, settings={"seed": 5}, inputs={"model": model, "table": digest})
+    return run_stage("evaluate", body, settings={"seed": 5, "split": split}, inputs={"model": model, "table": digest})
 
 
 def enter(evaluation: StageResult, **options: Any) -> dict[str, Any]:
@@ -149,8 +154,12 @@ def tags(version: str) -> dict[str, str]:
     return dict(MlflowClient().get_model_version("doctogres", version).tags)
 
 
+def registrations() -> list[Any]:
+    return list(MlflowClient().search_runs([experiment_id()], "tags.`doctogres.stage` = 'register'"))
+
+
 def card_of(result: StageResult) -> str:
-    return find_artifact(result.run_id, stage="register", name="card", file="model_card.md").path.read_text()
+    return find_artifact(result.run_id, stage="register", name="card").path.read_text()
 
 
 def answers_of(evaluation: StageResult) -> pd.DataFrame:
@@ -203,7 +212,7 @@ def test_a_worse_model_stays_a_challenger_and_an_equal_one_replaces_the_champion
     assert (same["version"], same["alias"]) == ("3", "champion")
     assert "+0.000 [+0.000, +0.000]" in same["reason"]
     assert served() == "same"
-    assert aliases() == {"champion": "3", "former-champion": "1", "challenger": "2"}
+    assert REGISTERED.aliases() == {"champion": "3", "former-champion": "1", "challenger": "2"}
 
 
 def test_a_better_score_with_a_possible_loss_is_not_enough(store: Path) -> None:
@@ -214,7 +223,7 @@ def test_a_better_score_with_a_possible_loss_is_not_enough(store: Path) -> None:
     assert "a loss of more than 0.01 is not excluded" in strict["reason"]
     assert enter(other, preset=load_preset("demo", {"resamples": 200, "loss_margin": 0.9}))["alias"] == "champion"
     assert [one.version for one in versions()] == [1, 2]
-    assert aliases() == {"champion": "2", "former-champion": "1"}
+    assert REGISTERED.aliases() == {"champion": "2", "former-champion": "1"}
 
 
 def test_the_champions_recorded_score_decides_nothing(store: Path) -> None:
@@ -235,7 +244,7 @@ def test_a_repeated_registration_is_reused_and_makes_no_second_version(store: Pa
     assert stage(first).reused
     assert not stage(second, rerun=True).reused
     assert len(versions()) == 2
-    assert aliases() == {"champion": "2", "former-champion": "1", "challenger": "1"}
+    assert REGISTERED.aliases() == {"champion": "2", "former-champion": "1", "challenger": "1"}
 
 
 def test_another_evaluation_of_the_champion_moves_its_tags_only(store: Path) -> None:
@@ -268,7 +277,7 @@ def test_force_overrules_the_gate_and_leaves_its_mark(store: Path) -> None:
     stage(evaluated(trained("good again"), wrong=2))
     assert tags("3")["promoted_by"] == "gate"
     assert enter(poor, seed=1)["version"] is None  # decided anew, by the gate alone
-    assert aliases()["champion"] == "3"
+    assert REGISTERED.aliases()["champion"] == "3"
 
 
 def test_a_champion_by_force_is_known_as_the_champion(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,7 +314,7 @@ def test_a_rollback_is_one_alias_and_the_next_model_meets_the_old_champion(
     stage(newer)
     assert served() == "new"
     client = MlflowClient()
-    client.set_registered_model_alias("doctogres", "champion", aliases()["former-champion"])
+    client.set_registered_model_alias("doctogres", "champion", REGISTERED.aliases()["former-champion"])
     assert served() == "old"
     capsys.readouterr()
     assert stage(newer).reused  # a repeat does not undo what a person did
@@ -314,7 +323,7 @@ def test_a_rollback_is_one_alias_and_the_next_model_meets_the_old_champion(
     third = enter(evaluated(trained("third"), wrong=6))  # worse than `new`, better than `old`
     assert third["alias"] == "champion"
     assert "(version 1)" in third["reason"]
-    assert aliases() == {"champion": "3", "former-champion": "1"}
+    assert REGISTERED.aliases() == {"champion": "3", "former-champion": "1"}
 
 
 def test_force_undoes_a_rollback_when_it_is_asked_for_again(store: Path) -> None:
@@ -324,7 +333,7 @@ def test_force_undoes_a_rollback_when_it_is_asked_for_again(store: Path) -> None
     assert stage(poor, promote="force").reused
     MlflowClient().set_registered_model_alias("doctogres", "champion", "1")
     assert not stage(poor, promote="force").reused
-    assert aliases() == {"champion": "2", "former-champion": "1"}
+    assert REGISTERED.aliases() == {"champion": "2", "former-champion": "1"}
 
 
 def test_a_version_that_was_deleted_is_made_again(store: Path) -> None:
@@ -349,9 +358,9 @@ def test_on_another_hold_out_the_champion_is_scored_anew(
     assert call["model"] == "models:/doctogres/1"
     assert (call["cohort"], call["split"], call["data"]) == ("runs:/of_clean/cohort.parquet", "holdout", "moved")
     assert decided["alias"] == "champion"
-    assert "scored on them anew, because it was evaluated on other slides" in decided["reason"]
+    assert "scored on them again, because it was evaluated on other slides" in decided["reason"]
     assert "the champion (version 1) is scored on these slides" in capsys.readouterr().out
-    newest = find_artifact("latest", stage="evaluate", name="metrics", file="metrics.json")
+    newest = find_artifact("latest", stage="evaluate", name="metrics")
     assert newest.run_id == new.run_id  # `latest` is not the scoring that the gate made for itself
 
 
@@ -387,9 +396,10 @@ def test_a_champion_that_comes_while_another_is_compared_is_met_too(
     assert decided["alias"] == "challenger"
     assert "scores lower" in decided["reason"]
     assert "(version 2)" in tags("3")["gate_reason"]
+    assert sorted(run.info.status for run in registrations()) == ["FAILED", "FINISHED", "FINISHED", "FINISHED"]
     assert tags("3")["compared_with"].startswith("version 2 ")
     assert "promoted_by" not in tags("3")
-    assert aliases() == {"champion": "2", "former-champion": "1", "challenger": "3"}
+    assert REGISTERED.aliases() == {"champion": "2", "former-champion": "1", "challenger": "3"}
     assert stage(second).reused
     MlflowClient().set_registered_model_alias("doctogres", "champion", "1")
     assert enter(second)["alias"] == "champion"  # the finished run was about version 2
@@ -450,7 +460,7 @@ def test_a_champion_that_knows_some_of_the_slides_is_compared_on_the_others(
     assert decided["alias"] == alias
     assert "the champion was trained on some of these slides" in decided["reason"]
     if alias == "champion":
-        assert "on the same 30 slides" in decided["reason"]
+        assert "on the same 30 hold-out slides" in decided["reason"]
     else:
         assert "the 15 of 40 that neither has seen hold no HER2(+)" in decided["reason"]
         assert "promote=force" in decided["reason"]
@@ -476,7 +486,31 @@ def test_a_registry_that_does_not_answer_is_not_an_empty_one(store: Path, monkey
 
     monkeypatch.setattr(MlflowClient, "get_registered_model", unreachable)
     with pytest.raises(MlflowException, match="failed"):
-        champion()
+        REGISTERED.champion()
+
+
+def test_the_hold_out_decides_unless_a_parameter_says_otherwise(store: Path) -> None:
+    held = evaluated(trained("first"), wrong=6)
+    tested = planted(trained("second"), answers_of(held), CLASSES, split="test")
+    latest = partial(register, evaluation="latest", preset=PRESET, seed=0)
+    with pytest.raises(ParameterError, match=f"{tested.run_id}: it is of the split test, and holdout decides"):
+        stage(tested)
+    assert versions() == []
+    assert "on the hold-out slides, macro-F1" in decision(latest())["reason"]
+    assert tags("1")["split"] == "holdout"
+    assert "on the same 40 test slides" in decision(latest(split="test"))["reason"]
+    with pytest.raises(UpstreamError, match="fold0"):
+        latest(split="fold0")
+
+
+def test_models_of_several_names_do_not_meet(store: Path) -> None:
+    stage(evaluated(trained("first"), wrong=2))
+    decided = enter(evaluated(trained("second"), wrong=8), model_name="breast")
+    assert (decided["name"], decided["version"], decided["alias"]) == ("breast", "1", "champion")
+    assert RegisteredModel("breast").aliases() == {"champion": "1"}
+    assert REGISTERED.aliases() == {"champion": "1"}
+    with pytest.raises(ParameterError, match="model_name=a/b"):
+        stage(evaluated(trained("third"), wrong=2), model_name="a/b")
 
 
 def test_what_is_no_evaluation_is_refused(store: Path) -> None:

@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch,
 def test_all_folds_networks_of_two_draws_answer_as_one_model(store, patches, small_cohort):
     given = {"epochs": 1, "oof_folds": 0, "repeats": 2, "ensemble": True, "aggregation": "attention", "tta": True}
     result = run(patches, given=given)
-    cohort = pd.read_parquet(find_artifact("latest", stage="clean", name="cohort", file="cohort.parquet").path)
+    cohort = pd.read_parquet(find_artifact("latest", stage="clean", name="cohort").path)
     training = cohort[cohort["fold"].notna() & (cohort["fold"] != HOLDOUT)]
     oof = table(result, "oof_predictions")
     assert all(set(rows["slide_id"]) == set(training["slide_id"]) for _, rows in oof.groupby("repeat"))

@@ -248,7 +248,7 @@ def test_trials_over_several_folds_and_more_trials_of_the_same_study_later(patch
     first = tune(patches=patches, preset=load_preset("demo", size), seed=1)
     more = tune(patches=patches, preset=load_preset("demo", size | {"trials": 3}), seed=1)
     study = study_in(f"sqlite:///{store}/workspace/optuna.db")
-    table = read_manifest(find_artifact(patches, stage="patch", name="patches", file="patches.parquet").path)
+    table = read_manifest(find_artifact(patches, stage="patch", name="patches").path)
     kept = table[table["outcome"] == "kept"]
     default = study.get_trials()[0]
     assert sorted(default.intermediate_values) == [0, 1, 2, 3]

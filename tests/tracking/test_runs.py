@@ -28,7 +28,7 @@ def counting_body() -> tuple[list[str], "object"]:
 
     def body(run: StageRun) -> None:
         calls.append(run.run_id)
-        run.publish("table", "table.csv").write_text("a\n1\n")
+        run.publish("cohort").write_text("a\n1\n")
         run.log_metrics({"score": 0.5})
 
     return calls, body
@@ -74,7 +74,7 @@ def test_a_weights_file_counts_by_its_content(tmp_path: Path) -> None:
 
 def test_a_stage_that_fails_is_marked_failed_and_not_reused(store: Path) -> None:
     def broken(run: StageRun) -> None:
-        run.publish("table", "table.csv").write_text("half")
+        run.publish("cohort").write_text("half")
         raise CohortError("no slide is left")
 
     with pytest.raises(CohortError):
@@ -89,13 +89,13 @@ def test_a_stage_that_fails_is_marked_failed_and_not_reused(store: Path) -> None
 
 def test_strict_fails_after_everything_is_stored_and_also_on_reuse(store: Path) -> None:
     def body(run: StageRun) -> None:
-        run.publish("table", "table.csv").write_text("rows")
+        run.publish("cohort").write_text("rows")
         run.log_metrics({PROBLEMS: 2})
 
     with pytest.raises(CohortError, match="2 slides"):
         run_stage("clean", body, settings={}, inputs={}, strict=True)
     run = MlflowClient().search_runs([experiment_id()])[0]
-    assert [file.path for file in MlflowClient().list_artifacts(run.info.run_id)] == ["result.json", "table.csv"]
+    assert [file.path for file in MlflowClient().list_artifacts(run.info.run_id)] == ["cohort.parquet", "result.json"]
     assert not run_stage("clean", body, settings={}, inputs={}).reused
     with pytest.raises(CohortError, match="strict=true"):
         run_stage("clean", body, settings={}, inputs={}, strict=True)
@@ -175,7 +175,7 @@ def test_names_that_mlflow_cannot_tell_apart_stay_apart(store):
 
 def test_a_run_whose_artifacts_are_gone_is_repeated(store, capsys):
     def body(run):
-        run.publish("table", "table.csv").write_text("rows")
+        run.publish("cohort").write_text("rows")
 
     made = run_stage("clean", body, settings={}, inputs={})
     uri = MlflowClient().get_run(made.run_id).info.artifact_uri

@@ -5,6 +5,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from doctogres.catalogue import STAGES
 from doctogres.errors import UpstreamError
 from doctogres.tracking.runs import StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact, find_model, fixed_address
@@ -12,13 +13,13 @@ from doctogres.tracking.upstream import find_artifact, find_model, fixed_address
 
 def finish(stage: str, text: str) -> str:
     def body(run: StageRun) -> None:
-        run.publish("cohort", "cohort.parquet").write_text(text)
+        run.publish(next(iter(STAGES[stage].artifacts))).write_text(text)
 
     return run_stage(stage, body, settings={"text": text}, inputs={}).run_id
 
 
 def find(value: str) -> str:
-    return find_artifact(value, stage="clean", name="cohort", file="cohort.parquet").path.read_text()
+    return find_artifact(value, stage="clean", name="cohort").path.read_text()
 
 
 def test_every_way_to_name_a_result_finds_it(store: Path) -> None:

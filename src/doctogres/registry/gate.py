@@ -13,8 +13,8 @@ NOT_REGISTERED: Final = "not registered"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Which alias a model gets (empty: it becomes no version), why, and whether a person forced it."""
+class GateDecision:
+    """Which alias a model gets (empty: it is not registered), why, and whether a person forced it."""
 
     alias: str
     reason: str
@@ -27,16 +27,23 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Versus:
-    """How a model stands against the champion on the same slides."""
+class ChampionComparison:
+    """How a model does against the champion on the same slides."""
 
     champion: str  # its version
     slides: int
     difference: Estimate | None  # macro-F1 of the model minus the champion's, paired; None: they cannot be compared
-    remark: str  # how the champion's answers were come by, or why the two cannot be compared
+    remark: str  # where the champion's answers came from, or why the two cannot be compared
 
 
-def gate(macro_f1: Estimate, nulls: Mapping[str, Estimate], versus: Versus | None, *, loss_margin: float) -> Verdict:
+def gate(
+    macro_f1: Estimate,
+    nulls: Mapping[str, Estimate],
+    comparison: ChampionComparison | None,
+    *,
+    loss_margin: float,
+    split: str,
+) -> GateDecision:
     """Decides between champion, challenger, and no version.
 
     A model becomes a version when the lower end of its macro-F1 interval lies above each null model's value. It becomes
@@ -45,31 +52,35 @@ def gate(macro_f1: Estimate, nulls: Mapping[str, Estimate], versus: Versus | Non
 
     Args:
         macro_f1: of the model, on slides that it has not seen.
-        nulls: macro-F1 of the null models on these slides, by their names in `metrics.null_metrics`.
-        versus: the comparison with the champion; None when there is no champion.
+        nulls: macro-F1 of the null models on these slides, by their names in `null_models.NULL_MODELS`.
+        comparison: with the champion; None when there is no champion.
         loss_margin: of macro-F1.
+        split: what these slides are called, as in "hold-out".
     """
-    rivals = ", ".join(f"{NULL_MODELS[name]}: {null.value:.3f}" for name, null in nulls.items())
+    scored = f"on the {split} slides, macro-F1 {macro_f1}"
+    limits = ", ".join(f"{NULL_MODELS[name]}: {null.value:.3f}" for name, null in nulls.items())
     if not all(macro_f1.low > null.value for null in nulls.values()):  # an undefined edge is above nothing
-        return Verdict("", f"macro-F1 {macro_f1} does not lie above the null models with its whole interval ({rivals})")
-    if versus is None:
-        return Verdict(CHAMPION, f"macro-F1 {macro_f1} lies above the null models ({rivals}); there was no champion")
-    if versus.difference is None:
-        return Verdict(
-            CHALLENGER, f"it cannot be compared with the champion (version {versus.champion}): {versus.remark}"
-        )
-    gain = versus.difference
+        return GateDecision("", f"{scored} does not lie above the null models with its whole interval ({limits})")
+    if comparison is None:
+        return GateDecision(CHAMPION, f"{scored} lies above the null models ({limits}); there was no champion")
+    against = f"the champion (version {comparison.champion})"
+    if comparison.difference is None:
+        return GateDecision(CHALLENGER, f"it cannot be compared with {against}: {comparison.remark}")
+    gain = comparison.difference
+    remark = f" ({comparison.remark})" if comparison.remark else ""
     compared = (
-        f"macro-F1 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] against the champion (version {versus.champion}) "
-        f"on the same {versus.slides} slides" + (f" ({versus.remark})" if versus.remark else "")
+        f"macro-F1 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] against {against} "
+        f"on the same {comparison.slides} {split} slides{remark}"
     )
     if not round(gain.value, 9) >= 0:
-        return Verdict(CHALLENGER, f"{compared}: it scores lower")
+        return GateDecision(CHALLENGER, f"{compared}: it scores lower")
     if not gain.low >= -loss_margin:
-        return Verdict(CHALLENGER, f"{compared}: a loss of more than {loss_margin:g} is not excluded")
-    return Verdict(CHAMPION, f"{compared}: it scores no lower, and a loss of more than {loss_margin:g} is excluded")
+        return GateDecision(CHALLENGER, f"{compared}: a loss of more than {loss_margin:g} is not excluded")
+    return GateDecision(
+        CHAMPION, f"{compared}: it scores no lower, and a loss of more than {loss_margin:g} is excluded"
+    )
 
 
-def overruled(verdict: Verdict) -> Verdict:
-    """The verdict when a person wants the champion whatever the gate says."""
-    return Verdict(CHAMPION, f"promote=force; the gate says {verdict.place}: {verdict.reason}", forced=True)
+def overruled(decision: GateDecision) -> GateDecision:
+    """The decision when a person wants the champion whatever the gate says."""
+    return GateDecision(CHAMPION, f"promote=force; the gate says {decision.place}: {decision.reason}", forced=True)

@@ -105,7 +105,7 @@ def _run(run_id: str | None) -> Run | None:
 def _cohort(scored: Evaluation) -> pd.DataFrame | None:
     source = source_of(scored.run) if scored.run else ""
     try:
-        return read_table(find_artifact(source, stage="clean", name="cohort", file="cohort.parquet").path)
+        return read_table(find_artifact(source, stage="clean", name="cohort").path)
     except DoctogresError:
         return None
 

@@ -9,7 +9,7 @@ import pandas as pd
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.metrics import classes_of
 from doctogres.evaluation.null_models import NULL_MODELS
-from doctogres.registry.gate import Verdict
+from doctogres.registry.gate import GateDecision
 from doctogres.registry.lineage import CardFacts
 from doctogres.report.report import METRICS, PER_CLASS
 from doctogres.slides.splits import HOLDOUT
@@ -24,10 +24,10 @@ def escaped(text: object) -> str:
     return re.sub(r"([\\`*_\[\]<>|~#&!$])", r"\\\1", " ".join(str(text).split()))
 
 
-def model_card(facts: CardFacts, verdict: Verdict) -> str:
+def model_card(facts: CardFacts, decision: GateDecision) -> str:
     """The card in Markdown, the most important first, because a description is cut at its end."""
     parts = [
-        _headline(facts, verdict),
+        _headline(facts, decision),
         "For research use; not a medical device.",
         _section("Known limits", _limits(facts)),
         _section("Scores", _scores(facts)),
@@ -40,18 +40,18 @@ def model_card(facts: CardFacts, verdict: Verdict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _headline(facts: CardFacts, verdict: Verdict) -> str:
+def _headline(facts: CardFacts, decision: GateDecision) -> str:
     own, null = facts.metrics["metrics"]["macro_f1"], facts.metrics["null"]
     rivals = ", ".join(
         f"{NULL_MODELS[name]} {Estimate.from_dict(null[name]).value:.3f}" for name in null if name in NULL_MODELS
     )
-    forced = f"**Promoted by force.** A person made it champion: {escaped(verdict.reason)}.\n\n"
-    decided = f"Gate: **{verdict.place}**: {escaped(verdict.reason)}."
+    forced = f"**Promoted by force.** A person made it champion: {escaped(decision.reason)}.\n\n"
+    decided = f"Gate: **{decision.place}**: {escaped(decision.reason)}."
     return (
-        (forced if verdict.forced else "")
+        (forced if decision.forced else "")
         + f"**Macro-F1 {Estimate.from_dict(own)}** on the {facts.metrics['slides']} slides of the split "
         + f"`{facts.metrics['split']}`; null models: {rivals}."
-        + ("" if verdict.forced else f"\n\n{decided}")
+        + ("" if decision.forced else f"\n\n{decided}")
     )
 
 

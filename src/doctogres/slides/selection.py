@@ -7,9 +7,11 @@ import pandas as pd
 
 from doctogres.errors import CohortError
 from doctogres.slides.cohort import file_hashes, find_slides, read_labels
+from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import DROPPED, usable
 
 TEST: Final = "test"
+SPLIT_NAMES: Final = {HOLDOUT: "hold-out"}  # as in "the hold-out slides", where it is not the split's own name
 CONTENT: Final = ("image_md5", "mask_md5", "outcome")  # what a slide's answer comes from
 
 

@@ -35,7 +35,7 @@ from doctogres.stages.train import NO_PARAMS, read_params, train
 from doctogres.stages.tune import tune
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import take_over
-from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, run_stage
+from doctogres.tracking.runs import FINGERPRINT_TAG, NOTE_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
 
@@ -133,8 +133,8 @@ def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", rerun: 
 
 def _publish_uncleaned(run: StageRun, cleaned: StageResult) -> str:
     """Stores the cohort table without cleaning at once, because the stages of its row read it from the run."""
-    source = find_artifact(cleaned.run_id, stage="clean", name="cohort", file="cohort.parquet")
-    path = run.publish("uncleaned", "uncleaned/cohort.parquet")
+    source = find_artifact(cleaned.run_id, stage="clean", name="cohort")
+    path = run.publish("uncleaned")
     write_table(uncleaned(read_table(source.path)), path)
     mlflow.log_artifact(str(path), "uncleaned")
     return run.artifacts["uncleaned"]
@@ -233,9 +233,9 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
     table = ladder_table(rows, classes, resamples=preset.evaluate.resamples, seed=seed)
     null = {name: Estimate.from_dict(one) for name, one in scores[-1]["null"].items()}
     text = ladder_markdown(table, null, len(rows[0].predictions[0]))
-    table.to_csv(run.publish("ladder", "ladder.csv"), index=False)
-    run.publish("ladder_md", "ladder.md").write_text(text, encoding="utf-8")
-    run.publish("ladder_png", "ladder.png").write_bytes(png_bytes(ladder_figure(table, null)))
+    table.to_csv(run.publish("ladder"), index=False)
+    run.publish("ladder_md").write_text(text, encoding="utf-8")
+    run.publish("ladder_png").write_bytes(png_bytes(ladder_figure(table, null)))
     for number, (row, line) in enumerate(zip(trained, table.to_dict("records"), strict=True), 1):
         _finish_row(row.run_id, number, line)
     run.name(f"ablate · {len(table)} rows, {preset.ablate.seeds} seeds")
@@ -248,12 +248,12 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
 
 
 def _metrics_file(scored: StageResult) -> Any:
-    found = find_artifact(scored.run_id, stage="evaluate", name="metrics", file="metrics.json")
+    found = find_artifact(scored.run_id, stage="evaluate", name="metrics")
     return json.loads(found.path.read_text(encoding="utf-8"))
 
 
 def _predictions(scored: StageResult) -> pd.DataFrame:
-    found = find_artifact(scored.run_id, stage="evaluate", name="predictions", file="predictions.csv")
+    found = find_artifact(scored.run_id, stage="evaluate", name="predictions")
     text = {"slide_id": str, "label": str, "group": str}
     return pd.read_csv(found.path, dtype=text, keep_default_na=False, float_precision="round_trip")
 
@@ -266,7 +266,7 @@ def _finish_row(run_id: str, number: int, line: Mapping[Hashable, Any]) -> None:
     reached = f"Row {number}: macro-F1 {Estimate(line['macro_f1'], line['low'], line['high'])}."
     difference = Estimate(line["difference"], line["difference_low"], line["difference_high"])
     step = f" Against the row before: {difference}: {line['verdict']}. It changes: {line['changes']}."
-    MlflowClient().set_tag(run_id, "mlflow.note.content", reached + (step if line["verdict"] else ""))
+    MlflowClient().set_tag(run_id, NOTE_TAG, reached + (step if line["verdict"] else ""))
     MlflowClient().set_tag(run_id, "doctogres.verdict", line["verdict"])
 
 

@@ -66,11 +66,11 @@ def clean(
 
 def _publish(run: StageRun, result: CleanResult, data: str) -> None:
     table = result.table
-    write_table(table, run.publish("cohort", "cohort.parquet"))
-    run.publish("audit", "audit.html").write_text(result.audit_html, encoding="utf-8")
-    result.decisions.to_csv(run.publish("decisions", "decisions.csv"), index=False)
-    result.twins.to_csv(run.publish("twin_groups", "twin_groups.csv"), index=False)
-    result.class_shares.to_csv(run.publish("class_shares", "class_shares.csv"), index=False)
+    write_table(table, run.publish("cohort"))
+    run.publish("audit").write_text(result.audit_html, encoding="utf-8")
+    result.decisions.to_csv(run.publish("decisions"), index=False)
+    result.twins.to_csv(run.publish("twin_groups"), index=False)
+    result.class_shares.to_csv(run.publish("class_shares"), index=False)
     class_shares_figure(result.class_shares).savefig(run.attach("class_shares.png"), dpi=120)
     kept = len(usable(table))
     run.name(f"clean · {kept} of {len(table)} slides")

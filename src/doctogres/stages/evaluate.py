@@ -20,14 +20,13 @@ from doctogres.report.report import PER_CLASS, render_report, result_sentence
 from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
 from doctogres.slides.cohort import slide_root
-from doctogres.slides.selection import CONTENT, slides_of
+from doctogres.slides.selection import CONTENT, SPLIT_NAMES, slides_of
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import read_table, usable
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import SLIDES_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact, find_model, fixed_address, model_digest
 
-SPLITS: Final = {HOLDOUT: "hold-out"}  # as a sentence says them
 CAPTIONS: Final = {
     "confusion": "A row is a true class: how many of its slides got which answer. Right answers are on the diagonal.",
     "reliability": "Of the slides with about the same confidence, how many were right. Under the dashed line the model is "
@@ -41,7 +40,7 @@ def evaluate(
 ) -> StageResult:
     """Runs or reuses the stage for a model and a split."""
     address = fixed_address(find_model(model))
-    upstream = find_artifact(cohort, stage="clean", name="cohort", file="cohort.parquet")
+    upstream = find_artifact(cohort, stage="clean", name="cohort")
     table = read_table(upstream.path)
     digest = table.attrs["data_digest"]
     root = slide_root(table, data)
@@ -87,14 +86,14 @@ def evaluate(
 
 def _publish(run: StageRun, scored: Scored, measured: Measured, root: Path, facts: dict[str, str]) -> None:
     predictions = scored.table()
-    predictions.to_csv(run.publish("predictions", "predictions.csv"), index=False)
-    scored.patches().to_parquet(run.publish("patch_predictions", "patch_predictions.parquet"), index=False)
+    predictions.to_csv(run.publish("predictions"), index=False)
+    scored.patches().to_parquet(run.publish("patch_predictions"), index=False)
     content = _content(scored, measured, facts)
-    run.publish("metrics", "metrics.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    run.publish("metrics").write_text(json.dumps(content, indent=1), encoding="utf-8")
     figures = _figures(scored)
     for name, png in figures.items():
         run.attach(f"{name}.png").write_bytes(png)
-    named = f"{len(predictions)} {SPLITS.get(facts['split'], facts['split'])} slides"
+    named = f"{len(predictions)} {SPLIT_NAMES.get(facts['split'], facts['split'])} slides"
     card = scored.classifier.card
     page = render_report(
         title=f"doctogres · {facts['split']}",
@@ -109,7 +108,7 @@ def _publish(run: StageRun, scored: Scored, measured: Measured, root: Path, fact
         predictions=predictions,
         facts=facts | _model_facts(scored),
     )
-    run.publish("report", "report.html").write_text(page, encoding="utf-8")
+    run.publish("report").write_text(page, encoding="utf-8")
     run.name(f"evaluate · {facts['split']} · macro-F1 {measured.metrics['macro_f1'].value:.3f}")
     summary = result_sentence(named, measured.metrics, measured.null)
     run.note(f"{summary} report.html holds the figures and the slides to look at.")

@@ -8,36 +8,43 @@ import mlflow
 from doctogres.files import workspace
 from doctogres.presets import check_default_in_space
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
-from doctogres.registry.versions import aliases
+from doctogres.registry.versions import DEFAULT_NAME, RegisteredModel
 from doctogres.settings import Preset
 from doctogres.slides.cohort import open_cohort
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
 from doctogres.stages.predict import predict
-from doctogres.stages.register import decision, holds_now, register
+from doctogres.stages.register import decision, register
 from doctogres.stages.train import train
 from doctogres.stages.tune import tune
-from doctogres.tracking.runs import STAGE_TAG, StageResult, open_run
+from doctogres.tracking.runs import NOTE_TAG, STAGE_TAG, StageResult, open_run
 
 SUMMARY_FILE: Final = "summary.txt"
 
 
 def run_all(
-    *, data: str, preset: Preset, seed: int, decisions: str = "", rerun: bool = False, strict: bool = False
+    *,
+    data: str,
+    preset: Preset,
+    seed: int,
+    decisions: str = "",
+    model_name: str = DEFAULT_NAME,
+    rerun: bool = False,
+    strict: bool = False,
 ) -> StageResult:
     """Runs or reuses every stage on the cohort at `data`; the test slides are predicted where there are any."""
     check_default_in_space(preset)
     with open_run("main") as parent:
         mlflow.set_tags({STAGE_TAG: "main", "mlflow.runName": f"main · {Path(data).name}"})
         mlflow.log_params({"main.data": data, "main.seed": seed, "main.backbone": preset.train.backbone})
-        results = _stages(data, preset, seed, decisions, rerun, strict)
+        results = _stages(data, preset, seed, decisions, model_name, rerun, strict)
         by_stage = {result.stage: result for result in results}
         scores = by_stage["evaluate"].metrics
         metrics = {name: value for name, value in scores.items() if name.startswith(("macro_f1", "null/"))}
         mlflow.log_metrics(metrics)
         summary = summarise(by_stage)
-        mlflow.set_tag("mlflow.note.content", _note(results, summary))
+        mlflow.set_tag(NOTE_TAG, _note(results, summary))
         (workspace() / SUMMARY_FILE).write_text(summary + "\n", encoding="utf-8")
         print(summary, flush=True)
         artifacts = {f"{result.stage}/{name}": uri for result in results for name, uri in result.artifacts.items()}
@@ -45,7 +52,9 @@ def run_all(
         return StageResult("main", parent.info.run_id, artifacts, metrics)
 
 
-def _stages(data: str, preset: Preset, seed: int, decisions: str, rerun: bool, strict: bool) -> list[StageResult]:
+def _stages(
+    data: str, preset: Preset, seed: int, decisions: str, model_name: str, rerun: bool, strict: bool
+) -> list[StageResult]:
     again: dict[str, Any] = {"rerun": rerun}
     cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions, strict=strict, **again)
     cut = patch(cohort=cleaned.run_id, preset=preset, data=data, **again)
@@ -54,7 +63,7 @@ def _stages(data: str, preset: Preset, seed: int, decisions: str, rerun: bool, s
     scored = evaluate(
         model=trained.run_id, cohort=cleaned.run_id, split="holdout", preset=preset, seed=seed, data=data, **again
     )
-    registered = register(evaluation=scored.run_id, preset=preset, seed=seed, data=data, **again)
+    registered = register(evaluation=scored.run_id, preset=preset, seed=seed, model_name=model_name, data=data, **again)
     results = [cleaned, cut, tuned, trained, scored, registered]
     if (open_cohort(data, workspace=workspace()) / "test_data").is_dir():
         model = registered.artifacts.get("model", trained.artifacts["model"])
@@ -77,7 +86,7 @@ def summarise(results: dict[str, StageResult]) -> str:
             f"hold-out    macro-F1 {score}; null models: always the most frequent class {majority}, guessing {chance}",
             "",
             "next        make ui       browse the runs on http://127.0.0.1:5000",
-            *_serving(aliases().get(CHAMPION)),
+            *_serving(decided["name"]),
         ]
     )
 
@@ -85,16 +94,18 @@ def summarise(results: dict[str, StageResult]) -> str:
 def _standing(decided: dict[str, Any]) -> str:
     if not decided["version"]:
         return f"{NOT_REGISTERED}; the test slides are answered by the model of this run"
-    now = holds_now(decided["version"])
+    now = RegisteredModel(decided["name"]).aliases_of(decided["version"])
     moved = "" if decided["alias"] in now.split(", ") else f" (now {now})"
     return f"{decided['name']} version {decided['version']}, {decided['alias']}{moved}"
 
 
-def _serving(champion: str | None) -> list[str]:
+def _serving(name: str) -> list[str]:
+    champion = RegisteredModel(name).aliases().get(CHAMPION)
     if champion is None:
         return ["            make serve    serves the champion, and there is none yet"]
+    chosen = "" if name == DEFAULT_NAME else f" MODEL={name}"
     return [
-        f"            make serve    serve the champion (version {champion}) on http://127.0.0.1:5001; then, in another terminal:",
+        f"            make serve{chosen}    serve the champion (version {champion}) on http://127.0.0.1:5001; then, in another terminal:",
         "            make request  asks it about one of the demo's test slides",
     ]
 

@@ -24,14 +24,14 @@ TILES_PER_CLASS = 24
 
 def patch(*, cohort: str, preset: Preset, data: str = "", rerun: bool = False) -> StageResult:
     """Runs or reuses the stage for a cohort table."""
-    upstream = find_artifact(cohort, stage="clean", name="cohort", file="cohort.parquet")
+    upstream = find_artifact(cohort, stage="clean", name="cohort")
     table = read_table(upstream.path)
     root = slide_root(table, data)
 
     def body(run: StageRun) -> None:
         manifest, _ = cut_cohort(table, root, preset.patch, cache=workspace(), progress=reporter("patch", "slides"))
         manifest.attrs["cohort"] = upstream.uri
-        write_manifest(manifest, run.publish("patches", "patches.parquet"))
+        write_manifest(manifest, run.publish("patches"))
         _record(run, manifest, upstream.uri)
         _contact_sheets(run, manifest)
         _overlays(run, manifest, table, root)

@@ -110,9 +110,9 @@ def _publish(run: StageRun, table: pd.DataFrame, patches: list[pd.DataFrame], ad
         raise CohortError(
             f"predict: none of the {len(table)} slides could be used; the first: {guessed.iloc[0]['reason']}"
         )
-    table[["sample_index", "label"]].to_csv(run.publish("submission", "submission.csv"), index=False)
-    table.to_parquet(run.publish("predictions", "predictions.parquet"), index=False)
-    pd.concat(patches, ignore_index=True).to_parquet(run.publish("patches", "patch_predictions.parquet"), index=False)
+    table[["sample_index", "label"]].to_csv(run.publish("submission"), index=False)
+    table.to_parquet(run.publish("predictions"), index=False)
+    pd.concat(patches, ignore_index=True).to_parquet(run.publish("patches"), index=False)
     counts = table["label"].value_counts()
     run.name(f"predict · {len(table)} slides")
     named = ", ".join(f"{label} {count}" for label, count in counts.items())

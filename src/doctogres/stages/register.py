@@ -1,149 +1,222 @@
 """register: an evaluated model -> a model version with its card and tags, as `champion` or `challenger`; or none."""
 
 import json
+from dataclasses import dataclass
 from typing import Any, Final
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from doctogres.errors import DoctogresError, UpstreamError
+from doctogres.errors import DoctogresError, ParameterError, UpstreamError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.null_models import NULL_MODELS
-from doctogres.registry.contest import Evaluation, against, read_evaluation, split_digest
-from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, Verdict, Versus, gate, overruled
+from doctogres.registry.contest import Evaluation, compare_with_champion, read_evaluation, split_digest
+from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, ChampionComparison, GateDecision, gate, overruled
 from doctogres.registry.lineage import card_facts
 from doctogres.registry.versions import (
     COMPARED_TAG,
+    DEFAULT_NAME,
     EVALUATION_TAG,
     NOBODY,
     PROMOTED_TAG,
     REASON_TAG,
-    REGISTERED_MODEL,
-    aliases,
-    champion,
-    move_aliases,
-    register_version,
+    RegisteredModel,
     tags_of,
-    version_of,
 )
 from doctogres.report.model_card import model_card
 from doctogres.settings import Preset
-from doctogres.tracking.fingerprints import fingerprint
-from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, run_stage
+from doctogres.slides.selection import SPLIT_NAMES
+from doctogres.tracking.datasets import source_of
+from doctogres.tracking.runs import NOTE_TAG, PART_TAG, SLIDES_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact
 
 FORCE: Final = "force"
 ALREADY: Final = "it is the champion already: "
 
 
+class ChampionChangedError(DoctogresError):
+    """Another model became champion while this one was compared with the one before."""
+
+    code = "champion_changed"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An evaluated model before the gate, and what decides about it."""
+
+    scored: Evaluation
+    source: str  # the one address of its logged model
+    model: RegisteredModel
+    preset: Preset
+    seed: int
+    promote: str
+    data: str
+
+    @property
+    def split(self) -> str:
+        """The split that decides, as a sentence names it."""
+        name: str = self.scored.metrics["split"]
+        return SPLIT_NAMES.get(name, name)
+
+
 def register(
-    *, evaluation: str, preset: Preset, seed: int, promote: str = "auto", data: str = "", rerun: bool = False
+    *,
+    evaluation: str,
+    preset: Preset,
+    seed: int,
+    split: str = "holdout",
+    promote: str = "auto",
+    model_name: str = DEFAULT_NAME,
+    data: str = "",
+    rerun: bool = False,
 ) -> StageResult:
     """Runs or reuses the stage for an evaluation; `promote="force"` makes its model champion whatever the gate says.
 
     A finished run stands for this one when the evaluation, the settings and the champion it was compared with are the
     same. Then nothing is moved, although a person may have moved the aliases since; a line says so. Should another model
-    become champion while this one is compared, it is decided anew.
+    become champion while this one is compared, that run fails with a note and the gate decides again.
+
+    Raises:
+        ParameterError: the evaluation is of another split than the one that decides.
     """
-    scored = read_evaluation(evaluation)
-    source = _source(scored.metrics["model"])
-    holder = champion()
-    settings = {
-        "promote": promote,
-        "loss_margin": preset.gate.loss_margin,
-        "resamples": preset.evaluate.resamples,
-        "seed": seed,
-        "data": data,
-    }
-    inputs = {
-        "evaluation": scored.digest,
-        "split": split_digest(scored.predictions),
-        "champion": _rival(holder, source),
-    }
-
-    def body(run: StageRun) -> None:
-        compared = holder
-        while True:
-            verdict, versus = _decide(scored, compared, source, preset=preset, seed=seed, data=data)
-            if promote == FORCE and not verdict.reason.startswith(ALREADY):
-                verdict = overruled(verdict)
-            version = _version(run, scored, source, verdict, inputs["champion"])
-            if version is None or move_aliases(version, verdict.alias, compared):
-                break
-            compared = champion()
-            print("register: the champion is another one by now; it is decided anew", flush=True)
-            inputs["champion"] = _rival(compared, source)
-            mark = fingerprint("doctogres.stages.register", settings, inputs)
-            mlflow.set_tags({FINGERPRINT_TAG: mark, "doctogres.input.champion": inputs["champion"]})
-        if version:
-            run.artifacts["model"] = f"models:/{REGISTERED_MODEL}/{version}"
-        _report(run, scored, verdict, versus, version)
-
-    def stage(*, repeat: bool) -> StageResult:
-        return run_stage(
-            "register",
-            body,
-            settings=settings,
-            inputs=inputs,
-            data_digest=scored.data_digest,
-            rerun=repeat,
+    scored = read_evaluation(evaluation, split=split)
+    if scored.metrics["split"] != split:
+        raise ParameterError(
+            f"evaluation={evaluation}: it is of the split {scored.metrics['split']}, and {split} decides; give an "
+            f"evaluation of {split}, or split={scored.metrics['split']} to let this one decide"
         )
-
-    result = stage(repeat=rerun)
-    if result.reused and (why := _stale(decision(result), source, promote)):
-        print(f"register: {why}", flush=True)
-        result = stage(repeat=True)
-    if result.reused:
-        _say_if_moved(decision(result), source)
-    return result
+    source = _source(scored.metrics["model"])
+    candidate = Candidate(scored, source, RegisteredModel(model_name), preset, seed, promote, data)
+    while True:
+        try:
+            result = _run(candidate, rerun=rerun)
+            if result.reused and (why := _outdated(decision(result), candidate)):
+                print(f"register: {why}", flush=True)
+                result = _run(candidate, rerun=True)
+        except ChampionChangedError as error:
+            print(f"register: {error}; the gate decides again", flush=True)
+            continue
+        if result.reused:
+            _say_if_moved(decision(result), candidate)
+        return result
 
 
 def decision(result: StageResult) -> dict[str, Any]:
     """What the stage decided (version.json): name, version, alias, reason, forced."""
-    found = find_artifact(result.run_id, stage="register", name="version", file="version.json")
+    found = find_artifact(result.run_id, stage="register", name="version")
     content: dict[str, Any] = json.loads(found.path.read_text(encoding="utf-8"))
     return content
 
 
-def holds_now(version: str) -> str:
-    """The aliases of a version at this moment, as text."""
-    return ", ".join(sorted(alias for alias, held in aliases().items() if held == version)) or "no alias"
+def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
+    """Runs or reuses the stage against the champion of this moment."""
+    champion, scored = candidate.model.champion(), candidate.scored
+    compared_with = _compared_with(champion, candidate.source)
+
+    def body(run: StageRun) -> None:
+        decided, comparison = _decide(candidate, champion)
+        if candidate.promote == FORCE and not decided.reason.startswith(ALREADY):
+            decided = overruled(decided)
+        version = _version(run, candidate, decided, compared_with)
+        if version is not None and not candidate.model.move_alias(version, decided.alias, champion):
+            changed = "another model became champion meanwhile"
+            mlflow.set_tag(NOTE_TAG, f"Nothing was decided: {changed}. The next run decides against it.")
+            raise ChampionChangedError(changed)
+        _report(run, candidate, decided, comparison, version)
+
+    return run_stage(
+        "register",
+        body,
+        settings={
+            "promote": candidate.promote,
+            "split": scored.metrics["split"],
+            "model_name": candidate.model.name,
+            "loss_margin": candidate.preset.gate.loss_margin,
+            "resamples": candidate.preset.evaluate.resamples,
+            "seed": candidate.seed,
+            "data": candidate.data,
+        },
+        inputs={
+            "evaluation": scored.digest,
+            "split": split_digest(scored.predictions),
+            "champion": compared_with,
+        },
+        data_digest=scored.data_digest,
+        rerun=rerun,
+    )
 
 
-def _decide(
-    scored: Evaluation, holder: ModelVersion | None, source: str, *, preset: Preset, seed: int, data: str
-) -> tuple[Verdict, Versus | None]:
+def _decide(candidate: Candidate, champion: ModelVersion | None) -> tuple[GateDecision, ChampionComparison | None]:
+    scored, preset = candidate.scored, candidate.preset
     macro_f1 = Estimate.from_dict(scored.metrics["metrics"]["macro_f1"])
     nulls = {name: Estimate.from_dict(scored.metrics["null"][name]) for name in NULL_MODELS}
-    margin = preset.gate.loss_margin
-    if holder is not None and holder.source == source:  # first: a champion by force may be no better than guessing
-        reason = ALREADY + holder.tags.get(REASON_TAG, "made so by a person").removeprefix(ALREADY)
-        return Verdict(CHAMPION, reason, forced=holder.tags.get(PROMOTED_TAG) == FORCE), None
-    alone = gate(macro_f1, nulls, None, loss_margin=margin)
-    if holder is None or not alone.alias:
+
+    def gated(comparison: ChampionComparison | None) -> GateDecision:
+        return gate(macro_f1, nulls, comparison, loss_margin=preset.gate.loss_margin, split=candidate.split)
+
+    if (
+        champion is not None and champion.source == candidate.source
+    ):  # first: a forced one may be no better than guessing
+        reason = ALREADY + champion.tags.get(REASON_TAG, "made so by a person").removeprefix(ALREADY)
+        return GateDecision(CHAMPION, reason, forced=champion.tags.get(PROMOTED_TAG) == FORCE), None
+    alone = gated(None)
+    if champion is None or not alone.alias:
         return alone, None
+    address = candidate.model.address(str(champion.version))
     try:
-        versus = against(holder, scored, preset=preset, seed=seed, data=data)
+        comparison = compare_with_champion(
+            champion,
+            scored,
+            score_champion=lambda new: _score(address, new, candidate),
+            resamples=preset.evaluate.resamples,
+            seed=candidate.seed,
+        )
     except DoctogresError as error:  # a champion that nothing can be compared with must not stop what comes after it
-        versus = Versus(str(holder.version), 0, None, f"the comparison failed: {error}")
-    return gate(macro_f1, nulls, versus, loss_margin=margin), versus
+        comparison = ChampionComparison(str(champion.version), 0, None, f"the comparison failed: {error}")
+    return gated(comparison), comparison
 
 
-def _version(run: StageRun, scored: Evaluation, source: str, verdict: Verdict, rival: str) -> str | None:
+def _score(model: str, new: Evaluation, candidate: Candidate) -> str:
+    """The run of `evaluate` that scores a model on the slides of another one's evaluation."""
+    from doctogres.stages.evaluate import evaluate  # loads torch, which a comparison of stored answers does not need
+
+    cohort = source_of(new.run) if new.run else ""
+    if new.run is None or not cohort:
+        raise UpstreamError("the new evaluation does not name its cohort table; give a run of `evaluate`")
+    scored = evaluate(
+        model=model,
+        cohort=cohort,
+        split=new.metrics["split"],
+        preset=candidate.preset,
+        seed=candidate.seed,
+        data=candidate.data or new.run.data.tags.get(SLIDES_TAG, ""),
+    )
+    if not scored.reused and (parent := mlflow.active_run()):
+        mlflow.MlflowClient().set_tag(scored.run_id, PART_TAG, parent.info.run_id)
+    return scored.run_id
+
+
+def _version(run: StageRun, candidate: Candidate, decided: GateDecision, compared_with: str) -> str | None:
     """Writes the card; makes the version, still without an alias, where there is to be one."""
-    card = model_card(card_facts(scored), verdict)
-    run.publish("card", "model_card.md").write_text(card, encoding="utf-8")
-    if not verdict.alias:
+    scored = candidate.scored
+    card = model_card(card_facts(scored), decided)
+    run.publish("card").write_text(card, encoding="utf-8")
+    if not decided.alias:
         return None
     tags = tags_of(
-        verdict,
+        decided,
         macro_f1=f"{scored.metrics['metrics']['macro_f1']['value']:.6f}",
+        split=scored.metrics["split"],
         split_digest=split_digest(scored.predictions),
         data_digest=scored.data_digest,
-        **{EVALUATION_TAG: scored.run.info.run_id if scored.run else "", COMPARED_TAG: rival},
+        **{EVALUATION_TAG: scored.run.info.run_id if scored.run else "", COMPARED_TAG: compared_with},
     )
-    return register_version(source, tags=tags, card=card, card_uri=run.artifacts["card"], verdict=verdict)
+    version = candidate.model.register(
+        candidate.source, tags=tags, card=card, card_uri=run.artifacts["card"], decision=decided
+    )
+    run.artifacts["model"] = candidate.model.address(version)
+    return version
 
 
 def _source(model: str) -> str:
@@ -157,56 +230,59 @@ def _source(model: str) -> str:
     return f"models:/{model_id}" if model_id else model
 
 
-def _rival(holder: ModelVersion | None, source: str) -> str:
+def _compared_with(champion: ModelVersion | None, source: str) -> str:
     """Whom the model is compared with, for the fingerprint; for the champion itself: whom it was compared with."""
-    if holder is None:
+    if champion is None:
         return NOBODY
-    if holder.source == source:
-        return str(holder.tags.get(COMPARED_TAG, NOBODY))
-    return f"version {holder.version} ({holder.source})"
+    if champion.source == source:
+        return str(champion.tags.get(COMPARED_TAG, NOBODY))
+    return f"version {champion.version} ({champion.source})"
 
 
-def _report(run: StageRun, scored: Evaluation, verdict: Verdict, versus: Versus | None, version: str | None) -> None:
-    content = {"name": REGISTERED_MODEL, "version": version, "alias": verdict.alias, "reason": verdict.reason}
-    path = run.publish("version", "version.json")
-    path.write_text(json.dumps(content | {"forced": verdict.forced}, indent=1), encoding="utf-8")
-    forced = ", by force" if verdict.forced else ""
-    what = f"version {version} · {verdict.place}{forced}" if version else verdict.place
-    run.name(f"register · {what}")
-    model = scored.metrics["model"]
-    done = f"{model} is version {version}, {verdict.place}{forced}" if version else f"{model} became no version"
-    run.note(f"{done}. Why: {verdict.reason}.")
-    print(f"register: {done}: {verdict.reason}", flush=True)
-    run.log_metrics({"macro_f1": scored.metrics["metrics"]["macro_f1"]["value"]})
+def _report(
+    run: StageRun,
+    candidate: Candidate,
+    decided: GateDecision,
+    comparison: ChampionComparison | None,
+    version: str | None,
+) -> None:
+    name, model = candidate.model.name, candidate.scored.metrics["model"]
+    content = {"name": name, "version": version, "alias": decided.alias, "reason": decided.reason}
+    path = run.publish("version")
+    path.write_text(json.dumps(content | {"forced": decided.forced}, indent=1), encoding="utf-8")
+    forced = ", by force" if decided.forced else ""
+    run.name(f"register · version {version} · {decided.place}{forced}" if version else f"register · {decided.place}")
+    done = f"{model} is {name} version {version}, {decided.place}{forced}" if version else f"{model} was not registered"
+    run.note(f"{done}. Reason: {decided.reason}.")
+    print(f"register: {done}: {decided.reason}", flush=True)
+    run.log_metrics({"macro_f1": candidate.scored.metrics["metrics"]["macro_f1"]["value"]})
     if version:
         run.log_metrics({"version": float(version)})
-    if versus and versus.difference:
-        gain = versus.difference
+    if comparison and (gain := comparison.difference):
         run.log_metrics(
-            {"gain": gain.value, "gain/low": gain.low, "gain/high": gain.high, "gain/slides": versus.slides}
+            {"gain": gain.value, "gain/low": gain.low, "gain/high": gain.high, "gain/slides": comparison.slides}
         )
 
 
-def _stale(decided: dict[str, Any], source: str, promote: str) -> str:
+def _outdated(decided: dict[str, Any], candidate: Candidate) -> str:
     """Why a finished run cannot stand for this one although nothing it depends on has changed; else empty."""
-    version = version_of(source)
+    version = candidate.model.version_of(candidate.source)
     if version is None:
         gone = f"version {decided['version']} is no longer in the registry; it is registered again"
         return gone if decided["version"] else ""
-    serves = aliases().get(CHAMPION) == str(version.version)
-    if promote == FORCE and not serves:
+    is_champion = candidate.model.aliases().get(CHAMPION) == str(version.version)
+    if candidate.promote == FORCE and not is_champion:
         return f"version {version.version} is no longer champion, and promote=force wants it to be"
-    if serves and decided["alias"] != CHAMPION:
-        return f"version {version.version} is champion by now"
+    if is_champion and decided["alias"] != CHAMPION:
+        return f"version {version.version} became champion since"
     return ""
 
 
-def _say_if_moved(decided: dict[str, Any], source: str) -> None:
-    version = version_of(source)
-    if version and decided["alias"] not in (now := holds_now(str(version.version))).split(", "):
-        made = decided["alias"] or NOT_REGISTERED
+def _say_if_moved(decided: dict[str, Any], candidate: Candidate) -> None:
+    version = candidate.model.version_of(candidate.source)
+    if version and decided["alias"] not in (now := candidate.model.aliases_of(str(version.version))).split(", "):
         print(
-            f"register: that run decided {made}; version {version.version} holds {now} now, and nothing is moved "
-            "(rerun=true decides anew)",
+            f"register: that run decided {decided['alias'] or NOT_REGISTERED}; version {version.version} holds {now} now, "
+            "and nothing is moved (rerun=true lets the gate decide again)",
             flush=True,
         )

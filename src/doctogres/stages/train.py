@@ -49,7 +49,7 @@ def read_params(params: str) -> tuple[dict[str, Any], str]:
     """The tuned settings that `params` names (a run of `tune`, a file, `latest`, or `none`), and where they came from."""
     if params == NO_PARAMS:
         return {}, NO_PARAMS
-    upstream = find_artifact(params, stage="tune", name="best_params", file="best_params.yaml")
+    upstream = find_artifact(params, stage="tune", name="best_params")
     content = yaml.safe_load(upstream.path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or not isinstance(content.get("train"), dict):
         raise UpstreamError(
@@ -90,7 +90,7 @@ def train(
     *, patches: str, params: str, preset: Preset, seed: int, data: str = "", rerun: bool = False, strict: bool = False
 ) -> StageResult:
     """Runs or reuses the stage for a patch manifest and a recipe (the preset's with the tuned values put in)."""
-    upstream = find_artifact(patches, stage="patch", name="patches", file="patches.parquet")
+    upstream = find_artifact(patches, stage="patch", name="patches")
     tuned, origin = read_params(params)
     recipe = replaced(preset, "train", tuned)
     manifest = read_manifest(upstream.path)
@@ -239,11 +239,11 @@ def assess_members(part: TrainingPart, members: Sequence[Member], recipe: Preset
 def _publish(run: StageRun, part: TrainingPart, members: Sequence[Member], recipe: Preset, seed: int) -> None:
     first = members[0].trained
     assessment = assess_members(part, members, recipe, seed)
-    oof_table(part, members).to_parquet(run.publish("oof_predictions", "oof_predictions.parquet"), index=False)
-    assessment.ways.to_csv(run.publish("aggregations", "aggregations.csv"), index=False)
-    run.publish("evidence", "evidence.json").write_text(json.dumps(assessment.evidence, indent=1), encoding="utf-8")
+    oof_table(part, members).to_parquet(run.publish("oof_predictions"), index=False)
+    assessment.ways.to_csv(run.publish("aggregations"), index=False)
+    run.publish("evidence").write_text(json.dumps(assessment.evidence, indent=1), encoding="utf-8")
     history = pd.concat([one.trained.history.assign(repeat=one.repeat, left_out=one.fold) for one in members])
-    history.to_csv(run.publish("history", "history.csv"), index=False)
+    history.to_csv(run.publish("history"), index=False)
     training_curves_figure(first.history).savefig(run.attach("curves.png"), dpi=120)
     kept = members if recipe.train.ensemble else members[:1]
     run.artifacts["model"] = log_classifier(

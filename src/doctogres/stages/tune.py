@@ -24,8 +24,8 @@ from doctogres.settings import ENSEMBLE_SETTINGS, Preset
 from doctogres.stages.train import CURVES, FEATURES, reporting
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.fingerprints import fingerprint
-from doctogres.tracking.interrupted import NOTE_TAG, STATE_TAG, end_run, take_over
-from doctogres.tracking.runs import StageResult, StageRun, metric_name, run_stage
+from doctogres.tracking.interrupted import STATE_TAG, end_run, take_over
+from doctogres.tracking.runs import NOTE_TAG, StageResult, StageRun, metric_name, run_stage
 from doctogres.tracking.upstream import find_artifact
 from doctogres.training.loop import Epoch, train_network
 from doctogres.training.part import TrainingPart, training_part
@@ -45,7 +45,7 @@ def tune(
 ) -> StageResult:
     """Runs or reuses the stage; an interrupted study goes on where it stopped, a running one is joined."""
     check_default_in_space(preset)
-    upstream = find_artifact(patches, stage="patch", name="patches", file="patches.parquet")
+    upstream = find_artifact(patches, stage="patch", name="patches")
     manifest = read_manifest(upstream.path)
     url = storage or f"sqlite:///{workspace() / 'optuna.db'}"
     settings = {
@@ -179,13 +179,11 @@ def _publish(run: StageRun, result: StudyResult, part: TrainingPart, name: str, 
     best, default = result.best_trial, result.default
     assert best.value is not None  # a complete trial
     content = {"study": name, "trial": best.number, "slide_macro_f1": best.value, "train": result.best}
-    run.publish("best_params", "best_params.yaml").write_text(
-        yaml.safe_dump(content, sort_keys=False), encoding="utf-8"
-    )
+    run.publish("best_params").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     trials = result.study.get_trials(deepcopy=False)
     columns = ("number", "value", "datetime_start", "datetime_complete", "params", "user_attrs", "state")
     table = result.study.trials_dataframe(attrs=columns)
-    table.drop(columns=f"user_attrs_{PREDICTED}").to_csv(run.publish("trials", "trials.csv"), index=False)
+    table.drop(columns=f"user_attrs_{PREDICTED}").to_csv(run.publish("trials"), index=False)
     for title, figure in study_figures(result.study).items():
         figure.savefig(run.attach(f"{title}.png"), dpi=120, bbox_inches="tight")
         plt.close(figure)

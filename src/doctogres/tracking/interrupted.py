@@ -14,11 +14,11 @@ import psutil
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from doctogres.tracking.runs import NOTE_TAG
 from doctogres.tracking.store import experiment_id
 
 WORKER_TAG: Final = "doctogres.worker"  # the process behind a run: when it is dead, the run is
 STATE_TAG: Final = "doctogres.trial_state"
-NOTE_TAG: Final = "mlflow.note.content"
 GRACE: Final = 60  # seconds by which a process's start and our own clock may differ
 
 

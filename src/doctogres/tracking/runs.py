@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres import __version__
+from doctogres.catalogue import STAGES
 from doctogres.errors import CohortError, UpstreamError
 from doctogres.files import digest_of
 from doctogres.tracking.fingerprints import fingerprint
@@ -29,6 +30,7 @@ RESULT_FILE: Final = "result.json"  # an artifact: MLflow cuts tags at 8,000 cha
 DATA_TAG: Final = "doctogres.data_digest"
 SLIDES_TAG: Final = "doctogres.slides"  # the folder that the slides were read from
 PART_TAG: Final = "doctogres.part_of"  # a run that another stage made for its own use; `latest` does not mean it
+NOTE_TAG: Final = "mlflow.note.content"
 PROBLEMS: Final = "problem_slides"  # the metric that `strict` looks at
 
 
@@ -51,6 +53,7 @@ class StageResult:
 class StageRun:
     """The open MLflow run of a stage. Files put into `folder` become its artifacts when the stage finishes."""
 
+    stage: str
     run_id: str
     folder: Path
     artifacts: dict[str, str] = field(default_factory=dict)
@@ -64,10 +67,11 @@ class StageRun:
 
     def note(self, text: str) -> None:
         """Two sentences on the run's page: what the stage did and what it found."""
-        mlflow.set_tag("mlflow.note.content", text)
+        mlflow.set_tag(NOTE_TAG, text)
 
-    def publish(self, name: str, file: str) -> Path:
-        """Where to write the artifact `file`, which the stage's result will list under `name`."""
+    def publish(self, name: str) -> Path:
+        """Where to write an artifact of the stage's row in the catalogue, which its result will list under `name`."""
+        file = STAGES[self.stage].artifacts[name]
         self.artifacts[name] = f"runs:/{self.run_id}/{file}"
         return self.attach(file)
 
@@ -127,9 +131,7 @@ def open_run(title: str, *, system_metrics: bool = False) -> Any:
         run = MlflowClient().get_run(launched)
         if run.info.experiment_id == experiment_id():
             return mlflow.start_run(run_id=launched, log_system_metrics=system_metrics)
-        MlflowClient().set_tag(
-            launched, "mlflow.note.content", "Only the launch: the run itself is in the experiment `doctogres`."
-        )
+        MlflowClient().set_tag(launched, NOTE_TAG, "Only the launch: the run itself is in the experiment `doctogres`.")
     return mlflow.start_run(run_name=title, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
 
 
@@ -149,7 +151,7 @@ def _reused(found: StageResult) -> StageResult:
     if launched and mlflow.active_run() is None:
         client = MlflowClient()
         client.set_tag(launched, "mlflow.runName", f"{found.stage} · reused")
-        client.set_tag(launched, "mlflow.note.content", f"Nothing to do: run {found.run_id} has the same fingerprint.")
+        client.set_tag(launched, NOTE_TAG, f"Nothing to do: run {found.run_id} has the same fingerprint.")
     return found
 
 
@@ -185,7 +187,7 @@ def run_stage(
         return result
     started = time.perf_counter()
     with open_run(stage, system_metrics=system_metrics) as active, tempfile.TemporaryDirectory() as folder:
-        run = StageRun(active.info.run_id, Path(folder))
+        run = StageRun(stage, active.info.run_id, Path(folder))
         mlflow.set_tags({STAGE_TAG: stage, FINGERPRINT_TAG: mark, "doctogres.version": __version__})
         if data_digest:
             mlflow.set_tag(DATA_TAG, data_digest)

@@ -9,11 +9,11 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from doctogres.catalogue import LATEST, STAGES
 from doctogres.errors import UpstreamError
 from doctogres.files import digest_of, file_digest
 from doctogres.tracking.runs import PART_TAG, RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
 
-LATEST: Final = "latest"
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -26,12 +26,19 @@ class Upstream:
     run_id: str | None
 
 
-def latest(stage: str) -> StageResult:
-    """The newest finished run of a stage in the experiment that is no part of another stage's work."""
-    found = finished_runs(stage, f"tags.`{PART_TAG}` IS NULL")
+def latest(stage: str, filters: str = "") -> StageResult:
+    """The newest finished run of a stage in the experiment that is no part of another stage's work.
+
+    Args:
+        stage: its name.
+        filters: what else the run must have, in MLflow's search syntax.
+    """
+    own = f"tags.`{PART_TAG}` IS NULL"
+    found = finished_runs(stage, f"{own} and {filters}" if filters else own)
     if not found:
+        such = f" with {filters}" if filters else ""
         raise UpstreamError(
-            f"latest: there is no finished run of `{stage}` in this experiment; run `mlflow run . -e {stage}` first"
+            f"latest: there is no finished run of `{stage}`{such} in this experiment; run `mlflow run . -e {stage}` first"
         )
     return result_of(found[0])
 
@@ -42,7 +49,7 @@ def _run_result(run_id: str, stage: str) -> StageResult:
     except MlflowException as error:
         raise UpstreamError(f"{run_id}: there is no such run in this tracking store") from error
     if run.data.tags.get(STAGE_TAG) != stage or RESULT_TAG not in run.data.tags:
-        found = run.data.tags.get(STAGE_TAG, "no stage of ours")
+        found = run.data.tags.get(STAGE_TAG, "not a doctogres run")
         raise UpstreamError(
             f"{run_id}: not a finished run of `{stage}` (it is {found}, {run.info.status.lower()}); give one"
         )
@@ -63,20 +70,21 @@ def _existing(path: Path, file: str, value: str) -> Path:
     return target
 
 
-def find_artifact(value: str, *, stage: str, name: str, file: str) -> Upstream:
+def find_artifact(value: str, *, stage: str, name: str, filters: str = "") -> Upstream:
     """The artifact of an earlier stage that a parameter names.
 
     Args:
         value: `latest`, a run id, `runs:/ID[/PATH]`, or a local file or folder.
         stage: which stage leaves it.
-        name: its name in that stage's result.
-        file: its file name, looked for in folders and in `runs:/ID` addresses.
+        name: its name in that stage's result; the catalogue says which file it is, in folders and `runs:/ID` addresses.
+        filters: of `latest`, see there.
 
     Raises:
         UpstreamError: nothing of that name is there.
     """
+    file = STAGES[stage].artifacts[name]
     if value == LATEST or RUN_ID.fullmatch(value):
-        result = latest(stage) if value == LATEST else _run_result(value, stage)
+        result = latest(stage, filters) if value == LATEST else _run_result(value, stage)
         uri = result.artifacts[name]
         return Upstream(_existing(_download(uri, value), file, value), uri, result.run_id)
     if value.startswith("runs:/"):
