@@ -34,8 +34,7 @@ from benchmarks.augmentation import text
 from doctogres.model.network import create_network
 from doctogres.presets import load_preset
 from doctogres.settings import TrainSettings, TuneSettings
-from doctogres.stages.train import CURVES
-from doctogres.training.loop import Epoch, train_network
+from doctogres.training.loop import CURVES, Epoch, train_network
 from doctogres.training.samples import Samples
 from doctogres.tuning.study import run_study
 

@@ -10,12 +10,15 @@ if TYPE_CHECKING:
 
 @stage_command("train")
 def command(**parameters: Any) -> "StageResult | None":
-    from doctogres.stages.train import follow, train
     from doctogres.training.processes import is_leader
 
     if is_leader():
+        from doctogres.stages.train import train
+
         return train(**parameters)
-    follow(**parameters)
+    from doctogres.training.members import assist
+
+    assist(parameters["preset"].train)
     return None
 
 

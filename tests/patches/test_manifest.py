@@ -226,7 +226,7 @@ def test_the_slides_may_have_moved(cut, root, tmp_path):
     manifest, path = cut
     before = np.load(path)
     root.rename(tmp_path / "elsewhere")
-    rebuilt = load_patches(manifest, cache=tmp_path / "new" / "cache", cohort_root=tmp_path / "elsewhere")
+    rebuilt = load_patches(manifest, cache=tmp_path / "new" / "cache", data=str(tmp_path / "elsewhere"))
     assert np.array_equal(rebuilt.pixels, before)
 
 

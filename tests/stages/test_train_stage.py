@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 
 from doctogres.errors import ParameterError
@@ -58,30 +60,32 @@ def left_open(run_id):
 
 def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch, capsys):
     whole = run(patches)
-    checkpoints = store / "workspace/checkpoints"
-    assert not list(checkpoints.glob("*"))
+    networks = store / "workspace/networks"
+    assert len(list(networks.glob("*.pt"))) == 2
+    assert not list(networks.glob("*.checkpoint"))
 
     class Killed(BaseException):
         pass
 
     log_epoch = stage._log_epoch
 
-    def killing(epoch, **options):
-        log_epoch(epoch, **options)
+    def killing(first, of, epoch):
+        log_epoch(first, of, epoch)
         if epoch.epoch == 2:
             raise Killed
 
     MlflowClient().delete_run(whole.run_id)
+    shutil.rmtree(networks)
     with monkeypatch.context() as patcher, pytest.raises(Killed):
         patcher.setattr(stage, "_log_epoch", killing)
         run(patches)
-    assert len(list(checkpoints.iterdir())) == 1
+    assert [file.suffix for file in networks.iterdir()] == [".checkpoint"]
     dead = left_open(MlflowClient().search_runs([experiment_id()], "tags.`doctogres.stage` = 'train'")[0].info.run_id)
     resumed = run(patches)
     assert MlflowClient().get_run(dead).info.status == "KILLED"
     assert resumed.run_id in MlflowClient().get_run(dead).data.tags["mlflow.note.content"]
     assert "fold0 goes on where a killed run stopped" in capsys.readouterr().out
-    assert not list(checkpoints.iterdir())
+    assert not list(networks.glob("*.checkpoint"))
     assert not resumed.reused
     curves = [table(result, "history").drop(columns="patches_per_s") for result in (whole, resumed)]
     assert curves[0].equals(curves[1])
@@ -120,6 +124,49 @@ def test_all_folds_networks_of_two_draws_answer_as_one_model(store, patches, sma
     assert answer.abstained == (answer.confidence < classifier.card.calibration.threshold)
     untouched = classifier.adjusted(tta=False).classify(*read_slide(small_cohort, held))
     assert not np.allclose(answer.probabilities, untouched.probabilities, atol=1e-6)
+
+
+def test_what_a_setting_cannot_change_is_not_trained_again(store, patches, capsys):
+    first = run(patches)
+    files = {file: file.stat().st_ino for file in (store / "workspace/networks").iterdir()}
+    capsys.readouterr()
+    given = {"resamples": 300, "aggregation": "area_mean", "tta": True, "target_precision": 0.8, "ensemble": True}
+    second = run(patches, given=given)
+    assert not second.reused
+    assert capsys.readouterr().out.count("the network of an earlier training is taken") == 2
+    assert {file: file.stat().st_ino for file in (store / "workspace/networks").iterdir()} == files
+    logged = MlflowClient().get_metric_history(second.run_id, "slide_macro_f1")
+    assert [metric.step for metric in logged] == [0, 1, 2, 3, 4]
+
+    anew = run(patches, given=given, rerun=True)
+    assert {file: file.stat().st_ino for file in (store / "workspace/networks").iterdir()} != files
+    for name in ("oof_predictions", "aggregations"):
+        assert table(second, name).equals(table(anew, name))
+    weights = [load_classifier(result.artifacts["model"]).network.state_dict() for result in (second, anew)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert (
+        table(first, "history")
+        .drop(columns="patches_per_s")
+        .equals(table(anew, "history").drop(columns="patches_per_s"))
+    )
+
+    capsys.readouterr()
+    run(patches, given={"oof_folds": 3, "dropout": 0.1})
+    assert capsys.readouterr().out.count("is taken") == 2
+    run(patches, given={"dropout": 0.2})
+    assert "is taken" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", ["zip", "folder around it"])
+def test_the_slides_are_found_in_whatever_data_names(store, patches, small_cohort, given):
+    whole = run(patches, given={"epochs": 1})
+    shutil.rmtree(store / "workspace")
+    if given == "zip":
+        data = shutil.make_archive("moved", "zip", small_cohort.parent, small_cohort.name)
+    else:
+        data = shutil.copytree(small_cohort, store / "around" / "cohort").parent
+    again = run(patches, given={"epochs": 1}, data=str(data), rerun=True)
+    assert table(whole, "oof_predictions").equals(table(again, "oof_predictions"))
 
 
 def test_several_draws_need_every_fold(store, patches):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+from torch import nn
 
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import normalisation
-from doctogres.settings import AnswerSettings
-from doctogres.training.left_out import TURNED, WAYS, answer_left_out
+from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
+from doctogres.training.left_out import TURNED, WAYS, LeftOut, answer_left_out
 from doctogres.training.samples import Samples
 
 
@@ -22,27 +23,44 @@ def samples() -> Samples:
     return Samples(pixels, targets, np.repeat([f"s{one:02d}" for one in range(12)], 3), rng.uniform(200, 900, 36))
 
 
-@pytest.mark.parametrize("answer", [AnswerSettings(), AnswerSettings(aggregation="attention", tta=True)])
-def test_every_way_answers_for_every_slide_left_out(samples: Samples, answer: AnswerSettings) -> None:
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
     torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=2)
+    network: nn.Module = timm.create_model("test_resnet", num_classes=2)
+    return network
+
+
+def answered(network: nn.Module, samples: Samples) -> LeftOut:
     rows = np.arange(36)
-    train, left_out = rows[:24], rows[24:]
-    found = [answer_left_out(network, samples, train, left_out, classes=2, answer=answer, seed=1) for _ in range(2)]
-    assert found[0].slide_ids == ["s08", "s09", "s10", "s11"]
-    assert set(found[0].slides) == {*WAYS, TURNED}
-    for way, probabilities in found[0].slides.items():
-        assert probabilities.shape == (4, 2)
-        np.testing.assert_allclose(probabilities.sum(1), 1)
-        np.testing.assert_array_equal(probabilities, found[1].slides[way])
-    assert found[0].patches.shape == (12, 2)
-    if not answer.tta:
-        means = found[0].patches.reshape(4, 3, 2).mean(1)
-        np.testing.assert_allclose(found[0].slides["mean"], means)
-        views = [np.rot90(samples.pixels[left_out], turn, (1, 2)) for turn in range(4)]
-        views += [view[:, :, ::-1] for view in views]
-        mean, std = normalisation(network)
-        by_hand = np.mean([outputs_of(Ensemble([network]), view, mean=mean, std=std).of_patches() for view in views], 0)
-        np.testing.assert_allclose(found[0].slides[TURNED], by_hand.reshape(4, 3, 2).mean(1), atol=1e-6)
-    assert not np.allclose(found[0].slides[TURNED], found[0].slides[answer.aggregation], atol=1e-6)
-    assert min(found[0].seconds) > 0
+    return answer_left_out(network, samples, rows[:24], rows[24:], classes=2, seed=1)
+
+
+def test_every_way_answers_for_every_slide_left_out(samples: Samples, network: nn.Module, tmp_path) -> None:
+    found, again = answered(network, samples), answered(network, samples)
+    save_checkpoint(found.state(), tmp_path / "stored.pt")
+    stored = LeftOut.from_state(load_checkpoint(tmp_path / "stored.pt", torch.device("cpu")))
+    assert found.slides == stored.slides == ["s08", "s09", "s10", "s11"]
+    assert min(found.seconds) > 0
+    for aggregation in ("mean", "attention"):
+        ways = found.ways(aggregation)
+        assert set(ways) == {*WAYS, TURNED}
+        assert not np.allclose(ways[TURNED], ways[aggregation], atol=1e-6)
+        for way, probabilities in ways.items():
+            assert probabilities.shape == (4, 2)
+            np.testing.assert_allclose(probabilities.sum(1), 1)
+            np.testing.assert_array_equal(probabilities, again.ways(aggregation)[way])
+            np.testing.assert_array_equal(probabilities, stored.ways(aggregation)[way])
+    features = torch.rand(5, stored.head.classifier.in_features)
+    assert torch.equal(stored.head.of_slide(features), found.head.of_slide(features))
+
+
+def test_the_turned_answers_are_the_mean_over_eight_views(samples: Samples, network: nn.Module) -> None:
+    found = answered(network, samples)
+    assert found.patches(tta=False).shape == (12, 2)
+    np.testing.assert_allclose(found.ways("mean")["mean"], found.patches(tta=False).reshape(4, 3, 2).mean(1))
+    views = [np.rot90(samples.pixels[24:], turn, (1, 2)) for turn in range(4)]
+    views += [view[:, :, ::-1] for view in views]
+    mean, std = normalisation(network)
+    by_hand = np.mean([outputs_of(Ensemble([network]), view, mean=mean, std=std).of_patches() for view in views], 0)
+    np.testing.assert_allclose(found.patches(tta=True), by_hand, atol=1e-6)
+    np.testing.assert_allclose(found.ways("mean")[TURNED], by_hand.reshape(4, 3, 2).mean(1), atol=1e-6)

@@ -20,7 +20,7 @@ from doctogres.errors import DoctogresError, UpstreamError, WeightsError
 from doctogres.model.aggregation import ATTENTION, aggregate
 from doctogres.model.attention import GatedAttention
 from doctogres.model.card import ClassifierCard, Seen
-from doctogres.model.ensemble import Ensemble, Outputs, outputs_of
+from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import create_network, load_weights, normalisation, save_weights
 from doctogres.model.temperature import Calibration, apply_temperature
 from doctogres.model.tiles import tissue_mask, tissue_tiles
@@ -253,8 +253,12 @@ class SlideClassifier:
         outputs = outputs_of(self.network, pixels, mean=card.mean, std=card.std, tta=card.answer.tta, features=features)
         rows = np.split(np.arange(len(pixels)), np.cumsum([len(slide.regions) for slide in slides])[:-1])
         areas = np.concatenate([slide.regions[:, 4] for slide in slides])
-        raw = slide_probabilities(self.network, outputs, rows, areas, aggregation=card.answer.aggregation)
         of_patches = outputs.of_patches()
+        raw = (
+            outputs.attended(self.network, rows)
+            if features
+            else pooled(of_patches, rows, areas, aggregation=card.answer.aggregation)
+        )
         calibrated = apply_temperature(raw, card.calibration.temperature)
         for slide, own, before, probabilities in zip(slides, rows, raw, calibrated, strict=True):
             confidence = float(probabilities.max())
@@ -276,26 +280,21 @@ class SlideClassifier:
         return pd.concat([table, pd.DataFrame(probabilities, columns=list(self.card.classes))], axis=1)
 
 
-def slide_probabilities(
-    network: Ensemble,
-    outputs: Outputs,
+def pooled(
+    patches: npt.NDArray[np.float64],
     slides: Sequence[npt.NDArray[np.int64]],
     areas: npt.NDArray[Any],
     *,
     aggregation: str,
 ) -> npt.NDArray[np.float64]:
-    """Slides' probabilities before calibration, (slides, classes).
+    """Slides' probabilities before calibration from their patches', (slides, classes).
 
     Args:
-        network: the one that made the outputs.
-        outputs: of the patches of all slides.
+        patches: (patches, classes) of all slides.
         slides: row numbers of each slide's patches.
         areas: (patches,) of the regions, in pixels.
-        aggregation: one of the names in `AnswerSettings`.
+        aggregation: one of `aggregation.METHODS`.
     """
-    if aggregation == ATTENTION:
-        return outputs.attended(network, slides)
-    patches = outputs.of_patches()
     return np.stack([aggregate(patches[rows], weights=areas[rows], method=aggregation) for rows in slides])
 
 

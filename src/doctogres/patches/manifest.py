@@ -16,6 +16,7 @@ from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError, UpstreamError
 from doctogres.patches.regions import cut_patches, find_patches
 from doctogres.settings import PatchSettings
+from doctogres.slides.cohort import slide_root
 from doctogres.slides.images import read_rgb
 from doctogres.slides.masks import read_mask
 from doctogres.slides.table import REPAIRED, usable
@@ -150,8 +151,13 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def load_patches(manifest: pd.DataFrame, *, cache: Path, cohort_root: Path | None = None) -> PatchSet:
+def load_patches(manifest: pd.DataFrame, *, cache: Path, data: str = "") -> PatchSet:
     """The kept patches with their pixels, from the cache or, where it is missing, cut again from the slides.
+
+    Args:
+        manifest: what was cut.
+        cache: folder of the pixel cache.
+        data: folder or zip of the slides, where they moved since.
 
     Raises:
         DoctogresError: the pixels are not cached here and the slides are not there either.
@@ -159,7 +165,7 @@ def load_patches(manifest: pd.DataFrame, *, cache: Path, cohort_root: Path | Non
     table = manifest[manifest.outcome == KEPT].reset_index(drop=True)
     path = cache / f"patches-{manifest.attrs['pixels']}.npy"
     if not path.is_file():
-        path = _rebuild(manifest, table, path, cohort_root or Path(manifest.attrs["root"]))
+        path = _rebuild(manifest, table, path, slide_root(manifest, data))
     try:
         pixels = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:

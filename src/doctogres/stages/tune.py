@@ -21,13 +21,13 @@ from doctogres.patches.manifest import read_manifest
 from doctogres.presets import check_default_in_space, replaced
 from doctogres.progress import reporter
 from doctogres.settings import ENSEMBLE_SETTINGS, Preset
-from doctogres.stages.train import CURVES, FEATURES, reporting
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import STATE_TAG, end_run, take_over
 from doctogres.tracking.runs import NOTE_TAG, StageResult, StageRun, metric_name, run_stage
 from doctogres.tracking.upstream import find_artifact
-from doctogres.training.loop import Epoch, train_network
+from doctogres.training.loop import CURVES, Epoch, train_network
+from doctogres.training.members import FEATURES, reporting
 from doctogres.training.part import TrainingPart, training_part
 from doctogres.tuning.figures import study_figures
 from doctogres.tuning.study import StudyResult, run_study

@@ -1,16 +1,18 @@
 """What a network says of the slides that it was not trained on, in every way of making a slide's answer."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Any, Final, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from doctogres.model.aggregation import ATTENTION, METHODS
 from doctogres.model.attention import GatedAttention, train_attention
-from doctogres.model.classifier import slide_probabilities
+from doctogres.model.classifier import pooled
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import normalisation
 from doctogres.settings import AnswerSettings
@@ -23,13 +25,68 @@ TURNED: Final = "mean over eight flips and turns"  # of the aggregation that the
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Answers for the slides of one fold, made by the network that never saw them."""
+    """What the network that never saw them says of the patches of one fold.
 
-    slide_ids: list[str]
-    slides: dict[str, npt.NDArray[np.float64]]  # way -> (slides, classes), not calibrated
-    patches: npt.NDArray[np.float64]  # (patches, classes), as the model is set
+    Attributes:
+        slide_ids: (patches,) each patch's slide.
+        areas: (patches,) in pixels.
+        plain: (patches, classes) probabilities of the patches as they are.
+        turned: the mean over their eight flips and turns.
+        attended: (slides, classes) the attention head's answers for the patches as they are, in the order of `slides`.
+        attended_turned: the mean over the flips and turns.
+        head: the attention head.
+        seconds: that the patches as they are took, and their eight turns.
+    """
+
+    slide_ids: npt.NDArray[np.str_]
+    areas: npt.NDArray[np.float64]
+    plain: npt.NDArray[np.float64]
+    turned: npt.NDArray[np.float64]
+    attended: npt.NDArray[np.float64]
+    attended_turned: npt.NDArray[np.float64]
     head: GatedAttention
-    seconds: tuple[float, float]  # of the patches as they are, and of their eight turns
+    seconds: tuple[float, float]
+
+    @property
+    def slides(self) -> list[str]:
+        """The slides, in the order of their first patch."""
+        return list(dict.fromkeys(self.slide_ids.tolist()))
+
+    def patches(self, *, tta: bool) -> npt.NDArray[np.float64]:
+        """(patches, classes) as a model with this setting would say."""
+        return self.turned if tta else self.plain
+
+    def ways(self, aggregation: str) -> dict[str, npt.NDArray[np.float64]]:
+        """(slides, classes) of every aggregation, and of the given one over the flips and turns; not calibrated."""
+        rows = [np.flatnonzero(self.slide_ids == slide) for slide in self.slides]
+        found: dict[str, npt.NDArray[np.float64]] = {
+            way: pooled(self.plain, rows, self.areas, aggregation=way) for way in METHODS
+        }
+        found[ATTENTION] = self.attended
+        found[TURNED] = (
+            self.attended_turned
+            if aggregation == ATTENTION
+            else pooled(self.turned, rows, self.areas, aggregation=aggregation)
+        )
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Tensors, numbers and texts only, for `from_state`."""
+        arrays = {name: torch.from_numpy(getattr(self, name)) for name in ARRAYS}
+        head = {"features": self.head.classifier.in_features, "weights": self.head.state_dict()}
+        return {**arrays, "slide_ids": self.slide_ids.tolist(), "seconds": list(self.seconds), "head": head}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """What `state` gave."""
+        arrays = {name: state[name].numpy() for name in ARRAYS}
+        head = GatedAttention(state["head"]["features"], arrays["plain"].shape[1])
+        head.load_state_dict(state["head"]["weights"])
+        plain_s, turned_s = state["seconds"]
+        return cls(slide_ids=np.array(state["slide_ids"]), head=head.eval(), seconds=(plain_s, turned_s), **arrays)
+
+
+ARRAYS: Final = ("areas", "plain", "turned", "attended", "attended_turned")
 
 
 def answer_left_out(
@@ -39,10 +96,9 @@ def answer_left_out(
     left_out: npt.NDArray[np.int64],
     *,
     classes: int,
-    answer: AnswerSettings,
     seed: int,
 ) -> LeftOut:
-    """Answers for the left-out slides by every aggregation, with and without test-time augmentation.
+    """Answers for the left-out patches, with and without test-time augmentation, by the network and an attention head.
 
     The attention head is trained on the features of the network's own training patches.
 
@@ -52,7 +108,6 @@ def answer_left_out(
         train: row numbers the network was trained on.
         left_out: row numbers it never saw.
         classes: number of classes.
-        answer: how the model is set.
         seed: of the attention head.
     """
     mean, std = normalisation(network)
@@ -66,20 +121,18 @@ def answer_left_out(
     started = time.perf_counter()
     plain = outputs_of(ensemble, samples.pixels, rows=left_out, mean=mean, std=std, features=True)
     plain_done = time.perf_counter()
-    turned = outputs_of(
-        ensemble, samples.pixels, rows=left_out, mean=mean, std=std, tta=True, features=answer.aggregation == ATTENTION
-    )
+    turned = outputs_of(ensemble, samples.pixels, rows=left_out, mean=mean, std=std, tta=True, features=True)
     turned_done = time.perf_counter()
 
-    names = list(dict.fromkeys(samples.slide_ids[left_out].tolist()))
-    rows = [np.flatnonzero(samples.slide_ids[left_out] == name) for name in names]
-    areas = samples.areas[left_out]
-    found = {way: slide_probabilities(ensemble, plain, rows, areas, aggregation=way) for way in WAYS}
-    found[TURNED] = slide_probabilities(ensemble, turned, rows, areas, aggregation=answer.aggregation)
+    slide_ids = samples.slide_ids[left_out]
+    rows = [np.flatnonzero(slide_ids == slide) for slide in dict.fromkeys(slide_ids.tolist())]
     return LeftOut(
-        slide_ids=names,
-        slides=found,
-        patches=(turned if answer.tta else plain).of_patches(),
+        slide_ids=slide_ids,
+        areas=samples.areas[left_out],
+        plain=plain.of_patches(),
+        turned=turned.of_patches(),
+        attended=plain.attended(ensemble, rows),
+        attended_turned=turned.attended(ensemble, rows),
         head=head,
         seconds=(plain_done - started, turned_done - plain_done),
     )

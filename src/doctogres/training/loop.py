@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,12 @@ from doctogres.settings import TrainSettings
 from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
 from doctogres.training.samples import Samples, slide_scores
 from doctogres.training.trainer import Progress, Trainer
+
+# The fields of an epoch that are drawn as curves.
+CURVES: Final = (
+    "train_loss", "val_loss", "patch_macro_f1", "slide_macro_f1", "learning_rate",
+    "trainable_parameters", "open_blocks", "patches_per_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class TrainingPart:
 
 def training_part(manifest: pd.DataFrame, *, cache: Path, data: str = "") -> TrainingPart:
     """The kept patches as samples; refuses a manifest whose groups stand on two sides of the split."""
-    patches = load_patches(manifest, cache=cache, cohort_root=Path(data) if data else None)
+    patches = load_patches(manifest, cache=cache, data=data)
     table = patches.table
     slides = table.drop_duplicates("slide_id")
     check_no_leakage(slides["fold"].tolist(), slides["group"].tolist())

@@ -1,0 +1,75 @@
+"""What the networks say out of fold, how good that is, and the classifier that is made of them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from doctogres.evaluation.oof import Assessment, assess, gather
+from doctogres.model.aggregation import ATTENTION
+from doctogres.model.card import Seen, group_digest
+from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.ensemble import Ensemble
+from doctogres.settings import PatchSettings, Preset
+from doctogres.training.left_out import TURNED, WAYS
+from doctogres.training.members import Member
+from doctogres.training.part import TrainingPart
+
+
+def oof_table(part: TrainingPart, members: Sequence[Member], *, tta: bool) -> pd.DataFrame:
+    """Patch probabilities of the folds left out: patch_id, slide_id, repeat, fold, label, area, a column per class."""
+    tables = []
+    for member in members:
+        rows = part.patches.table.iloc[member.of.left_out][["patch_id", "slide_id", "label", "area"]]
+        rows = rows.assign(repeat=member.of.repeat, fold=member.of.fold)
+        probabilities = pd.DataFrame(member.answers.patches(tta=tta), columns=part.classes, index=rows.index)
+        tables.append(pd.concat([rows, probabilities], axis=1))
+    return pd.concat(tables, ignore_index=True)
+
+
+def assess_members(part: TrainingPart, members: Sequence[Member], recipe: Preset, seed: int) -> Assessment:
+    """The networks' scores out of fold, the calibration, and the ways to a slide's answer compared."""
+    aggregation = recipe.answer.aggregation
+    answered: dict[int, list[tuple[list[str], Mapping[str, npt.NDArray[np.float64]]]]] = {}
+    for member in members:
+        answers = member.answers
+        answered.setdefault(member.of.repeat, []).append((answers.slides, answers.ways(aggregation)))
+    plain_s, turned_s = np.sum([member.answers.seconds for member in members], axis=0)
+    assessment = assess(
+        gather(part.slides[["slide_id", "label", "group"]], list(answered.values())),
+        part.classes,
+        chosen=TURNED if recipe.answer.tta else aggregation,
+        against={way: "mean" for way in WAYS if way != "mean"} | {TURNED: aggregation},
+        target_precision=recipe.answer.target_precision,
+        resamples=recipe.evaluate.resamples,
+        seed=seed,
+    )
+    assessment.evidence["folds"] = len(members) // recipe.train.repeats
+    assessment.evidence["tta_cost"] = float(turned_s / plain_s)
+    return assessment
+
+
+def classifier_of(
+    part: TrainingPart, kept: Sequence[Member], assessment: Assessment, recipe: Preset
+) -> SlideClassifier:
+    """The classifier that is made of these networks."""
+    slides, attrs = part.slides, part.patches.table.attrs
+    heads = [member.answers.head for member in kept] if recipe.answer.aggregation == ATTENTION else []
+    return make_classifier(
+        Ensemble([member.trained.network for member in kept], heads),
+        backbone=recipe.train.backbone,
+        classes=part.classes,
+        class_shares={str(k): v for k, v in slides["label"].value_counts(normalize=True).items()},
+        patch=PatchSettings.model_validate(attrs["patch"]),
+        answer=recipe.answer,
+        calibration=assessment.calibration,
+        region_side=round(part.patches.table[["width", "height"]].max(axis=1).median()),
+        # The folds left out chose epochs and threshold: every slide but the hold-out's had a say.
+        seen=Seen(
+            data_digest=attrs["data_digest"],
+            pictures=tuple(sorted({attrs["image_md5"][slide] for slide in slides["slide_id"]})),
+            groups=tuple(sorted({group_digest(str(group)) for group in slides["group"]})),
+        ),
+        evidence=assessment.evidence,
+    )

@@ -1,0 +1,223 @@
+"""The networks of a training, one for each fold that is left out; none is trained twice.
+
+A finished network and what it says of its left-out fold lie in the workspace, under the name of all that they depend on.
+What is made of them (which are kept, how a slide's answer is made of its patches', the calibration) is not part of it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import torch
+
+from doctogres.errors import ParameterError
+from doctogres.files import digest_of, workspace
+from doctogres.model.network import create_network
+from doctogres.progress import reporter
+from doctogres.settings import ENSEMBLE_SETTINGS, TrainSettings
+from doctogres.tracking.fingerprints import fingerprint
+from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
+from doctogres.training.left_out import LeftOut, answer_left_out
+from doctogres.training.loop import Epoch, Trained, train_network
+from doctogres.training.part import Rows, TrainingPart, training_part
+from doctogres.training.processes import is_leader, process_count, shared
+
+FEATURES: Final = "features"  # folder in the workspace
+NETWORKS: Final = "networks"
+KEPT_BYTES: Final = 20 * 2**30  # of finished networks; the ones that were not used for longest go first
+# Which fold of which draw is left out, with its epoch.
+OnEpoch = Callable[["LeftOutFold", Epoch], None]
+
+
+@dataclass(frozen=True)
+class LeftOutFold:
+    """What one network is trained on, and the fold that it never sees."""
+
+    repeat: int  # 0 for the manifest's own folds, else the number of a new draw of them
+    fold: str
+    train: Rows
+    left_out: Rows
+    key: str  # names the network by all that it depends on
+
+    @property
+    def name(self) -> str:
+        """As a sentence says it."""
+        return self.fold if not self.repeat else f"{self.fold} of draw {self.repeat + 1}"
+
+    @property
+    def file(self) -> Path:
+        """Where the finished network is kept."""
+        return workspace() / NETWORKS / f"{self.key}.pt"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state of its training is kept until it is finished."""
+        return self.file.with_suffix(".checkpoint")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained network on the CPU, and what it says of the fold that was left out."""
+
+    of: LeftOutFold
+    trained: Trained
+    answers: LeftOut
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a process needs to train its share."""
+
+    manifest: pd.DataFrame
+    data: str
+    settings: TrainSettings
+    seed: int
+    finished: frozenset[str] = frozenset()  # keys of the networks that the leader has already
+
+
+def check_folds(settings: TrainSettings, folds: int) -> None:
+    """Refuses more folds than there are, and repeats that would not answer the same slides.
+
+    Raises:
+        ParameterError: names the setting and what is allowed.
+    """
+    if settings.oof_folds > folds:
+        raise ParameterError(f"oof_folds={settings.oof_folds}: the cohort has {folds} folds; give at most that")
+    if settings.repeats > 1 and settings.oof_folds not in (0, folds):
+        raise ParameterError(
+            f"repeats={settings.repeats}: needs every fold left out once, so that all draws answer the same slides; "
+            f"give oof_folds=0, not {settings.oof_folds}"
+        )
+
+
+def left_out_folds(part: TrainingPart, settings: TrainSettings, seed: int) -> list[LeftOutFold]:
+    """Every fold that is left out in turn, and that again for every new draw."""
+    recipe = settings.model_dump(exclude=set(ENSEMBLE_SETTINGS)) | {"seed": seed, "processes": process_count()}
+    described = part.patches.table[["patch_id", "slide_id", "label", "area"]]
+
+    def fold_of(repeat: int, fold: str) -> LeftOutFold:
+        train, left_out = part.rows(fold, repeat=repeat, seed=seed)
+        sides = {
+            name: digest_of(described.iloc[rows].to_csv()) for name, rows in (("train", train), ("left out", left_out))
+        }
+        inputs = {**sides, "pixels": part.samples.pixels_key, "classes": digest_of(part.classes)}
+        return LeftOutFold(repeat, fold, train, left_out, fingerprint(__name__, recipe, inputs))
+
+    folds = part.folds[: settings.oof_folds or None]
+    return [fold_of(repeat, fold) for repeat in range(settings.repeats) for fold in folds]
+
+
+def train_members(job: Job, part: TrainingPart, *, on_epoch: OnEpoch, rerun: bool) -> list[Member]:
+    """The networks for all left-out folds: those that are finished already, and the others trained.
+
+    Args:
+        job: what to train.
+        part: the patches that training may see.
+        on_epoch: told every epoch, also of the finished networks.
+        rerun: train all of them again.
+    """
+    folds = left_out_folds(part, job.settings, job.seed)
+    for fold in folds if rerun else ():
+        fold.file.unlink(missing_ok=True)
+        fold.checkpoint.unlink(missing_ok=True)
+    if process_count() > 1:
+        shared(replace(job, finished=frozenset(fold.key for fold in folds if fold.file.is_file())), job.settings)
+    members = [_finished(fold, part, job, on_epoch) or _trained(fold, part, job, on_epoch) for fold in folds]
+    _forget_oldest({fold.file for fold in folds})
+    return members
+
+
+def assist(settings: TrainSettings) -> None:
+    """What a process does that does not lead (see `processes`): trains what the leader hands it, until there is no more."""
+    while (job := shared(None, settings)) is not None:
+        part = training_part(job.manifest, cache=workspace(), data=job.data)
+        for fold in left_out_folds(part, job.settings, job.seed):
+            if fold.key not in job.finished:
+                _network(fold, part, job, None)
+
+
+def dismiss(settings: TrainSettings) -> None:
+    """Lets the other processes go."""
+    if process_count() > 1:
+        shared(None, settings)
+
+
+def reporting(label: str, what: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Opens a report on a loop of a training, for `train_network`; only the leading process shows it."""
+    return reporter(f"{label}: {what}", unit) if is_leader() else nullcontext(lambda done, total: None)
+
+
+def _network(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: Callable[[Epoch], None] | None) -> Trained:
+    return train_network(
+        part.samples,
+        fold.train,
+        fold.left_out,
+        classes=len(part.classes),
+        settings=job.settings,
+        seed=job.seed,
+        on_epoch=on_epoch,
+        checkpoint=fold.checkpoint,
+        features=workspace() / FEATURES,
+        progress=partial(reporting, f"train ({fold.name} left out)"),
+    )
+
+
+def _trained(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: OnEpoch) -> Member:
+    if fold.checkpoint.is_file():
+        print(f"train: {fold.name} goes on where a killed run stopped ({fold.checkpoint})", flush=True)
+    trained = _network(fold, part, job, partial(on_epoch, fold))
+    answers = answer_left_out(
+        trained.network, part.samples, fold.train, fold.left_out, classes=len(part.classes), seed=job.seed
+    )
+    trained.network.cpu()
+    save_checkpoint(_state(trained, answers), fold.file)
+    fold.checkpoint.unlink(missing_ok=True)
+    return Member(fold, trained, answers)
+
+
+def _state(trained: Trained, answers: LeftOut) -> dict[str, Any]:
+    return {
+        "network": trained.network.state_dict(),
+        "history": trained.history.to_dict("records"),
+        "best": asdict(trained.best),
+        "probabilities": torch.from_numpy(trained.probabilities),
+        "single_class": trained.single_class,
+        "answers": answers.state(),
+    }
+
+
+def _finished(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: OnEpoch) -> Member | None:
+    """The network of an earlier training, where there is one."""
+    if not fold.file.is_file():
+        return None
+    state = load_checkpoint(fold.file, torch.device("cpu"))
+    classes, size = len(part.classes), part.samples.pixels.shape[1]
+    network = create_network(job.settings.backbone, classes=classes, size=size, dropout=job.settings.dropout)
+    network.load_state_dict(state["network"])
+    history = pd.DataFrame(state["history"])
+    trained = Trained(
+        network.eval(), history, Epoch(**state["best"]), state["probabilities"].numpy(), state["single_class"]
+    )
+    for epoch in _epochs(state["history"]):
+        on_epoch(fold, epoch)
+    fold.file.touch()  # its time says when it was used last
+    print(f"train: {fold.name} left out: the network of an earlier training is taken ({fold.file})", flush=True)
+    return Member(fold, trained, LeftOut.from_state(state["answers"]))
+
+
+def _epochs(history: list[Mapping[str, Any]]) -> Iterator[Epoch]:
+    return (Epoch(**epoch) for epoch in history)
+
+
+def _forget_oldest(used: set[Path]) -> None:
+    """Removes finished networks beyond the limit, and none of those that are in use."""
+    files = sorted((workspace() / NETWORKS).glob("*.pt"), key=lambda file: -file.stat().st_mtime)
+    total = 0
+    for file in files:
+        total += file.stat().st_size
+        if total > KEPT_BYTES and file not in used:
+            file.unlink()
