@@ -244,12 +244,12 @@ class Preset(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    clean: CleanSettings
-    patch: PatchSettings
-    train: TrainSettings
-    tune: TuneSettings
-    answer: AnswerSettings
-    evaluate: EvaluateSettings
-    gate: GateSettings
-    ablate: AblateSettings
-    predict: PredictSettings
+    clean: CleanSettings = Field(default_factory=CleanSettings)
+    patch: PatchSettings = Field(default_factory=PatchSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    tune: TuneSettings = Field(default_factory=TuneSettings)
+    answer: AnswerSettings = Field(default_factory=AnswerSettings)
+    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    gate: GateSettings = Field(default_factory=GateSettings)
+    ablate: AblateSettings = Field(default_factory=AblateSettings)
+    predict: PredictSettings = Field(default_factory=PredictSettings)

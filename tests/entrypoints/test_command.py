@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from doctogres.errors import ParameterError
 from doctogres.presets import PRESETS, load_preset, replaced
+from doctogres.settings import Preset
 from entrypoints.reference import ROOT, command_of
 
 
@@ -63,6 +65,20 @@ def test_an_error_of_the_stage_is_one_line_and_status_one(tmp_path: Path) -> Non
 def test_presets_load_and_take_overrides(name: str) -> None:
     assert load_preset(name, {"epochs": "3"}).train.epochs == 3
     assert load_preset(name).tune.space.keys() <= type(load_preset(name).train).model_fields.keys()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_hold_only_what_differs_from_the_defaults(name: str) -> None:
+    listed = yaml.safe_load((ROOT / f"src/doctogres/presets/{name}.yaml").read_text(encoding="utf-8"))
+    preset, default = load_preset(name).model_dump(), Preset().model_dump()
+    for section, values in listed.items():
+        for setting in values:
+            assert preset[section][setting] != default[section][setting], f"{section}.{setting}"
+
+
+def test_what_a_preset_file_leaves_out_has_its_default(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("train:\n  epochs: 3\n")
+    assert load_preset(str(tmp_path / "mine.yaml")) == replaced(Preset(), "train", {"epochs": 3})
 
 
 def test_presets_are_strict() -> None:

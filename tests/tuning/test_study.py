@@ -575,7 +575,7 @@ def test_a_preset_of_ones_own_is_a_file_and_takes_overrides(own_preset):
         ("dropout: 0.1", "droput: 0.1", ["mine.yaml", "train.droput=0.1"]),
         ("dropout: {low: 0.0,", "dropout: {low: 0.7,", ["tune.space.dropout", "low < high"]),
         ("trials: 4", "trials: many", ["tune.trials=many", "integer"]),
-        ("clean:", "cleaning:", ["clean: Field required"]),
+        ("clean:", "cleaning:", ["cleaning: Extra inputs are not permitted"]),
         ("", "- 1", ["mine.yaml", "dictionary"]),
         ("", "a: [", ["mine.yaml", "line 1"]),
     ],
