@@ -27,7 +27,7 @@ from doctogres.patches.regions import cut_patches, find_patches, mask_regions
 from doctogres.presets import load_preset
 from doctogres.settings import PatchSettings, Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, slide_files
-from doctogres.slides.table import KEPT, usable, write_table
+from doctogres.slides.table import KEPT, CohortTable, usable
 
 SEED: Final = 7
 Parameters = ParamSpec("Parameters")
@@ -65,14 +65,13 @@ def clean_stage(root: Path, preset: Preset, folder: Path) -> None:
     """The clean stage without MLflow: digest of the files, cleaning, its table and its audit page."""
     hashes = file_hashes(root, ["train_labels.csv", *slide_files(root, find_slides(root))])
     result = clean_cohort(root, preset.clean, seed=SEED, hashes=hashes)
-    result.table.attrs["data_digest"] = content_digest(hashes)
-    write_table(result.table, folder / "cohort.parquet")
+    CohortTable(result.table, root, content_digest(hashes)).write(folder / "cohort.parquet")
     (folder / "audit.html").write_text(result.audit_html, encoding="utf-8")
 
 
 def patch_stage(root: Path, table: pd.DataFrame, preset: Preset, folder: Path) -> None:
     """The patch stage without MLflow: manifest and pixel cache."""
-    manifest, _ = cut_cohort(table, root, preset.patch, cache=folder / "cache")
+    manifest, _ = cut_cohort(CohortTable(table, root, ""), root, preset.patch, cache=folder / "cache")
     write_manifest(manifest, folder / "patches.parquet")
 
 

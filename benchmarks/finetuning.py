@@ -33,7 +33,7 @@ from doctogres.settings import Preset, TrainSettings
 from doctogres.slides.cohort import file_hashes, slide_files
 from doctogres.slides.selection import slides_of
 from doctogres.slides.splits import HOLDOUT, check_no_leakage
-from doctogres.slides.table import usable
+from doctogres.slides.table import CohortTable, usable
 from doctogres.training.loop import Epoch, Trained, train_network
 from doctogres.training.samples import Samples
 
@@ -84,7 +84,7 @@ def split_cohort(root: Path, preset: Preset, seed: int) -> pd.DataFrame:
 
 def test_slides(cohort: pd.DataFrame, root: Path) -> pd.DataFrame:
     """The test slides as a cohort table that can be cut; their labels serve to score and for nothing else."""
-    slides = slides_of(cohort, root, TEST)
+    slides = slides_of(usable(cohort), root, TEST)
     hashes = file_hashes(root, slide_files(root, slides))
     return slides.assign(
         fold=TEST, image_md5=slides["image"].map(hashes), mask_md5=slides["mask"].map(hashes), twin_of=None
@@ -93,7 +93,7 @@ def test_slides(cohort: pd.DataFrame, root: Path) -> pd.DataFrame:
 
 def cut(slides: pd.DataFrame, root: Path, preset: Preset, classes: Sequence[str], cache: Path) -> Part:
     """The patches of the slides."""
-    manifest, _ = cut_cohort(slides, root, preset.patch, cache=cache)
+    manifest, _ = cut_cohort(CohortTable(slides, root, ""), root, preset.patch, cache=cache)
     patches = load_patches(manifest, cache=cache)
     return Part(patches, manifest.attrs["pixels"], class_indices(patches.table["label"].tolist(), classes))
 

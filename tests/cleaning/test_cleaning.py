@@ -9,7 +9,7 @@ from doctogres.cleaning import clean_cohort
 from doctogres.errors import CohortError
 from doctogres.settings import CleanSettings
 from doctogres.slides.splits import check_no_leakage
-from doctogres.slides.table import COLUMNS, read_table, reason_code, usable, write_table
+from doctogres.slides.table import COLUMNS, CohortTable, reason_code, usable
 from tests.cleaning.drawn_slides import draw_cartoon, write_slide
 
 
@@ -152,9 +152,8 @@ def test_one_worker_equals_two_and_the_table_survives_its_file(cohort, tmp_path)
     assert first.table.equals(second.table)
     assert first.audit_html == second.audit_html
     assert calls[-1] == (18, 18)
-    write_table(first.table, tmp_path / "cohort.parquet")
-    assert read_table(tmp_path / "cohort.parquet").equals(first.table)
-    assert read_table(tmp_path / "cohort.parquet").attrs["root"] == str(cohort)
+    CohortTable(first.table, cohort, "digest").write(tmp_path / "cohort.parquet")
+    assert CohortTable.read(tmp_path / "cohort.parquet").rows.equals(first.table)
 
 
 def test_the_audit_shows_every_slide_that_is_not_plainly_kept(cohort):

@@ -13,7 +13,7 @@ from doctogres.cleaning.decisions import Decision, read_decisions
 from doctogres.errors import CohortError, ParameterError
 from doctogres.presets import load_preset
 from doctogres.settings import CleanSettings
-from doctogres.slides.table import read_table, reason_code
+from doctogres.slides.table import CohortTable, reason_code
 from doctogres.stages.clean import clean
 from doctogres.tracking.runs import PROBLEMS
 from doctogres.tracking.upstream import find_artifact
@@ -174,7 +174,9 @@ def test_the_stage_logs_the_decisions_and_knows_them_by_their_content(store: Pat
     edited = find_artifact(f"runs:/{first.run_id}", stage="clean", name="decisions").path
     third = clean(**stage, decisions=str(edited))
     assert third.run_id != first.run_id
-    tables = [read_table(find_artifact(run.run_id, stage="clean", name="cohort").path) for run in (first, third)]
+    tables = [
+        CohortTable.read(find_artifact(run.run_id, stage="clean", name="cohort").path).rows for run in (first, third)
+    ]
     assert tables[0].equals(tables[1])
 
 

@@ -1,6 +1,7 @@
 """The patch manifest and its pixel cache."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -25,7 +26,7 @@ from doctogres.slides import images
 from doctogres.slides.table import COLUMNS as COHORT_COLUMNS
 from doctogres.slides.table import DROPPED as SLIDE_DROPPED
 from doctogres.slides.table import KEPT as SLIDE_KEPT
-from doctogres.slides.table import REPAIRED, REVIEW
+from doctogres.slides.table import REPAIRED, REVIEW, CohortTable
 
 SETTINGS = PatchSettings(patch_size=32, min_area=100)
 SPLAT = (60, 60, 30)  # x, y, radius
@@ -71,6 +72,10 @@ def cohort_row(root, slide, rgb, mask, *, outcome=SLIDE_KEPT, label="a", fold="f
     }  # fmt: skip
 
 
+def table_of(root, rows):
+    return CohortTable(pd.DataFrame(rows, columns=list(COHORT_COLUMNS)), root, "digest")
+
+
 @pytest.fixture
 def root(tmp_path):
     return tmp_path / "slides"
@@ -85,9 +90,7 @@ def cohort(root):
         cohort_row(root, "img_0002", *draw_slide(2), outcome=SLIDE_DROPPED),
         cohort_row(root, "img_0003", *draw_slide(3), outcome=REVIEW, fold="fold1"),
     ]
-    table = pd.DataFrame(rows, columns=list(COHORT_COLUMNS))
-    table.attrs["root"] = str(root)
-    return table
+    return table_of(root, rows)
 
 
 @pytest.fixture
@@ -142,12 +145,12 @@ def test_a_repaired_slide_loses_its_splat_and_keeps_its_lesions(cut, cohort, roo
     _, mask = draw_slide(1)
     lesions = [region for region in mask_regions(mask).tolist() if region[4] >= 100]
     assert rows[["x", "y", "width", "height", "area"]].to_numpy().tolist() == lesions
-    slides = {row.slide_id: row for row in cohort.itertuples()}
+    slides = {row.slide_id: row for row in cohort.rows.itertuples()}
     assert np.array_equal(read_slide(root, slides["img_0001"])[1], mask)
 
 
 def test_only_a_repaired_slide_is_searched_for_a_splat(cohort, root, tmp_path):
-    cohort.loc[cohort.slide_id == "img_0001", "outcome"] = SLIDE_KEPT
+    cohort.rows.loc[cohort.rows.slide_id == "img_0001", "outcome"] = SLIDE_KEPT
     manifest, _ = cut_cohort(cohort, root, SETTINGS, cache=tmp_path / "cache")
     areas = manifest[manifest.slide_id == "img_0001"].area
     assert areas.max() > 2000  # the blob
@@ -157,7 +160,7 @@ def test_a_slide_of_specks_is_represented_by_its_largest(root, tmp_path):
     rgb, mask = draw_slide(0)
     mask[:] = False
     mask[10:13, 10:13] = mask[50:55, 50:55] = True
-    table = pd.DataFrame([cohort_row(root, "img_0009", rgb, mask)], columns=list(COHORT_COLUMNS))
+    table = table_of(root, [cohort_row(root, "img_0009", rgb, mask)])
     manifest, _ = cut_cohort(table, root, SETTINGS, cache=tmp_path / "cache")
     assert manifest.outcome.tolist() == [DROPPED, KEPT]
     assert manifest.reason[1].startswith("largest_region: ")
@@ -194,9 +197,9 @@ def test_other_settings_use_another_cache_file(cut, cohort, root, tmp_path, chan
 
 def test_another_picture_under_the_same_name_uses_another_cache_file(cut, cohort, root, tmp_path):
     rgb, mask = draw_slide(0)
-    changed = pd.DataFrame([cohort_row(root, "img_0000", 255 - rgb, mask)], columns=list(COHORT_COLUMNS))
-    cohort = pd.concat([changed, cohort.iloc[1:]], ignore_index=True)
-    _, path = cut_cohort(cohort, root, SETTINGS, cache=tmp_path / "cache")
+    changed = table_of(root, [cohort_row(root, "img_0000", 255 - rgb, mask)]).rows
+    other = replace(cohort, rows=pd.concat([changed, cohort.rows.iloc[1:]], ignore_index=True))
+    _, path = cut_cohort(other, root, SETTINGS, cache=tmp_path / "cache")
     assert path != cut[1]
 
 
@@ -280,7 +283,7 @@ def test_a_mask_of_another_size_names_the_slide(cohort, root, tmp_path):
 
 def test_empty_masks_are_an_error_and_leave_nothing(root, tmp_path):
     rgb, mask = draw_slide(0)
-    table = pd.DataFrame([cohort_row(root, "img_0000", rgb, mask & False)], columns=list(COHORT_COLUMNS))
+    table = table_of(root, [cohort_row(root, "img_0000", rgb, mask & False)])
     with pytest.raises(CohortError, match="no region is left"):
         cut_cohort(table, root, SETTINGS, cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())

@@ -2,15 +2,16 @@
 
 import stat
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, UpstreamError
 from doctogres.slides import archives
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort
-from doctogres.slides.table import COLUMNS, read_table, reason_code, usable, write_table
+from doctogres.slides.table import COLUMNS, CohortTable, reason_code
 
 
 @pytest.fixture
@@ -168,29 +169,33 @@ def cohort_table():
     table["slide_id"] = ["img_0", "img_1", "img_2"]
     table["outcome"] = ["kept", "dropped", "review"]
     table["width"] = table["height"] = pd.array([10, None, 12], dtype="Int64")
-    table.attrs["root"] = "/data/colon"
     return table
 
 
-def test_the_table_survives_its_file_with_its_root(tmp_path):
-    write_table(cohort_table(), tmp_path / "out/cohort.parquet")
-    table = read_table(tmp_path / "out/cohort.parquet")
-    pd.testing.assert_frame_equal(table, cohort_table())
-    assert table.attrs["root"] == "/data/colon"
+def written(path, rows):
+    CohortTable(rows, Path("/data/colon"), "digest").write(path)
+
+
+def test_the_table_survives_its_file_with_its_root_and_digest(tmp_path):
+    written(tmp_path / "out/cohort.parquet", cohort_table())
+    table = CohortTable.read(tmp_path / "out/cohort.parquet")
+    pd.testing.assert_frame_equal(table.rows, cohort_table())
+    assert (table.root, table.data_digest) == (Path("/data/colon"), "digest")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cohort.parquet"]
-    assert list(usable(table)["slide_id"]) == ["img_0", "img_2"]
+    assert list(table.usable["slide_id"]) == ["img_0", "img_2"]
 
 
 def test_another_table_is_refused(tmp_path):
     with pytest.raises(CohortError, match="lacks fold"):
-        write_table(cohort_table().drop(columns="fold"), tmp_path / "cohort.parquet")
+        written(tmp_path / "cohort.parquet", cohort_table().drop(columns="fold"))
     with pytest.raises(CohortError, match="unknown outcome 'gone'"):
-        write_table(cohort_table().assign(outcome="gone"), tmp_path / "cohort.parquet")
+        written(tmp_path / "cohort.parquet", cohort_table().assign(outcome="gone"))
     with pytest.raises(CohortError, match="img_0 twice"):
-        write_table(cohort_table().assign(slide_id="img_0"), tmp_path / "cohort.parquet")
+        written(tmp_path / "cohort.parquet", cohort_table().assign(slide_id="img_0"))
+    assert not list(tmp_path.iterdir())
     (tmp_path / "text.parquet").write_text("no")
-    with pytest.raises(CohortError, match="text.parquet"):
-        read_table(tmp_path / "text.parquet")
+    with pytest.raises(UpstreamError, match="text.parquet"):
+        CohortTable.read(tmp_path / "text.parquet")
 
 
 def test_the_digest_knows_names_and_bytes_but_not_the_place(root, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from doctogres.errors import CohortError
 from doctogres.presets import load_preset
-from doctogres.slides.table import DROPPED, read_table, reason_code
+from doctogres.slides.table import DROPPED, CohortTable, reason_code
 from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
 from doctogres.tracking.runs import PROBLEMS, finished_runs
@@ -56,7 +56,7 @@ def test_every_bad_slide_has_its_reason_and_the_stage_finishes(
     before = {path: path.read_bytes() for path in sorted(root.rglob("*.png"))}
     preset = load_preset("demo")
     result = clean(data=str(root), preset=preset, seed=1)
-    table = read_table(find_artifact(result.run_id, stage="clean", name="cohort").path)
+    table = CohortTable.read(find_artifact(result.run_id, stage="clean", name="cohort").path).rows
     rows = table.set_index("slide_id")
     for slide, code in expected.items():
         assert (rows.loc[slide, "outcome"], reason_code(rows.loc[slide, "reason"])) == (DROPPED, code)
@@ -83,7 +83,7 @@ def test_contaminated_slides_are_no_bad_input(store: Path, small_cohort: Path) -
     result = clean(data=str(small_cohort), preset=load_preset("demo"), seed=1, strict=True)
     assert result.metrics[PROBLEMS] == 0
     truth = pd.read_csv(small_cohort / "contaminated.csv")
-    table = read_table(find_artifact(result.run_id, stage="clean", name="cohort").path)
+    table = CohortTable.read(find_artifact(result.run_id, stage="clean", name="cohort").path).rows
     dropped = set(table.loc[table["outcome"] == DROPPED, "slide_id"])
     assert dropped == {Path(name).stem for name in truth["sample_index"]}
 

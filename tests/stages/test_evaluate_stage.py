@@ -23,7 +23,7 @@ from doctogres.settings import AnswerSettings, PatchSettings, Preset
 from doctogres.slides.cohort import file_hashes
 from doctogres.slides.selection import slides_of
 from doctogres.slides.splits import LeakageError
-from doctogres.slides.table import read_table
+from doctogres.slides.table import CohortTable
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.tracking.runs import StageResult
@@ -75,7 +75,7 @@ def evaluated(
 def test_what_it_leaves(
     cohort: Path, small_cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
-    table = read_table(cohort)
+    table = CohortTable.read(cohort).rows
     classes = sorted(table["label"].dropna().unique())
     result = evaluated(untrained(classes), cohort, preset, monkeypatch, split)
     predictions = pd.read_csv(local(result.artifacts["predictions"]), dtype={"group": str})
@@ -112,7 +112,7 @@ def test_what_it_leaves(
 def test_it_does_not_score_what_the_model_has_seen(
     cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = read_table(cohort)
+    table = CohortTable.read(cohort).rows
     classes = sorted(table["label"].dropna().unique())
     held = table[table["fold"] == "holdout"].iloc[0]
     seen = Seen(pictures=(held["image_md5"],))

@@ -25,7 +25,7 @@ from doctogres.evaluation.null_models import null_metrics
 from doctogres.presets import load_preset
 from doctogres.registry.versions import RegisteredModel
 from doctogres.slides.splits import LeakageError
-from doctogres.slides.table import COLUMNS, write_table
+from doctogres.slides.table import COLUMNS, CohortTable
 from doctogres.stages.register import decision, register
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import SLIDES_TAG, StageResult, StageRun, run_stage
@@ -76,10 +76,9 @@ def cohort(root: Path, *, decisions: str = "", inputs: dict[str, str] | None = N
         table["outcome"] = ["kept"] * (2 * SLIDES) + ["dropped"] * 2
         table["reason"] = [""] * (2 * SLIDES) + ["cartoon: only 1 % is stained"] * 2
         table["fold"] = ["holdout"] * SLIDES + ["fold0"] * (SLIDES + 2)
-        table.attrs["root"] = str(root)
         if decisions:
             run.attach("decisions_given.csv").write_text(decisions)
-        write_table(table, run.publish("cohort"))
+        CohortTable(table, root, "").write(run.publish("cohort"))
         log_table(table, name="slides", source="my slides", context="cleaning", targets="label")
 
     settings = {"seed": 5, "holdout": 0.5, "max_pixels": 9}

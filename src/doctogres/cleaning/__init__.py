@@ -16,7 +16,7 @@ from doctogres.errors import CohortError
 from doctogres.settings import CleanSettings
 from doctogres.slides.cohort import find_slides
 from doctogres.slides.splits import assign_folds, check_no_leakage
-from doctogres.slides.table import COLUMNS, DROPPED, KEPT, check_table, reason_code, usable
+from doctogres.slides.table import COLUMNS, DROPPED, KEPT, checked, reason_code, usable
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class CleanResult:
     """What cleaning leaves.
 
     Attributes:
-        table: a row per slide found, with `doctogres.cohort.COLUMNS`; `attrs["root"]` is the cohort's folder.
+        table: a row per slide found, with the columns of the cohort table.
         audit_html: the audit page.
         outcomes: number of slides by outcome.
         reasons: number of slides by reason code.
@@ -96,8 +96,7 @@ def clean_cohort(
 
     reviewed = decision_table(table, machine, decisions, evidence)
     twins = _twin_table(joined, table)
-    table = check_table(_typed(table.reset_index(drop=True)), "the cleaned cohort")
-    table.attrs["root"] = str(root)
+    table = checked(_typed(table.reset_index(drop=True)), "the cleaned cohort")
     shares = _class_shares(table)
     return CleanResult(
         table=table,

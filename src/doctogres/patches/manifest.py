@@ -19,7 +19,7 @@ from doctogres.settings import PatchSettings
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.images import read_rgb
 from doctogres.slides.masks import read_mask
-from doctogres.slides.table import REPAIRED, usable
+from doctogres.slides.table import REPAIRED, CohortTable
 
 COLUMNS: Final = (
     "patch_id", "slide_id", "x", "y", "width", "height", "area", "mask_fraction",
@@ -64,7 +64,7 @@ class PatchSet:
 
 
 def cut_cohort(
-    cohort: pd.DataFrame,
+    cohort: CohortTable,
     root: Path,
     settings: PatchSettings,
     *,
@@ -84,7 +84,7 @@ def cut_cohort(
         The manifest (a row per region, the dropped ones too) and the pixel cache's file (kept regions only, in the
         manifest's order).
     """
-    slides = usable(cohort)
+    slides = cohort.usable
     rows: list[dict[str, Any]] = []
     partial = cache / f"patches-{os.getpid()}.partial"
     cache.mkdir(parents=True, exist_ok=True)
@@ -103,11 +103,11 @@ def cut_cohort(
             raise CohortError("patch: no region is left in any slide; look at the masks or lower min_area")
         manifest.attrs = {
             "root": str(root),
-            "data_digest": cohort.attrs.get("data_digest", ""),
+            "data_digest": cohort.data_digest,
             "images": dict(zip(slides.slide_id, slides.image, strict=True)),
             "image_md5": dict(zip(slides.slide_id, slides.image_md5, strict=True)),
             "patch": settings.model_dump(),
-            "pixels": pixel_key(manifest, settings, cohort),
+            "pixels": pixel_key(manifest, settings, slides),
         }
         return manifest, partial.replace(cache / f"patches-{manifest.attrs['pixels']}.npy")
     finally:
@@ -125,12 +125,12 @@ def _cut_slides(
     return map_slides(cut, slides.itertuples(index=False))
 
 
-def pixel_key(manifest: pd.DataFrame, settings: PatchSettings, cohort: pd.DataFrame) -> str:
+def pixel_key(manifest: pd.DataFrame, settings: PatchSettings, slides: pd.DataFrame) -> str:
     """Names the pixels: which boxes, cut how, from which picture contents."""
     kept = manifest[manifest.outcome == KEPT]
     digest = hashlib.sha256(settings.model_dump_json().encode())
     digest.update(kept[["slide_id", "x", "y", "width", "height"]].to_csv(index=False).encode())
-    pictures = cohort[cohort.slide_id.isin(kept.slide_id)]
+    pictures = slides[slides.slide_id.isin(kept.slide_id)]
     digest.update(pictures[["slide_id", "image_md5", "mask_md5"]].to_csv(index=False).encode())
     return digest.hexdigest()[:16]
 

@@ -17,7 +17,7 @@ from doctogres import __version__
 from doctogres.errors import DoctogresError
 from doctogres.presets import PRESETS, load_preset, sections_of
 from doctogres.registry.contest import Evaluation
-from doctogres.slides.table import read_table
+from doctogres.slides.table import CohortTable
 from doctogres.tracking.datasets import source_of
 from doctogres.tracking.runs import DATA_TAG
 from doctogres.tracking.upstream import find_artifact
@@ -33,7 +33,7 @@ class CardFacts:
 
     metrics: Mapping[str, Any]  # metrics.json
     predictions: pd.DataFrame  # predictions.csv
-    cohort: pd.DataFrame | None  # the cohort table
+    cohort: CohortTable | None
     classifier: Mapping[str, Any]  # classifier.json
     recipe: Mapping[str, Mapping[str, str]]  # stage -> its logged parameters
     commands: Sequence[str]
@@ -102,10 +102,10 @@ def _run(run_id: str | None) -> Run | None:
         return None  # the model came from another store
 
 
-def _cohort(scored: Evaluation) -> pd.DataFrame | None:
+def _cohort(scored: Evaluation) -> CohortTable | None:
     source = source_of(scored.run) if scored.run else ""
     try:
-        return read_table(find_artifact(source, stage="clean", name="cohort").path)
+        return CohortTable.read(find_artifact(source, stage="clean", name="cohort").path)
     except DoctogresError:
         return None
 

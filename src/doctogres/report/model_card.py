@@ -13,7 +13,7 @@ from doctogres.registry.gate import GateDecision
 from doctogres.registry.lineage import CardFacts
 from doctogres.report.report import METRICS, PER_CLASS
 from doctogres.slides.splits import HOLDOUT
-from doctogres.slides.table import reason_code, usable
+from doctogres.slides.table import reason_code
 
 FEW_SLIDES: Final = 10
 UNKNOWN: Final = "unknown"
@@ -89,7 +89,7 @@ def _scores(facts: CardFacts) -> str:
 def _classes(facts: CardFacts) -> str:
     trained = pd.Series(dtype=int)
     if facts.cohort is not None:
-        slides = usable(facts.cohort)
+        slides = facts.cohort.usable
         trained = slides.loc[slides["fold"] != HOLDOUT, "label"].value_counts()
     scored = facts.predictions["label"].value_counts()
     rows = []
@@ -117,14 +117,14 @@ def _data(facts: CardFacts) -> str:
     lines = [f"Data digest: {facts.data_digest or UNKNOWN}."]
     if facts.cohort is None:
         return _items([*lines, "The cohort table could not be found; its counts are unknown."])
-    table = facts.cohort
+    table = facts.cohort.rows
     outcomes = {name: int(count) for name, count in table["outcome"].value_counts().items()}
     lines.append(f"{len(table)} slides found: {_counted(outcomes)}.")
     reasons = table.loc[table["reason"].fillna("") != "", ["outcome", "reason"]]
     for outcome, rows in reasons.groupby("outcome"):
         codes = rows["reason"].map(reason_code).value_counts()
         lines.append(f"{escaped(outcome)}: {_counted({code: int(count) for code, count in codes.items()})}.")
-    slides = usable(table)
+    slides = facts.cohort.usable
     held = int((slides["fold"] == HOLDOUT).sum())
     lines.append(f"{len(slides) - held} slides to train with, {held} held out, in {slides['group'].nunique()} groups.")
     return _items(lines)

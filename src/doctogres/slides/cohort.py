@@ -90,9 +90,7 @@ def find_slides(root: Path, *, labelled: bool = True) -> pd.DataFrame:
         )
         for slide in slides
     ]
-    table = pd.DataFrame(rows, columns=list(FOUND_COLUMNS), dtype=object)
-    table.attrs["root"] = str(root)
-    return table
+    return pd.DataFrame(rows, columns=list(FOUND_COLUMNS), dtype=object)
 
 
 def slide_files(root: Path, slides: pd.DataFrame) -> list[str]:
@@ -238,11 +236,10 @@ def _found_reason(
     return ""
 
 
-def slide_root(cohort: pd.DataFrame, data: str) -> Path:
-    """The folder of the slides: `data` where given, else where `clean` saw them."""
+def slide_root(recorded: Path, data: str) -> Path:
+    """The folder of the slides: `data` where given, else where an earlier stage saw them, as its table records."""
     if data:
         return open_cohort(data, workspace=workspace())
-    root = Path(cohort.attrs["root"])
-    if not root.is_dir():
-        raise CohortError(f"{root}: the slides are no longer there; give data=FOLDER_OR_ZIP")
-    return root
+    if not recorded.is_dir():
+        raise CohortError(f"{recorded}: the slides are no longer there; give data=FOLDER_OR_ZIP")
+    return recorded

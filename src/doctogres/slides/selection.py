@@ -8,18 +8,17 @@ import pandas as pd
 from doctogres.errors import CohortError
 from doctogres.slides.cohort import file_hashes, find_slides, read_labels
 from doctogres.slides.splits import HOLDOUT
-from doctogres.slides.table import DROPPED, usable
+from doctogres.slides.table import DROPPED
 
 TEST: Final = "test"
 SPLIT_NAMES: Final = {HOLDOUT: "hold-out"}  # as in "the hold-out slides", where it is not the split's own name
 CONTENT: Final = ("image_md5", "mask_md5", "outcome")  # what a slide's answer comes from
 
 
-def slides_of(cohort: pd.DataFrame, root: Path, split: str) -> pd.DataFrame:
-    """The slides of a split: `holdout` or a fold of the cohort table, or `test`: the test slides with their own labels."""
+def slides_of(usable: pd.DataFrame, root: Path, split: str) -> pd.DataFrame:
+    """The slides of a split: `holdout` or a fold of the usable slides, or `test`: the test slides with their own labels."""
     if split != TEST:
-        slides = usable(cohort)
-        slides = slides[slides["fold"] == split]
+        slides = usable[usable["fold"] == split]
         if slides.empty:
             raise CohortError(
                 f"split={split}: no usable slide has it; choose holdout, test or a fold of the cohort table"

@@ -1,12 +1,13 @@
 """The cohort table: a row per slide found, with its outcome, the reason and its part of the split."""
 
-import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import pandas as pd
 
 from doctogres.errors import CohortError
+from doctogres.parquet import TableFile
 
 COLUMNS: Final = (
     "slide_id",
@@ -35,59 +36,66 @@ REPAIRED: Final = "repaired"
 REVIEW: Final = "review"
 OUTCOMES: Final = (KEPT, DROPPED, REPAIRED, REVIEW)
 
+FILE: Final = TableFile("cohort table", version=1, columns=COLUMNS, stage="clean")
+
 
 def reason_code(reason: str) -> str:
     """The machine-readable code of a reason, `missing_mask` of `missing_mask: ... is not there`."""
     return reason.partition(":")[0]
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """The cohort table of a Parquet file, checked; the cohort's folder is in `attrs["root"]`.
+@dataclass(frozen=True)
+class CohortTable:
+    """What `clean` hands on.
 
-    Raises:
-        CohortError: not a cohort table.
+    Attributes:
+        rows: a row per slide found, with COLUMNS; image and mask are relative to `root`.
+        root: the cohort's folder, as it was cleaned.
+        data_digest: of the files' content.
     """
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise CohortError(f"{path} is not a readable cohort table ({error}); run the clean stage again") from error
-    return check_table(table, str(path))
+
+    rows: pd.DataFrame
+    root: Path
+    data_digest: str
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The table of a file.
+
+        Raises:
+            UpstreamError: the file is not a cohort table.
+            CohortError: see `checked`.
+        """
+        rows, about = FILE.read(path)
+        return cls(checked(rows, str(path)), Path(about["root"]), about["data_digest"])
+
+    def write(self, path: Path) -> None:
+        """Writes the table; see `checked` for what is refused."""
+        rows = checked(self.rows, "the table to write")
+        FILE.write(rows, path, {"root": str(self.root), "data_digest": self.data_digest})
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """The rows that later stages work with."""
+        return usable(self.rows)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Writes the cohort table as Parquet; a killed process leaves no half-written file.
-
-    Raises:
-        CohortError: the table is not a cohort table.
-    """
-    check_table(table, "the table to write")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        table.to_parquet(temporary, index=False)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_table(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The table with its columns in order.
+def checked(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of a cohort table with its columns in order.
 
     Raises:
         CohortError: a column is missing, an outcome is unknown, or a slide appears twice.
     """
-    if missing := [column for column in COLUMNS if column not in table.columns]:
+    if missing := [column for column in COLUMNS if column not in rows.columns]:
         raise CohortError(f"{name} is not a cohort table: it lacks {', '.join(missing)}; run the clean stage again")
-    if unknown := sorted(set(table["outcome"].astype(str)) - set(OUTCOMES)):
+    if unknown := sorted(set(rows["outcome"].astype(str)) - set(OUTCOMES)):
         raise CohortError(f"{name} holds the unknown outcome {unknown[0]!r}; known are {', '.join(OUTCOMES)}")
-    if table["slide_id"].duplicated().any():
-        twice = table.loc[table["slide_id"].duplicated(), "slide_id"].iloc[0]
+    if rows["slide_id"].duplicated().any():
+        twice = rows.loc[rows["slide_id"].duplicated(), "slide_id"].iloc[0]
         raise CohortError(f"{name} holds the slide {twice} twice; run the clean stage again")
-    checked = table[list(COLUMNS)]
-    checked.attrs.update(table.attrs)
-    return checked
+    return rows[list(COLUMNS)]
 
 
-def usable(table: pd.DataFrame) -> pd.DataFrame:
+def usable(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that later stages work with: kept, repaired, and those marked for review."""
-    return table[table["outcome"].isin((KEPT, REPAIRED, REVIEW))]
+    return rows[rows["outcome"].isin((KEPT, REPAIRED, REVIEW))]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -27,7 +27,7 @@ from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.splits import HOLDOUT
-from doctogres.slides.table import DROPPED, KEPT, read_table, write_table
+from doctogres.slides.table import DROPPED, KEPT, CohortTable
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
@@ -134,8 +134,9 @@ def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", rerun: 
 def _publish_uncleaned(run: StageRun, cleaned: StageResult) -> str:
     """Stores the cohort table without cleaning at once, because the stages of its row read it from the run."""
     source = find_artifact(cleaned.run_id, stage="clean", name="cohort")
+    cohort = CohortTable.read(source.path)
     path = run.publish("uncleaned")
-    write_table(uncleaned(read_table(source.path)), path)
+    replace(cohort, rows=uncleaned(cohort.rows)).write(path)
     mlflow.log_artifact(str(path), "uncleaned")
     return run.artifacts["uncleaned"]
 

@@ -7,7 +7,6 @@ from typing import Final
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from doctogres.cleaning import CleanResult, clean_cohort
 from doctogres.cleaning.decisions import CODE, OUTCOME_OF, read_decisions
@@ -19,7 +18,7 @@ from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png, read_rgb
-from doctogres.slides.table import DROPPED, REVIEW, reason_code, usable, write_table
+from doctogres.slides.table import DROPPED, REVIEW, CohortTable, reason_code
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 
@@ -49,9 +48,9 @@ def clean(
         result = clean_cohort(
             root, preset.clean, seed=seed, decisions=given, hashes=hashes, progress=reporter("clean", "slides")
         )
-        result.table.attrs["data_digest"] = digest
-        _publish(run, result, data)
-        _contact_sheet(run, result.table)
+        cohort = CohortTable(result.table, root, digest)
+        _publish(run, result, cohort, data)
+        _contact_sheet(run, cohort)
 
     return run_stage(
         "clean",
@@ -64,15 +63,15 @@ def clean(
     )
 
 
-def _publish(run: StageRun, result: CleanResult, data: str) -> None:
-    table = result.table
-    write_table(table, run.publish("cohort"))
+def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str) -> None:
+    table = cohort.rows
+    cohort.write(run.publish("cohort"))
     run.publish("audit").write_text(result.audit_html, encoding="utf-8")
     result.decisions.to_csv(run.publish("decisions"), index=False)
     result.twins.to_csv(run.publish("twin_groups"), index=False)
     result.class_shares.to_csv(run.publish("class_shares"), index=False)
     class_shares_figure(result.class_shares).savefig(run.attach("class_shares.png"), dpi=120)
-    kept = len(usable(table))
+    kept = len(cohort.usable)
     run.name(f"clean · {kept} of {len(table)} slides")
     reasons = ", ".join(f"{count} {code}" for code, count in sorted(result.reasons.items())) or "nothing"
     dropped = table[table["outcome"] == DROPPED]
@@ -97,19 +96,18 @@ def _publish(run: StageRun, result: CleanResult, data: str) -> None:
     log_table(table, name="slides", source=str(data), context="cleaning", targets="label")
 
 
-def _contact_sheet(run: StageRun, table: pd.DataFrame) -> None:
+def _contact_sheet(run: StageRun, cohort: CohortTable) -> None:
     """A few kept slides of every class, so that a person sees what was trained on."""
-    slides = usable(table)
+    slides = cohort.usable
     per_class = max(1, SHEET_SLIDES // max(1, slides["label"].nunique()))
     shown = slides.groupby("label", sort=True).head(per_class).sort_values("label", kind="stable")
-    root = table.attrs["root"]
-    tiles = [_thumbnail(f"{root}/{name}") for name in shown["image"]]
+    tiles = [_thumbnail(cohort.root / name) for name in shown["image"]]
     captions = [f"{row.slide_id} {row.label}" for row in shown.itertuples()]
     run.attach("contact_sheet.png").write_bytes(encode_png(contact_sheet(tiles, captions, columns=6, tile=200)))
 
 
-def _thumbnail(path: str, side: int = 400) -> npt.NDArray[np.uint8]:
-    rgb = read_rgb(Path(path))
+def _thumbnail(path: Path, side: int = 400) -> npt.NDArray[np.uint8]:
+    rgb = read_rgb(path)
     scale = side / max(rgb.shape[:2])
     if scale >= 1:
         return rgb

@@ -22,7 +22,7 @@ from doctogres.settings import Preset
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.selection import CONTENT, SPLIT_NAMES, slides_of
 from doctogres.slides.splits import HOLDOUT
-from doctogres.slides.table import read_table, usable
+from doctogres.slides.table import CohortTable
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import SLIDES_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact, find_model, fixed_address, model_digest
@@ -41,29 +41,28 @@ def evaluate(
     """Runs or reuses the stage for a model and a split."""
     address = fixed_address(find_model(model))
     upstream = find_artifact(cohort, stage="clean", name="cohort")
-    table = read_table(upstream.path)
-    digest = table.attrs["data_digest"]
-    root = slide_root(table, data)
-    slides = slides_of(table, root, split)
+    table = CohortTable.read(upstream.path)
+    root = slide_root(table.root, data)
+    slides = slides_of(table.usable, root, split)
     resamples = preset.evaluate.resamples
 
     def body(run: StageRun) -> None:
         mlflow.set_tag(SLIDES_TAG, str(root))
         classifier = load_classifier(address)
-        check_unseen(slides, classifier.card.seen, data_digest=digest, split=split)
+        check_unseen(slides, classifier.card.seen, data_digest=table.data_digest, split=split)
         report = reporter(f"evaluate ({split})", "slides")
         answers = []
         for answer in score(classifier, slides, root):
             answers.append(answer)
             report(len(answers), len(slides))
         scored = Scored(slides, answers, classifier)
-        training = usable(table)
+        training = table.usable
         training_labels = training.loc[training["fold"] != HOLDOUT, "label"].tolist()
         measured = measure(scored, training_labels, resamples=resamples, seed=seed)
         facts = {
             "model": address,
             "split": split,
-            "data digest": digest,
+            "data digest": table.data_digest,
             "seed": str(seed),
             "resamples": str(resamples),
         }
@@ -79,7 +78,7 @@ def evaluate(
             "cohort": file_digest(upstream.path),
             "slides": digest_of(slides[["slide_id", "label", "group", *CONTENT]].to_csv(index=False)),
         },
-        data_digest=digest,
+        data_digest=table.data_digest,
         rerun=rerun,
     )
 

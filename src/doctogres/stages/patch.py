@@ -13,7 +13,7 @@ from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.images import encode_png
-from doctogres.slides.table import read_table, usable
+from doctogres.slides.table import CohortTable
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact
@@ -25,8 +25,8 @@ TILES_PER_CLASS = 24
 def patch(*, cohort: str, preset: Preset, data: str = "", rerun: bool = False) -> StageResult:
     """Runs or reuses the stage for a cohort table."""
     upstream = find_artifact(cohort, stage="clean", name="cohort")
-    table = read_table(upstream.path)
-    root = slide_root(table, data)
+    table = CohortTable.read(upstream.path)
+    root = slide_root(table.root, data)
 
     def body(run: StageRun) -> None:
         manifest, _ = cut_cohort(table, root, preset.patch, cache=workspace(), progress=reporter("patch", "slides"))
@@ -41,7 +41,7 @@ def patch(*, cohort: str, preset: Preset, data: str = "", rerun: bool = False) -
         body,
         settings=preset.patch.model_dump(),
         inputs={"cohort": file_digest(upstream.path)},
-        data_digest=table.attrs["data_digest"],
+        data_digest=table.data_digest,
         rerun=rerun,
     )
 
@@ -77,8 +77,8 @@ def _contact_sheets(run: StageRun, manifest: pd.DataFrame) -> None:
         run.attach(f"contact_sheets/{number}_{safe}.png").write_bytes(encode_png(sheet))
 
 
-def _overlays(run: StageRun, manifest: pd.DataFrame, cohort: pd.DataFrame, root: Path) -> None:
-    slides = usable(cohort)
+def _overlays(run: StageRun, manifest: pd.DataFrame, cohort: CohortTable, root: Path) -> None:
+    slides = cohort.usable
     colours = class_colours(sorted(slides["label"].unique()))
     row: Any
     for row in slides.groupby("label").head(1).head(OVERLAYS).itertuples(index=False):

@@ -1,0 +1,73 @@
+"""Tables in Parquet files that say what they hold: one key of the file's metadata has {table, version, ...} as JSON."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from doctogres.errors import UpstreamError
+
+KEY: Final = b"doctogres"
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A kind of table that stages hand on as a file: the only reader and writer of its files.
+
+    Attributes:
+        table: what it is, in the file and in sentences.
+        version: raised when files of before can no longer be read.
+        columns: those that every file has; a file may have more.
+        stage: the stage that leaves such files.
+    """
+
+    table: str
+    version: int
+    columns: tuple[str, ...]
+    stage: str
+
+    def write(self, rows: pd.DataFrame, path: Path, about: Mapping[str, Any]) -> None:
+        """Writes the rows and, as metadata, `about` (JSON-able); a killed process leaves no half-written file."""
+        content = pa.Table.from_pandas(rows, preserve_index=False)
+        metadata = {"table": self.table, "version": self.version, **about}
+        content = content.replace_schema_metadata({**(content.schema.metadata or {}), KEY: json.dumps(metadata)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            pq.write_table(content, partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def read(self, path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """The rows and what was written `about` them.
+
+        Raises:
+            UpstreamError: not such a file, or one of another version; the message says what it is and what to do.
+        """
+        try:
+            metadata = json.loads((pq.read_schema(path).metadata or {}).get(KEY, b"{}"))
+            rows = pd.read_parquet(path)
+        except (OSError, ValueError) as error:  # Arrow's own errors are of these
+            raise self._refusal(path, f"not a {self.table} ({str(error).splitlines()[0]})") from error
+        table, version = metadata.pop("table", None), metadata.pop("version", None)
+        if table is None:
+            why = "it does not say what it holds: an older version of doctogres or another program wrote it"
+            raise self._refusal(path, f"not a {self.table} ({why})")
+        if table != self.table:
+            raise self._refusal(path, f"not a {self.table} but a {table}")
+        if version != self.version:
+            newer = " (update doctogres)" if version > self.version else ""
+            raise self._refusal(path, f"a {table} of version {version}, and this doctogres reads {self.version}{newer}")
+        if missing := [column for column in self.columns if column not in rows.columns]:
+            raise self._refusal(path, f"not a {self.table}, {', '.join(missing)} missing")
+        return rows, metadata
+
+    def _refusal(self, path: Path, problem: str) -> UpstreamError:
+        return UpstreamError(f"{path}: {problem}; give one that a run of `{self.stage}` of this version left")
