@@ -22,7 +22,8 @@ import pandas as pd
 
 from doctogres.cleaning import CleanResult, clean_cohort
 from doctogres.engine import default_workers, one_cv2_thread
-from doctogres.patches.manifest import cut_cohort, read_slide, write_manifest
+from doctogres.patches.manifest import read_slide
+from doctogres.patches.pixels import cut_cohort
 from doctogres.patches.regions import cut_patches, find_patches, mask_regions
 from doctogres.presets import load_preset
 from doctogres.settings import PatchSettings, Preset
@@ -72,7 +73,7 @@ def clean_stage(root: Path, preset: Preset, folder: Path) -> None:
 def patch_stage(root: Path, table: pd.DataFrame, preset: Preset, folder: Path) -> None:
     """The patch stage without MLflow: manifest and pixel cache."""
     manifest, _ = cut_cohort(CohortTable(table, root, ""), root, preset.patch, cache=folder / "cache")
-    write_manifest(manifest, folder / "patches.parquet")
+    manifest.write(folder / "patches.parquet")
 
 
 def stages(root: Path, preset: Preset, result: CleanResult, repeats: int) -> list[str]:

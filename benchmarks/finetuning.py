@@ -27,7 +27,7 @@ from doctogres.evaluation.metrics import class_indices, macro_f1
 from doctogres.evaluation.weighted import class_f1, confusion_cells, confusions
 from doctogres.model.aggregation import aggregate_slides
 from doctogres.model.network import create_network, normalisation, normalise, patch_probabilities
-from doctogres.patches.manifest import PatchSet, cut_cohort, load_patches
+from doctogres.patches.pixels import PatchSet, cut_cohort, load_patches
 from doctogres.presets import load_preset
 from doctogres.settings import Preset, TrainSettings
 from doctogres.slides.cohort import file_hashes, slide_files
@@ -95,7 +95,7 @@ def cut(slides: pd.DataFrame, root: Path, preset: Preset, classes: Sequence[str]
     """The patches of the slides."""
     manifest, _ = cut_cohort(CohortTable(slides, root, ""), root, preset.patch, cache=cache)
     patches = load_patches(manifest, cache=cache)
-    return Part(patches, manifest.attrs["pixels"], class_indices(patches.table["label"].tolist(), classes))
+    return Part(patches, manifest.pixels, class_indices(patches.table["label"].tolist(), classes))
 
 
 @torch.inference_mode()

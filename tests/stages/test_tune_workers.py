@@ -24,7 +24,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from doctogres.errors import DoctogresError, ParameterError
-from doctogres.patches.manifest import read_manifest
+from doctogres.patches.manifest import Manifest
 from doctogres.presets import load_preset
 from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
@@ -248,7 +248,7 @@ def test_trials_over_several_folds_and_more_trials_of_the_same_study_later(patch
     first = tune(patches=patches, preset=load_preset("demo", size), seed=1)
     more = tune(patches=patches, preset=load_preset("demo", size | {"trials": 3}), seed=1)
     study = study_in(f"sqlite:///{store}/workspace/optuna.db")
-    table = read_manifest(find_artifact(patches, stage="patch", name="patches").path)
+    table = Manifest.read(find_artifact(patches, stage="patch", name="patches").path).rows
     kept = table[table["outcome"] == "kept"]
     default = study.get_trials()[0]
     assert sorted(default.intermediate_values) == [0, 1, 2, 3]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from doctogres.patches.manifest import PatchSet
+from doctogres.patches.pixels import PatchSet
 from doctogres.slides.splits import HOLDOUT, draw_folds
 from doctogres.training.part import TrainingPart
 from doctogres.training.samples import Samples

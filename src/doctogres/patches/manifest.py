@@ -1,25 +1,21 @@
-"""The patch manifest (Parquet, a row per region) and its pixel cache (one uint8 .npy, memory-mapped)."""
+"""The patch manifest: a row per region of every usable slide, and what it takes to cut the patches again."""
 
-import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from doctogres.cleaning.slime import remove_splat
-from doctogres.engine import map_slides
-from doctogres.errors import CohortError, DoctogresError, UpstreamError
-from doctogres.patches.regions import cut_patches, find_patches
+from doctogres.errors import CohortError
+from doctogres.parquet import TableFile
 from doctogres.settings import PatchSettings
-from doctogres.slides.cohort import slide_root
 from doctogres.slides.images import read_rgb
 from doctogres.slides.masks import read_mask
-from doctogres.slides.table import REPAIRED, CohortTable
+from doctogres.slides.table import REPAIRED
 
 COLUMNS: Final = (
     "patch_id", "slide_id", "x", "y", "width", "height", "area", "mask_fraction",
@@ -27,6 +23,50 @@ COLUMNS: Final = (
 )  # fmt: skip
 KEPT: Final = "kept"
 DROPPED: Final = "dropped"
+
+FILE: Final = TableFile("patch manifest", version=1, columns=COLUMNS, stage="patch")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `patch` hands on.
+
+    Attributes:
+        rows: a row per region, the dropped ones too, with COLUMNS.
+        root: the cohort's folder, as it was cut.
+        data_digest: of the cohort's files.
+        cohort: address of the cohort table.
+        images: slide -> its picture, relative to `root`.
+        image_md5: slide -> the content of its picture.
+        patch: how the regions were cut.
+        pixels: names the pixels, see `pixels.pixel_key`.
+    """
+
+    rows: pd.DataFrame
+    root: Path
+    data_digest: str
+    cohort: str
+    images: Mapping[str, str]
+    image_md5: Mapping[str, str]
+    patch: PatchSettings
+    pixels: str
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The manifest of a file; anything else is an UpstreamError that says what it is."""
+        rows, about = FILE.read(path)
+        root, patch = Path(about.pop("root")), PatchSettings.model_validate(about.pop("patch"))
+        return cls(rows, root=root, patch=patch, **about)
+
+    def write(self, path: Path) -> None:
+        """Writes the manifest."""
+        about = {name: value for name, value in vars(self).items() if name != "rows"}
+        FILE.write(self.rows, path, about | {"root": str(self.root), "patch": self.patch.model_dump()})
+
+    @property
+    def kept(self) -> pd.DataFrame:
+        """The regions that are patches."""
+        return self.rows[self.rows["outcome"] == KEPT].reset_index(drop=True)
 
 
 def read_slide(root: Path, row: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
@@ -38,196 +78,3 @@ def read_slide(root: Path, row: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray
             f"{row.slide_id}: the mask is {mask.shape[1]}×{mask.shape[0]}, the picture {rgb.shape[1]}×{rgb.shape[0]}"
         )
     return rgb, remove_splat(mask, rgb) if row.outcome == REPAIRED else mask
-
-
-def _slide_rows(
-    row: Any, regions: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], reasons: list[str]
-) -> list[dict[str, Any]]:
-    rows = []
-    for index, (x, y, width, height, area) in enumerate(regions.tolist()):
-        rows.append({
-            "patch_id": f"{row.slide_id}-{index:03d}", "slide_id": row.slide_id,
-            "x": x, "y": y, "width": width, "height": height, "area": area,
-            "mask_fraction": area / (width * height),
-            "label": row.label, "group": row.group, "fold": row.fold,
-            "outcome": KEPT if kept[index] else DROPPED, "reason": reasons[index],
-        })  # fmt: skip
-    return rows
-
-
-@dataclass(frozen=True)
-class PatchSet:
-    """Kept patches and their pixels, row for row."""
-
-    table: pd.DataFrame
-    pixels: npt.NDArray[np.uint8]  # (patches, size, size, 3)
-
-
-def cut_cohort(
-    cohort: CohortTable,
-    root: Path,
-    settings: PatchSettings,
-    *,
-    cache: Path,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[pd.DataFrame, Path]:
-    """Cuts every usable slide of the cohort, decoding each once.
-
-    Args:
-        cohort: the cohort table.
-        root: folder that its image and mask paths are relative to.
-        settings: how to cut.
-        cache: folder for the pixel cache.
-        progress: called with slides done and slides in all.
-
-    Returns:
-        The manifest (a row per region, the dropped ones too) and the pixel cache's file (kept regions only, in the
-        manifest's order).
-    """
-    slides = cohort.usable
-    rows: list[dict[str, Any]] = []
-    partial = cache / f"patches-{os.getpid()}.partial"
-    cache.mkdir(parents=True, exist_ok=True)
-
-    def gathered() -> Iterator[npt.NDArray[np.uint8]]:
-        for done, (row, found, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
-            rows.extend(_slide_rows(row, *found))
-            yield pixels
-            if progress:
-                progress(done, len(slides))
-
-    try:
-        _write_pixels(gathered(), partial, size=settings.patch_size)
-        manifest = pd.DataFrame(rows, columns=list(COLUMNS))
-        if not (manifest.outcome == KEPT).any():
-            raise CohortError("patch: no region is left in any slide; look at the masks or lower min_area")
-        manifest.attrs = {
-            "root": str(root),
-            "data_digest": cohort.data_digest,
-            "images": dict(zip(slides.slide_id, slides.image, strict=True)),
-            "image_md5": dict(zip(slides.slide_id, slides.image_md5, strict=True)),
-            "patch": settings.model_dump(),
-            "pixels": pixel_key(manifest, settings, slides),
-        }
-        return manifest, partial.replace(cache / f"patches-{manifest.attrs['pixels']}.npy")
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _cut_slides(
-    slides: pd.DataFrame, root: Path, settings: PatchSettings
-) -> Iterator[tuple[Any, tuple[Any, Any, list[str]], npt.NDArray[np.uint8]]]:
-    def cut(row: Any) -> tuple[Any, tuple[Any, Any, list[str]], npt.NDArray[np.uint8]]:
-        rgb, mask = read_slide(root, row)
-        regions, kept, reasons = find_patches(mask, settings)
-        return row, (regions, kept, reasons), cut_patches(rgb, regions[kept], settings)
-
-    return map_slides(cut, slides.itertuples(index=False))
-
-
-def pixel_key(manifest: pd.DataFrame, settings: PatchSettings, slides: pd.DataFrame) -> str:
-    """Names the pixels: which boxes, cut how, from which picture contents."""
-    kept = manifest[manifest.outcome == KEPT]
-    digest = hashlib.sha256(settings.model_dump_json().encode())
-    digest.update(kept[["slide_id", "x", "y", "width", "height"]].to_csv(index=False).encode())
-    pictures = slides[slides.slide_id.isin(kept.slide_id)]
-    digest.update(pictures[["slide_id", "image_md5", "mask_md5"]].to_csv(index=False).encode())
-    return digest.hexdigest()[:16]
-
-
-def _write_pixels(slides: Iterable[npt.NDArray[np.uint8]], path: Path, *, size: int) -> None:
-    """Writes the patches of one slide after the other, (patches, size, size, 3) each, as one array into an .npy file."""
-    with path.open("wb") as file:
-        _write_header(file, (0, size, size, 3))
-        count = 0
-        for pixels in slides:
-            file.write(pixels.data)
-            count += len(pixels)
-        file.seek(0)
-        _write_header(file, (count, size, size, 3))  # as long as the first: numpy leaves room for the count to grow
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-
-
-def load_patches(manifest: pd.DataFrame, *, cache: Path, data: str = "") -> PatchSet:
-    """The kept patches with their pixels, from the cache or, where it is missing, cut again from the slides.
-
-    Args:
-        manifest: what was cut.
-        cache: folder of the pixel cache.
-        data: folder or zip of the slides, where they moved since.
-
-    Raises:
-        DoctogresError: the pixels are not cached here and the slides are not there either.
-    """
-    table = manifest[manifest.outcome == KEPT].reset_index(drop=True)
-    path = cache / f"patches-{manifest.attrs['pixels']}.npy"
-    if not path.is_file():
-        path = _rebuild(manifest, table, path, slide_root(manifest, data))
-    try:
-        pixels = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError) as error:
-        raise DoctogresError(f"{path}: damaged ({error}); delete the file and run again") from error
-    if len(pixels) != len(table):
-        raise DoctogresError(
-            f"{path}: holds {len(pixels)} patches, the manifest {len(table)}; delete the file and run again"
-        )
-    return PatchSet(table, pixels)
-
-
-def _rebuild(manifest: pd.DataFrame, table: pd.DataFrame, path: Path, root: Path) -> Path:
-    settings = PatchSettings.model_validate(manifest.attrs["patch"])
-    sources: dict[str, str] = manifest.attrs["images"]
-    contents: dict[str, str] = manifest.attrs["image_md5"]
-    groups = list(table.groupby("slide_id", sort=False))
-
-    def cut(item: tuple[Any, pd.DataFrame]) -> npt.NDArray[np.uint8]:
-        slide_id, rows = item
-        picture = root / sources[str(slide_id)]
-        if not picture.is_file():
-            raise CohortError(
-                f"{slide_id}: {picture} is not there, and the pixels are not cached on this machine; give data=FOLDER"
-            )
-        content = picture.read_bytes()
-        if hashlib.md5(content).hexdigest() != contents[str(slide_id)]:
-            raise CohortError(
-                f"{slide_id}: {picture} is not the picture that was cut; run `patch` again, or give data=FOLDER"
-            )
-        boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
-        return cut_patches(read_rgb(content, name=str(picture)), boxes, settings)
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        _write_pixels(map_slides(cut, groups), partial, size=settings.patch_size)
-        return partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
-    """Writes the manifest with its attributes (root, patch settings, pixel key), under a temporary name, then renames."""
-    partial = path.with_name(path.name + ".partial")
-    manifest.to_parquet(partial, index=False)
-    partial.replace(path)
-
-
-def read_manifest(path: Path) -> pd.DataFrame:
-    """Reads a manifest; anything else is an UpstreamError that says what is missing."""
-    try:
-        manifest = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UpstreamError(
-            f"{path}: not a patch manifest ({str(error).splitlines()[0]}); give one of a run of `patch`"
-        ) from error
-    missing = [
-        *(set(COLUMNS) - set(manifest.columns)),
-        *({"root", "images", "image_md5", "patch", "pixels", "data_digest"} - set(manifest.attrs)),
-    ]
-    if missing:
-        raise UpstreamError(
-            f"{path}: not a patch manifest, {', '.join(sorted(missing))} missing; give one of a run of `patch`"
-        )
-    return manifest

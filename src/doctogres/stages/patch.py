@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from doctogres.drawing import class_colours, contact_sheet, overlay
 from doctogres.files import file_digest, workspace
-from doctogres.patches.manifest import KEPT, cut_cohort, load_patches, read_slide, write_manifest
+from doctogres.patches.manifest import Manifest, read_slide
+from doctogres.patches.pixels import cut_cohort, load_patches
 from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.slides.cohort import slide_root
@@ -29,10 +29,10 @@ def patch(*, cohort: str, preset: Preset, data: str = "", rerun: bool = False) -
     root = slide_root(table.root, data)
 
     def body(run: StageRun) -> None:
-        manifest, _ = cut_cohort(table, root, preset.patch, cache=workspace(), progress=reporter("patch", "slides"))
-        manifest.attrs["cohort"] = upstream.uri
-        write_manifest(manifest, run.publish("patches"))
-        _record(run, manifest, upstream.uri)
+        report = reporter("patch", "slides")
+        manifest, _ = cut_cohort(table, root, preset.patch, cache=workspace(), source=upstream.uri, progress=report)
+        manifest.write(run.publish("patches"))
+        _record(run, manifest)
         _contact_sheets(run, manifest)
         _overlays(run, manifest, table, root)
 
@@ -46,28 +46,29 @@ def patch(*, cohort: str, preset: Preset, data: str = "", rerun: bool = False) -
     )
 
 
-def _record(run: StageRun, manifest: pd.DataFrame, source: str) -> None:
-    kept = manifest[manifest["outcome"] == KEPT]
+def _record(run: StageRun, manifest: Manifest) -> None:
+    kept = manifest.kept
+    dropped = len(manifest.rows) - len(kept)
     per_slide = kept.groupby("slide_id").size()
     sides = kept[["width", "height"]].max(axis=1)
     run.name(f"patch · {len(kept)} patches of {len(per_slide)} slides")
     run.note(
         f"Cut {len(kept)} patches from {len(per_slide)} slides (median {per_slide.median():.0f} a slide, median box side "
-        f"{sides.median():.0f} px). {len(manifest) - len(kept)} regions were too small and are listed as dropped."
+        f"{sides.median():.0f} px). {dropped} regions were too small and are listed as dropped."
     )
     run.log_metrics(
         {
             "patches/kept": len(kept),
-            "patches/dropped": len(manifest) - len(kept),
+            "patches/dropped": dropped,
             "patches/per_slide_median": float(per_slide.median()),
             "patches/box_side_median_px": float(sides.median()),
             **{f"patches_of/{label}": float(count) for label, count in kept["label"].value_counts().items()},
         }
     )
-    log_table(manifest, name="patches", source=source, context="patching", targets="label")
+    log_table(manifest.rows, name="patches", source=manifest.cohort, context="patching", targets="label")
 
 
-def _contact_sheets(run: StageRun, manifest: pd.DataFrame) -> None:
+def _contact_sheets(run: StageRun, manifest: Manifest) -> None:
     patches = load_patches(manifest, cache=workspace())
     for number, (label, rows) in enumerate(patches.table.groupby("label")):
         chosen = rows.index[np.linspace(0, len(rows) - 1, min(TILES_PER_CLASS, len(rows))).astype(int)]
@@ -77,13 +78,13 @@ def _contact_sheets(run: StageRun, manifest: pd.DataFrame) -> None:
         run.attach(f"contact_sheets/{number}_{safe}.png").write_bytes(encode_png(sheet))
 
 
-def _overlays(run: StageRun, manifest: pd.DataFrame, cohort: CohortTable, root: Path) -> None:
+def _overlays(run: StageRun, manifest: Manifest, cohort: CohortTable, root: Path) -> None:
     slides = cohort.usable
-    colours = class_colours(sorted(slides["label"].unique()))
+    patches, colours = manifest.kept, class_colours(sorted(slides["label"].unique()))
     row: Any
     for row in slides.groupby("label").head(1).head(OVERLAYS).itertuples(index=False):
         rgb, mask = read_slide(root, row)
-        kept: Any = manifest[(manifest["slide_id"] == row.slide_id) & (manifest["outcome"] == KEPT)]
+        kept = patches[patches["slide_id"] == row.slide_id]
         boxes = kept[["x", "y", "width", "height"]].to_numpy(np.int64)
         picture = overlay(rgb, boxes, [str(area) for area in kept["area"]], [colours[row.label]] * len(boxes), mask)
         path = run.attach(f"overlays/{row.slide_id}.png")

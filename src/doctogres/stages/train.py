@@ -14,7 +14,7 @@ from doctogres.errors import UpstreamError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.oof import Assessment
 from doctogres.files import file_digest, workspace
-from doctogres.patches.manifest import read_manifest
+from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
 from doctogres.report.figures import training_curves_figure
 from doctogres.serving.logged import log_classifier
@@ -53,7 +53,7 @@ def train(
     upstream = find_artifact(patches, stage="patch", name="patches")
     tuned, origin = read_params(params)
     recipe = replaced(preset, "train", tuned)
-    manifest = read_manifest(upstream.path)
+    manifest = Manifest.read(upstream.path)
     settings = recipe.train.model_dump() | recipe.answer.model_dump()
     settings |= {"resamples": recipe.evaluate.resamples, "seed": seed, "processes": process_count()}
     inputs = {"patches": file_digest(upstream.path)}
@@ -69,14 +69,14 @@ def train(
         run.attach("settings.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
         job = Job(manifest, data, recipe.train, seed)
         members = train_members(job, part, on_epoch=partial(_log_epoch, part.folds[0]), rerun=rerun)
-        _publish(run, part, members, recipe, seed)
+        _publish(run, manifest, part, members, recipe, seed)
 
     result = run_stage(
         "train",
         body,
         settings=settings,
         inputs=inputs,
-        data_digest=manifest.attrs["data_digest"],
+        data_digest=manifest.data_digest,
         rerun=rerun,
         strict=strict,
         system_metrics=True,
@@ -91,7 +91,9 @@ def _log_epoch(first: str, of: LeftOutFold, epoch: Epoch) -> None:
     mlflow.log_metrics({metric_name(prefix + name): float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch)
 
 
-def _publish(run: StageRun, part: TrainingPart, members: Sequence[Member], recipe: Preset, seed: int) -> None:
+def _publish(
+    run: StageRun, manifest: Manifest, part: TrainingPart, members: Sequence[Member], recipe: Preset, seed: int
+) -> None:
     first = members[0].trained
     assessment = assess_members(part, members, recipe, seed)
     oof_table(part, members, tta=recipe.answer.tta).to_parquet(run.publish("oof_predictions"), index=False)
@@ -104,7 +106,7 @@ def _publish(run: StageRun, part: TrainingPart, members: Sequence[Member], recip
     training_curves_figure(first.history).savefig(run.attach("curves.png"), dpi=120)
     kept = members if recipe.train.ensemble else members[:1]
     run.artifacts["model"] = log_classifier(
-        classifier_of(part, kept, assessment, recipe),
+        classifier_of(manifest, part, kept, assessment, recipe),
         metadata={"classes": part.classes, "backbone": recipe.train.backbone},
     )
     best = [member.trained.best for member in members]

@@ -17,7 +17,7 @@ from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.comparison import compare
 from doctogres.files import file_digest, workspace
 from doctogres.model.aggregation import aggregate_slides
-from doctogres.patches.manifest import read_manifest
+from doctogres.patches.manifest import Manifest
 from doctogres.presets import check_default_in_space, replaced
 from doctogres.progress import reporter
 from doctogres.settings import ENSEMBLE_SETTINGS, Preset
@@ -46,7 +46,7 @@ def tune(
     """Runs or reuses the stage; an interrupted study goes on where it stopped, a running one is joined."""
     check_default_in_space(preset)
     upstream = find_artifact(patches, stage="patch", name="patches")
-    manifest = read_manifest(upstream.path)
+    manifest = Manifest.read(upstream.path)
     url = storage or f"sqlite:///{workspace() / 'optuna.db'}"
     settings = {
         **preset.tune.model_dump(mode="json"),
@@ -85,9 +85,7 @@ def tune(
             )
         _publish(run, result, part, name, own)
 
-    return run_stage(
-        "tune", body, settings=settings, inputs=inputs, data_digest=manifest.attrs["data_digest"], rerun=rerun
-    )
+    return run_stage("tune", body, settings=settings, inputs=inputs, data_digest=manifest.data_digest, rerun=rerun)
 
 
 def run_trial(trial: optuna.Trial, values: dict[str, Any], part: TrainingPart, preset: Preset, seed: int) -> float:

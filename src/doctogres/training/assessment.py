@@ -11,7 +11,8 @@ from doctogres.model.aggregation import ATTENTION
 from doctogres.model.card import Seen, group_digest
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
-from doctogres.settings import PatchSettings, Preset
+from doctogres.patches.manifest import Manifest
+from doctogres.settings import Preset
 from doctogres.training.left_out import TURNED, WAYS
 from doctogres.training.members import Member
 from doctogres.training.part import TrainingPart
@@ -51,24 +52,24 @@ def assess_members(part: TrainingPart, members: Sequence[Member], recipe: Preset
 
 
 def classifier_of(
-    part: TrainingPart, kept: Sequence[Member], assessment: Assessment, recipe: Preset
+    manifest: Manifest, part: TrainingPart, kept: Sequence[Member], assessment: Assessment, recipe: Preset
 ) -> SlideClassifier:
     """The classifier that is made of these networks."""
-    slides, attrs = part.slides, part.patches.table.attrs
+    slides = part.slides
     heads = [member.answers.head for member in kept] if recipe.answer.aggregation == ATTENTION else []
     return make_classifier(
         Ensemble([member.trained.network for member in kept], heads),
         backbone=recipe.train.backbone,
         classes=part.classes,
         class_shares={str(k): v for k, v in slides["label"].value_counts(normalize=True).items()},
-        patch=PatchSettings.model_validate(attrs["patch"]),
+        patch=manifest.patch,
         answer=recipe.answer,
         calibration=assessment.calibration,
         region_side=round(part.patches.table[["width", "height"]].max(axis=1).median()),
         # The folds left out chose epochs and threshold: every slide but the hold-out's had a say.
         seen=Seen(
-            data_digest=attrs["data_digest"],
-            pictures=tuple(sorted({attrs["image_md5"][slide] for slide in slides["slide_id"]})),
+            data_digest=manifest.data_digest,
+            pictures=tuple(sorted({manifest.image_md5[slide] for slide in slides["slide_id"]})),
             groups=tuple(sorted({group_digest(str(group)) for group in slides["group"]})),
         ),
         evidence=assessment.evidence,

@@ -17,6 +17,7 @@ import torch
 from doctogres.errors import ParameterError
 from doctogres.files import digest_of, workspace
 from doctogres.model.network import create_network
+from doctogres.patches.manifest import Manifest
 from doctogres.progress import reporter
 from doctogres.settings import ENSEMBLE_SETTINGS, TrainSettings
 from doctogres.tracking.fingerprints import fingerprint
@@ -72,7 +73,7 @@ class Member:
 class Job:
     """All that a process needs to train its share."""
 
-    manifest: pd.DataFrame
+    manifest: Manifest
     data: str
     settings: TrainSettings
     seed: int

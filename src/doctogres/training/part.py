@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from doctogres.errors import CohortError
-from doctogres.patches.manifest import PatchSet, load_patches
+from doctogres.patches.manifest import Manifest
+from doctogres.patches.pixels import PatchSet, load_patches
 from doctogres.slides.splits import HOLDOUT, check_no_leakage, draw_folds
 from doctogres.training.samples import Samples
 
@@ -52,7 +53,7 @@ class TrainingPart:
         return table[table["fold"] != HOLDOUT].drop_duplicates("slide_id")
 
 
-def training_part(manifest: pd.DataFrame, *, cache: Path, data: str = "") -> TrainingPart:
+def training_part(manifest: Manifest, *, cache: Path, data: str = "") -> TrainingPart:
     """The kept patches as samples; refuses a manifest whose groups stand on two sides of the split."""
     patches = load_patches(manifest, cache=cache, data=data)
     table = patches.table
@@ -67,7 +68,7 @@ def training_part(manifest: pd.DataFrame, *, cache: Path, data: str = "") -> Tra
         targets=table["label"].map(position).fillna(-1).to_numpy(np.int64),
         slide_ids=table["slide_id"].to_numpy(str),
         areas=table["area"].to_numpy(np.float64),
-        pixels_key=manifest.attrs["pixels"],
+        pixels_key=manifest.pixels,
     )
     folds = sorted(fold for fold in table["fold"].unique() if fold != HOLDOUT)
     return TrainingPart(patches, samples, classes, folds)

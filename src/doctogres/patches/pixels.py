@@ -1,0 +1,192 @@
+"""The patches' pixels: cut once into one uint8 .npy that is memory-mapped, and again where that file is missing."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from doctogres.engine import map_slides
+from doctogres.errors import CohortError, DoctogresError
+from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest, read_slide
+from doctogres.patches.regions import cut_patches, find_patches
+from doctogres.settings import PatchSettings
+from doctogres.slides.cohort import slide_root
+from doctogres.slides.images import read_rgb
+from doctogres.slides.table import CohortTable
+
+
+@dataclass(frozen=True)
+class PatchSet:
+    """Kept patches and their pixels, row for row."""
+
+    table: pd.DataFrame
+    pixels: npt.NDArray[np.uint8]  # (patches, size, size, 3)
+
+
+def _slide_rows(
+    row: Any, regions: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], reasons: list[str]
+) -> list[dict[str, Any]]:
+    rows = []
+    for index, (x, y, width, height, area) in enumerate(regions.tolist()):
+        rows.append({
+            "patch_id": f"{row.slide_id}-{index:03d}", "slide_id": row.slide_id,
+            "x": x, "y": y, "width": width, "height": height, "area": area,
+            "mask_fraction": area / (width * height),
+            "label": row.label, "group": row.group, "fold": row.fold,
+            "outcome": KEPT if kept[index] else DROPPED, "reason": reasons[index],
+        })  # fmt: skip
+    return rows
+
+
+def cut_cohort(
+    cohort: CohortTable,
+    root: Path,
+    settings: PatchSettings,
+    *,
+    cache: Path,
+    source: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Manifest, Path]:
+    """Cuts every usable slide of the cohort, decoding each once.
+
+    Args:
+        cohort: the cohort table.
+        root: folder that its image and mask paths are relative to.
+        settings: how to cut.
+        cache: folder for the pixel cache.
+        source: address of the cohort table.
+        progress: called with slides done and slides in all.
+
+    Returns:
+        The manifest and the pixel cache's file (kept regions only, in the manifest's order).
+    """
+    slides = cohort.usable
+    rows: list[dict[str, Any]] = []
+    partial = cache / f"patches-{os.getpid()}.partial"
+    cache.mkdir(parents=True, exist_ok=True)
+
+    def gathered() -> Iterator[npt.NDArray[np.uint8]]:
+        for done, (row, found, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
+            rows.extend(_slide_rows(row, *found))
+            yield pixels
+            if progress:
+                progress(done, len(slides))
+
+    try:
+        _write_pixels(gathered(), partial, size=settings.patch_size)
+        table = pd.DataFrame(rows, columns=list(COLUMNS))
+        if not (table["outcome"] == KEPT).any():
+            raise CohortError("patch: no region is left in any slide; look at the masks or lower min_area")
+        manifest = Manifest(
+            table,
+            root=root,
+            data_digest=cohort.data_digest,
+            cohort=source,
+            images=dict(zip(slides.slide_id, slides.image, strict=True)),
+            image_md5=dict(zip(slides.slide_id, slides.image_md5, strict=True)),
+            patch=settings,
+            pixels=pixel_key(table, settings, slides),
+        )
+        return manifest, partial.replace(cache_file(manifest, cache))
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _cut_slides(
+    slides: pd.DataFrame, root: Path, settings: PatchSettings
+) -> Iterator[tuple[Any, tuple[Any, Any, list[str]], npt.NDArray[np.uint8]]]:
+    def cut(row: Any) -> tuple[Any, tuple[Any, Any, list[str]], npt.NDArray[np.uint8]]:
+        rgb, mask = read_slide(root, row)
+        regions, kept, reasons = find_patches(mask, settings)
+        return row, (regions, kept, reasons), cut_patches(rgb, regions[kept], settings)
+
+    return map_slides(cut, slides.itertuples(index=False))
+
+
+def cache_file(manifest: Manifest, cache: Path) -> Path:
+    """Where the pixels of a manifest lie in the folder of the cache, once they are cut."""
+    return cache / f"patches-{manifest.pixels}.npy"
+
+
+def pixel_key(rows: pd.DataFrame, settings: PatchSettings, slides: pd.DataFrame) -> str:
+    """Names the pixels: which boxes, cut how, from which picture contents."""
+    kept = rows[rows.outcome == KEPT]
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    digest.update(kept[["slide_id", "x", "y", "width", "height"]].to_csv(index=False).encode())
+    pictures = slides[slides.slide_id.isin(kept.slide_id)]
+    digest.update(pictures[["slide_id", "image_md5", "mask_md5"]].to_csv(index=False).encode())
+    return digest.hexdigest()[:16]
+
+
+def _write_pixels(slides: Iterable[npt.NDArray[np.uint8]], path: Path, *, size: int) -> None:
+    """Writes the patches of one slide after the other, (patches, size, size, 3) each, as one array into an .npy file."""
+    with path.open("wb") as file:
+        _write_header(file, (0, size, size, 3))
+        count = 0
+        for pixels in slides:
+            file.write(pixels.data)
+            count += len(pixels)
+        file.seek(0)
+        _write_header(file, (count, size, size, 3))  # as long as the first: numpy leaves room for the count to grow
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def load_patches(manifest: Manifest, *, cache: Path, data: str = "") -> PatchSet:
+    """The kept patches with their pixels, from the cache or, where it is missing, cut again from the slides.
+
+    Args:
+        manifest: what was cut.
+        cache: folder of the pixel cache.
+        data: folder or zip of the slides, where they moved since.
+
+    Raises:
+        DoctogresError: the pixels are not cached here and the slides are not there either.
+    """
+    table, path = manifest.kept, cache_file(manifest, cache)
+    if not path.is_file():
+        path = _rebuild(manifest, table, path, slide_root(manifest.root, data))
+    try:
+        pixels = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise DoctogresError(f"{path}: damaged ({error}); delete the file and run again") from error
+    if len(pixels) != len(table):
+        raise DoctogresError(
+            f"{path}: holds {len(pixels)} patches, the manifest {len(table)}; delete the file and run again"
+        )
+    return PatchSet(table, pixels)
+
+
+def _rebuild(manifest: Manifest, table: pd.DataFrame, path: Path, root: Path) -> Path:
+    groups = list(table.groupby("slide_id", sort=False))
+
+    def cut(item: tuple[Any, pd.DataFrame]) -> npt.NDArray[np.uint8]:
+        slide_id, rows = item
+        picture = root / manifest.images[str(slide_id)]
+        if not picture.is_file():
+            raise CohortError(
+                f"{slide_id}: {picture} is not there, and the pixels are not cached on this machine; give data=FOLDER"
+            )
+        content = picture.read_bytes()
+        if hashlib.md5(content).hexdigest() != manifest.image_md5[str(slide_id)]:
+            raise CohortError(
+                f"{slide_id}: {picture} is not the picture that was cut; run `patch` again, or give data=FOLDER"
+            )
+        boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
+        return cut_patches(read_rgb(content, name=str(picture)), boxes, manifest.patch)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        _write_pixels(map_slides(cut, groups), partial, size=manifest.patch.patch_size)
+        return partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
