@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from doctogres.model.network import create_network, layer_groups
 from doctogres.settings import TrainSettings
-from doctogres.training.optimizer import add_opened, make_optimizer
+from doctogres.training.optimizer import make_optimizer
 from doctogres.training.schedule import apply_freezing, open_blocks, train_mode
 
 BACKBONES = ("test_convnext", "test_resnet", "test_efficientnet", "test_vit")
@@ -88,9 +88,8 @@ def test_at_every_opening_the_opened_blocks_train_and_the_frozen_ones_stay_bit_i
     optimizer = make_optimizer(network, groups, RECIPE)
     for count in counts:
         apply_freezing(network, groups, count)
-        add_opened(optimizer, network, groups, RECIPE)
         train_mode(network)
-        assert sorted(in_optimizer(network, optimizer)) == sorted(trainable(network))
+        assert trainable(network) <= set(in_optimizer(network, optimizer))
         before = snapshot(network)
         train_steps(network, optimizer)
         after = network.state_dict()

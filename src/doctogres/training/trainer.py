@@ -34,7 +34,7 @@ from doctogres.settings import TrainSettings
 from doctogres.training.augmentation import augment_pixels
 from doctogres.training.features import PLAIN, FrozenFeatures, is_cut_before_head
 from doctogres.training.mixing import mix, weighted_cross_entropy
-from doctogres.training.optimizer import add_opened, make_optimizer, set_learning_rates
+from doctogres.training.optimizer import make_optimizer, set_learning_rates
 from doctogres.training.samples import Samples, class_weights
 from doctogres.training.schedule import apply_freezing, open_blocks, train_mode
 
@@ -107,8 +107,8 @@ class Trainer:
         # A third less time for convolutions on a CPU, and what a GPU's tensor cores want.
         self.network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weights = torch.from_numpy(class_weights(samples.targets[train], classes)).to(self.accelerator.device)
+        self.optimizer = make_optimizer(self.network, self.groups, settings)
         self.blocks_open = -1
-        self.optimizer: Any = None
         self.open_for(0)
         self.average = (
             AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)  # type: ignore[no-untyped-call]
@@ -136,10 +136,6 @@ class Trainer:
         if wanted == self.blocks_open:
             return
         apply_freezing(self.network, self.groups, wanted)
-        if self.optimizer is None:
-            self.optimizer = make_optimizer(self.network, self.groups, self.settings)
-        else:
-            add_opened(self.optimizer, self.network, self.groups, self.settings)
         self.blocks_open = wanted
         # The gradients that processes exchange are settled when the network is wrapped, so it is wrapped anew.
         forward = _Forward(self.network)
@@ -260,8 +256,7 @@ class Trainer:
 
     def restore(self, state: dict[str, Any], epochs: int) -> None:
         """Puts a state back that was taken after `epochs` epochs."""
-        for epoch in range(epochs):
-            self.open_for(epoch)  # in the same order, so that the optimizer's groups are the same
+        self.open_for(epochs - 1)
         self.network.load_state_dict(state["network"])
         if self.average:
             self.average.load_state_dict(state["average"])
