@@ -26,7 +26,8 @@ from doctogres.evaluation import comparison
 from doctogres.evaluation.metrics import class_indices, macro_f1
 from doctogres.evaluation.weighted import class_f1, confusion_cells, confusions
 from doctogres.model.aggregation import aggregate_slides
-from doctogres.model.network import create_network, normalisation, normalise, patch_probabilities
+from doctogres.model.ensemble import Ensemble, outputs_of
+from doctogres.model.network import create_network, normalisation, normalise
 from doctogres.patches.pixels import PatchSet, cut_cohort, load_patches
 from doctogres.presets import load_preset
 from doctogres.settings import Preset, TrainSettings
@@ -258,7 +259,7 @@ def compare(inputs: Inputs, seeds: int) -> list[str]:
 
     def answers(network: Any) -> Floats:
         mean, std = normalisation(network)
-        return test.slides(patch_probabilities(network, test.patches.pixels, mean=mean, std=std).numpy())
+        return test.slides(outputs_of(Ensemble([network]), test.patches.pixels, mean=mean, std=std).of_patches())
 
     tuned = [answers(network) for network in networks]
     fewer = []

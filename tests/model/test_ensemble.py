@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from doctogres.model.ensemble import TURNS, Ensemble, outputs_of, turned
+from doctogres.model.network import create_network, normalisation, normalise
 
 NEUTRAL = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -74,6 +75,36 @@ def test_features_are_what_the_classifier_reads(backbone: str) -> None:
     logits = network.eval().get_classifier()(features).double()
     np.testing.assert_allclose(logits.softmax(1).detach().numpy(), plain.of_patches(), atol=1e-6)
     assert plain.features == []
+
+
+@pytest.mark.parametrize("backbone", ["test_convnext", "test_resnet", "test_efficientnet", "test_vit"])
+def test_probabilities_are_float64_and_sum_to_one(backbone: str) -> None:
+    network, pixels = create_network(backbone, classes=4, size=32), patches(5, 32)
+    mean, std = normalisation(network)
+    probabilities = outputs_of(Ensemble([network]), pixels, mean=mean, std=std).of_patches()
+    assert probabilities.shape == (5, 4)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=0, atol=1e-12)
+    by_hand = network.eval()(normalise(torch.from_numpy(pixels), mean, std)).double().softmax(1)
+    np.testing.assert_allclose(probabilities, by_hand.detach().numpy(), rtol=0, atol=1e-6)
+
+
+def test_the_batch_size_does_not_change_the_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble, pixels = Ensemble([create_network("test_resnet", classes=4, size=32)]), patches(5, 32)
+    many = outputs_of(ensemble, pixels, **NEUTRAL).of_patches()
+    monkeypatch.setattr("doctogres.model.ensemble.BATCH", 2)
+    np.testing.assert_allclose(outputs_of(ensemble, pixels, **NEUTRAL).of_patches(), many, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_prediction_leaves_the_network_as_it_was(training: bool) -> None:
+    ensemble = Ensemble([create_network("test_resnet", classes=4, size=32, dropout=0.5)]).train(training)
+    before = {name: value.clone() for name, value in ensemble.state_dict().items()}
+    first, second = (outputs_of(ensemble, patches(5, 32), **NEUTRAL).of_patches() for _ in range(2))
+    assert np.array_equal(first, second)  # no dropout
+    assert all(module.training is training for module in ensemble.modules())
+    assert all(torch.equal(value, before[name]) for name, value in ensemble.state_dict().items())
+    assert all(parameter.grad is None for parameter in ensemble.parameters())
 
 
 def test_the_mode_is_left_as_it_was() -> None:

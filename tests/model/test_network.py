@@ -1,4 +1,4 @@
-"""The patch classifier: architectures, weights, layer groups, normalisation, probabilities."""
+"""The patch classifier: architectures, weights, layer groups, normalisation."""
 
 from itertools import permutations
 
@@ -16,7 +16,6 @@ from doctogres.model.network import (
     load_weights,
     normalisation,
     normalise,
-    patch_probabilities,
     save_weights,
     standardise,
 )
@@ -224,38 +223,6 @@ def test_the_backbone_says_how_its_input_is_normalised():
     mean, std = normalisation(tiny("mobilenetv2_100"))
     assert mean == pytest.approx((0.485, 0.456, 0.406))
     assert std == pytest.approx((0.229, 0.224, 0.225))
-
-
-@pytest.mark.parametrize("backbone", TINY)
-def test_probabilities_are_float64_and_sum_to_one(backbone, patches):
-    network = tiny(backbone)
-    mean, std = normalisation(network)
-    probabilities = patch_probabilities(network, patches, mean=mean, std=std)
-    assert probabilities.shape == (5, 4)
-    assert probabilities.dtype == torch.float64
-    assert np.allclose(probabilities.sum(1), 1, rtol=0, atol=1e-12)
-    by_hand = network.eval()(normalise(torch.from_numpy(patches), mean, std)).double().softmax(1)
-    assert torch.allclose(probabilities, by_hand, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_prediction_leaves_the_network_as_it_was(training, patches):
-    network = tiny(dropout=0.5).train(training)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    first, second = (patch_probabilities(network, patches, mean=(0.5,) * 3, std=(0.5,) * 3) for _ in range(2))
-    assert torch.equal(first, second)  # no dropout
-    assert network.training is training
-    assert all(module.training is training for module in network.modules())
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert all(parameter.grad is None for parameter in network.parameters())
-
-
-def test_the_batch_size_does_not_change_the_probabilities(patches):
-    network = tiny()
-    few, many = (
-        patch_probabilities(network, patches, mean=(0.5,) * 3, std=(0.5,) * 3, batch_size=size) for size in (2, 64)
-    )
-    assert torch.allclose(few, many, rtol=0, atol=1e-6)
 
 
 def test_pretrained_weights_come_with_a_head_that_answers_about_evenly(tmp_path):

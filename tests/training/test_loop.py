@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from doctogres.errors import ParameterError
-from doctogres.model.network import create_network, layer_groups, normalisation, patch_probabilities
+from doctogres.model.ensemble import Ensemble, outputs_of
+from doctogres.model.network import create_network, layer_groups, normalisation
 from doctogres.training.loop import train_network
 from doctogres.training.samples import Samples, class_weights, slide_scores
 from tests.training.coloured_squares import RECIPE, coloured_squares
@@ -93,8 +94,8 @@ def test_the_kept_network_and_its_probabilities_are_the_best_epochs():
     assert trained.best == epochs[ranked.index(max(ranked))]
     assert trained.history.epoch.tolist() == [0, 1, 2, 3, 4]
     mean, std = normalisation(trained.network)
-    again = patch_probabilities(trained.network, samples.pixels[validation], mean=mean, std=std).numpy()
-    assert np.array_equal(again, trained.probabilities)
+    again = outputs_of(Ensemble([trained.network]), samples.pixels, rows=validation, mean=mean, std=std)
+    assert np.array_equal(again.of_patches(), trained.probabilities)
     assert trained.probabilities.shape == (len(validation), 3)
     score, _ = slide_scores(samples, validation, trained.probabilities, 3)
     assert score == trained.best.slide_macro_f1

@@ -202,35 +202,3 @@ def standardise(unit: torch.Tensor, mean: Channels, std: Channels) -> torch.Tens
         torch.as_tensor(one, dtype=unit.dtype, device=unit.device).view(1, 3, 1, 1) for one in (mean, std)
     )
     return (unit - centre) / spread
-
-
-@torch.inference_mode()
-def patch_probabilities(
-    network: nn.Module,
-    pixels: Any,
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    batch_size: int = 64,
-) -> torch.Tensor:
-    """Softmax probabilities of patches, in evaluation mode.
-
-    Args:
-        network: on the device it shall run on.
-        pixels: (patches, size, size, 3) uint8 array, memory-mapped or not.
-        mean: per channel.
-        std: per channel.
-        batch_size: patches per forward pass.
-
-    Returns:
-        (patches, classes) float64 on the CPU.
-    """
-    device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
-    results = []
-    for start in range(0, len(pixels), batch_size):
-        batch = torch.from_numpy(pixels[start : start + batch_size].copy()).to(device)
-        results.append(network(normalise(batch, mean, std)).cpu().double().softmax(1))
-    network.train(was_training)
-    return torch.cat(results)

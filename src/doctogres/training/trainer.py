@@ -21,12 +21,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from doctogres.errors import ParameterError
+from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import (
     check_patch_size,
     create_network,
     layer_groups,
     normalisation,
-    patch_probabilities,
     standardise,
     unit_range,
 )
@@ -230,16 +230,17 @@ class Trainer:
         own = np.arange(self.process, len(rows), self.processes)
         for start in range(0, len(own), 256):
             places = own[start : start + 256]
-            probabilities[places] = self._probabilities(rows[places])
+            probabilities[places] = torch.from_numpy(self._probabilities(rows[places]))
         return self._summed(probabilities).numpy()
 
-    def _probabilities(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+    def _probabilities(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         if self.features and self.head_only:
             with torch.inference_mode():
                 self.kept.eval()
                 logits: torch.Tensor = self.kept.forward_head(self.features[PLAIN, rows])  # type: ignore[operator]
-                return logits.cpu().double().softmax(1)
-        return patch_probabilities(self.kept, self.samples.pixels[rows], mean=self.mean, std=self.std)
+                return logits.cpu().double().softmax(1).numpy()
+        ensemble = Ensemble([self.kept])
+        return outputs_of(ensemble, self.samples.pixels, rows=rows, mean=self.mean, std=self.std).of_patches()
 
     def _summed(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all processes of a double precision tensor on the CPU."""
