@@ -130,8 +130,8 @@ def test_the_markdown_says_it_all_in_order(table: pd.DataFrame) -> None:
     assert lines[4][4] == "+0.000 [+0.000, +0.000]"
     assert lines[1][2] == str(Estimate(*table.loc[1, ["macro_f1", "low", "high"]]))
     assert {cells[6] for cells in lines} == {"1.5"}
-    assert "always the most frequent class: 0.167 [0.150, 0.180]" in text
-    assert "guessing by class shares: 0.331 [0.280, 0.390]" in text
+    assert "always answering the most frequent class: 0.167 [0.150, 0.180]" in text
+    assert "guessing by the class shares: 0.331 [0.280, 0.390]" in text
     assert f"{SLIDES} slides" in text
     assert "mean over 3 seeds" in text
 

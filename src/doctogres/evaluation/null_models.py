@@ -11,8 +11,9 @@ from doctogres.evaluation.bootstrap import Estimate, percentile_estimate, resamp
 from doctogres.evaluation.metrics import canonical_order, class_indices
 from doctogres.evaluation.weighted import class_f1, confusion_cells, confusions, macro, unit_sums
 
+# The metric of each, and what it does in words.
 NULL_MODELS: Final = {
-    "majority/macro_f1": "always answering the commonest class",
+    "majority/macro_f1": "always answering the most frequent class",
     "chance/macro_f1": "guessing by the class shares",
 }
 

@@ -9,13 +9,10 @@ from matplotlib.figure import Figure
 
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.ladder import HELPS, HURTS, NOT_SHOWN, SAME
+from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.report.figures import BLUE, GREEN, GREY, ORANGE
 
 COLOURS: Final = {HELPS: GREEN, HURTS: ORANGE, NOT_SHOWN: BLUE, SAME: GREY, "": BLUE}
-NULL_MODELS: Final = {
-    "majority/macro_f1": "always the most frequent class",
-    "chance/macro_f1": "guessing by class shares",
-}
 
 
 def ladder_markdown(table: pd.DataFrame, null: Mapping[str, Estimate], slides: int) -> str:

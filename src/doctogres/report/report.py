@@ -26,8 +26,10 @@ METRICS: Final = {
     "ece": ("Calibration error (ECE)", "less is better; mean gap between stated confidence and the share of right answers"),
     "coverage": ("Coverage", "share of slides at or above the model's threshold: the others are marked as not sure"),
     "answered_accuracy": ("Accuracy of the answered", "share of right answers among those slides"),
-    "majority/macro_f1": ("Null model: commonest class", "macro-F1 of always answering the commonest training class"),
-    "chance/macro_f1": ("Null model: guessing", "macro-F1 of guessing by the training part's class shares"),
+    **{
+        name: (f"Null model: {words}", "macro-F1 without looking at a slide, from the training part's labels")
+        for name, words in NULL_MODELS.items()
+    },
 }  # fmt: skip
 PER_CLASS: Final = ("f1", "recall", "precision")
 PATCH: Final = "patch/"

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import mlflow
 
+from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.files import workspace
 from doctogres.presets import check_default_in_space
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
@@ -78,12 +79,12 @@ def summarise(results: dict[str, StageResult]) -> str:
     decided = decision(results["register"])
     metrics = results["evaluate"].metrics
     score = f"{metrics['macro_f1']:.3f} [{metrics['macro_f1/low']:.3f}, {metrics['macro_f1/high']:.3f}]"
-    majority, chance = (f"{metrics[f'null/{name}/macro_f1']:.3f}" for name in ("majority", "chance"))
+    rivals = ", ".join(f"{words} {metrics[f'null/{name}']:.3f}" for name, words in NULL_MODELS.items())
     return "\n".join(
         [
             "",
             f"model       {_standing(decided)}: {decided['reason']}",
-            f"hold-out    macro-F1 {score}; null models: always the most frequent class {majority}, guessing {chance}",
+            f"hold-out    macro-F1 {score}; null models: {rivals}",
             "",
             "next        make ui       browse the runs on http://127.0.0.1:5000",
             *_serving(decided["name"]),
