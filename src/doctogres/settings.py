@@ -3,7 +3,7 @@
 Imports nothing heavy, so that a command can check its parameters and print its help within a second.
 """
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -174,14 +174,19 @@ class TuneSettings(BaseModel):
         return {name: _checked(name, values) for name, values in space.items()}
 
 
+Aggregation = Literal[
+    "mean", "area_mean", "log_mean", "majority", "max_confidence", "top_k_mean", "log_sum_exp", "attention"
+]
+AGGREGATIONS: Final[tuple[str, ...]] = get_args(Aggregation)  # each is a function in model/aggregation.py
+ATTENTION: Final = "attention"  # but this one, a trained head on the patches' features
+
+
 class AnswerSettings(BaseModel):
     """How a slide's answer is made of its patches'. Travels inside the model, so that serving answers as evaluation did."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    aggregation: Literal[
-        "mean", "area_mean", "log_mean", "majority", "max_confidence", "top_k_mean", "log_sum_exp", "attention"
-    ] = Field(
+    aggregation: Aggregation = Field(
         "mean",
         description="How a slide's patch probabilities become one: their mean, the mean weighted by region area, the "
         "normalised geometric mean, the majority's vote, the surest patch, the mean of the highest per class, a soft "

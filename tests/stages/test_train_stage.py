@@ -18,6 +18,7 @@ from doctogres.errors import ParameterError
 from doctogres.patches.manifest import read_slide
 from doctogres.presets import load_preset
 from doctogres.serving.loading import load_classifier
+from doctogres.settings import AGGREGATIONS
 from doctogres.slides.splits import HOLDOUT
 from doctogres.stages import train as stage
 from doctogres.stages.clean import clean
@@ -25,7 +26,7 @@ from doctogres.stages.patch import patch
 from doctogres.tracking.interrupted import WORKER_TAG, this_process
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
-from doctogres.training.left_out import TURNED, WAYS
+from doctogres.training.left_out import TURNED
 
 pytestmark = pytest.mark.slow
 QUICK = {"epochs": 5, "unfreeze_every": 1, "oof_folds": 2}
@@ -112,7 +113,7 @@ def test_all_folds_networks_of_two_draws_answer_as_one_model(store, patches, sma
     assert set(classifier.card.seen.pictures) == set(training["image_md5"])
     assert classifier.card.calibration.slides == len(training)
     ways = table(result, "aggregations").set_index("name")
-    assert set(ways.index) == {*WAYS, TURNED}
+    assert set(ways.index) == {*AGGREGATIONS, TURNED}
     assert ways.index[ways["chosen"]].tolist() == [TURNED]
     assert ways.loc[TURNED, "against"] == "attention"
     assert classifier.evidence["folds"] == 4

@@ -8,8 +8,9 @@ from torch import nn
 
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import normalisation
+from doctogres.settings import AGGREGATIONS
 from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
-from doctogres.training.left_out import TURNED, WAYS, LeftOut, answer_left_out
+from doctogres.training.left_out import TURNED, LeftOut, answer_left_out
 from doctogres.training.samples import Samples
 
 
@@ -43,7 +44,7 @@ def test_every_way_answers_for_every_slide_left_out(samples: Samples, network: n
     assert min(found.seconds) > 0
     for aggregation in ("mean", "attention"):
         ways = found.ways(aggregation)
-        assert set(ways) == {*WAYS, TURNED}
+        assert set(ways) == {*AGGREGATIONS, TURNED}
         assert not np.allclose(ways[TURNED], ways[aggregation], atol=1e-6)
         for way, probabilities in ways.items():
             assert probabilities.shape == (4, 2)

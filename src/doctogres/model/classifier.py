@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 
 from doctogres.errors import DoctogresError, UpstreamError, WeightsError
-from doctogres.model.aggregation import ATTENTION, aggregate
+from doctogres.model.aggregation import aggregate
 from doctogres.model.attention import GatedAttention
 from doctogres.model.card import ClassifierCard, Seen
 from doctogres.model.ensemble import Ensemble, outputs_of
@@ -25,7 +25,7 @@ from doctogres.model.network import create_network, load_weights, normalisation,
 from doctogres.model.temperature import Calibration, apply_temperature
 from doctogres.model.tiles import tissue_mask, tissue_tiles
 from doctogres.patches.regions import REGION_FIELDS, cut_patches, find_patches
-from doctogres.settings import AnswerSettings, PatchSettings
+from doctogres.settings import ATTENTION, AnswerSettings, PatchSettings
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 CARD_FILE: Final = "classifier.json"
@@ -293,7 +293,7 @@ def pooled(
         patches: (patches, classes) of all slides.
         slides: row numbers of each slide's patches.
         areas: (patches,) of the regions, in pixels.
-        aggregation: one of `aggregation.METHODS`.
+        aggregation: one of AGGREGATIONS.
     """
     return np.stack([aggregate(patches[rows], weights=areas[rows], method=aggregation) for rows in slides])
 

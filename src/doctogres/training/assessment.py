@@ -7,13 +7,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from doctogres.evaluation.oof import Assessment, assess, gather
-from doctogres.model.aggregation import ATTENTION
 from doctogres.model.card import Seen, group_digest
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.patches.manifest import Manifest
-from doctogres.settings import Preset
-from doctogres.training.left_out import TURNED, WAYS
+from doctogres.settings import AGGREGATIONS, ATTENTION, Preset
+from doctogres.training.left_out import TURNED
 from doctogres.training.members import Member
 from doctogres.training.part import TrainingPart
 
@@ -41,7 +40,7 @@ def assess_members(part: TrainingPart, members: Sequence[Member], recipe: Preset
         gather(part.slides[["slide_id", "label", "group"]], list(answered.values())),
         part.classes,
         chosen=TURNED if recipe.answer.tta else aggregation,
-        against={way: "mean" for way in WAYS if way != "mean"} | {TURNED: aggregation},
+        against={way: "mean" for way in AGGREGATIONS if way != "mean"} | {TURNED: aggregation},
         target_precision=recipe.answer.target_precision,
         resamples=recipe.evaluate.resamples,
         seed=seed,

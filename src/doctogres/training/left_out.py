@@ -3,23 +3,21 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from doctogres.model.aggregation import ATTENTION, METHODS
+from doctogres.model.aggregation import POOLING
 from doctogres.model.attention import GatedAttention, train_attention
 from doctogres.model.classifier import pooled
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import normalisation
-from doctogres.settings import AnswerSettings
+from doctogres.settings import ATTENTION
 from doctogres.training.samples import Samples
 
-WAYS: Final = (*METHODS, ATTENTION)
-assert set(WAYS) == set(get_args(AnswerSettings.model_fields["aggregation"].annotation))
 TURNED: Final = "mean over eight flips and turns"  # of the aggregation that the model is set to
 
 
@@ -60,7 +58,7 @@ class LeftOut:
         """(slides, classes) of every aggregation, and of the given one over the flips and turns; not calibrated."""
         rows = [np.flatnonzero(self.slide_ids == slide) for slide in self.slides]
         found: dict[str, npt.NDArray[np.float64]] = {
-            way: pooled(self.plain, rows, self.areas, aggregation=way) for way in METHODS
+            way: pooled(self.plain, rows, self.areas, aggregation=way) for way in POOLING
         }
         found[ATTENTION] = self.attended
         found[TURNED] = (
