@@ -1,12 +1,13 @@
 """What several tests share: a store of their own, and a cohort that they make themselves."""
 
 import os
-import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.stores import connected, made_once, new_store
 
 settings.register_profile("doctogres", deadline=None)  # no test is about time
 settings.load_profile("doctogres")
@@ -34,39 +35,39 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite store with MLflow's tables, made once because that takes seconds."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    """A SQLite store with MLflow's tables, made once because that takes seconds; `new_store` copies it."""
 
-    folder = tmp_path_factory.mktemp("store")
-    SqlAlchemyStore(f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts"))
-    return folder / "mlflow.db"
+    def make(folder: Path) -> None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        folder.mkdir()
+        SqlAlchemyStore(f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts"))
+
+    return made_once(tmp_path_factory, "store", make) / "mlflow.db"
 
 
 @pytest.fixture
 def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder as working directory, with its own SQLite store and workspace, connected."""
-    import mlflow
+    with connected(new_store(empty_store, tmp_path), tmp_path, monkeypatch):
+        yield tmp_path
 
-    from doctogres.tracking.store import connect
 
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setenv("DOCTOGRES_WORKSPACE", str(tmp_path / "workspace"))
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")  # so that what connect() sets is undone after the test
-    connect()
-    yield tmp_path
-    while mlflow.active_run():
-        mlflow.end_run()
+@pytest.fixture(scope="module")
+def module_store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """As `store`, the same one for all tests of a module."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patcher, connected(new_store(empty_store, folder), folder, patcher):
+        yield folder
 
 
 @pytest.fixture(scope="session")
 def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic cohort of 40 slides in the challenge's layout; tests must not change it."""
-    from doctogres.synthetic import make_cohort
 
-    folder = tmp_path_factory.mktemp("cohort") / "demo"
-    make_cohort(folder, slides=40, seed=3)
-    return folder
+    def make(folder: Path) -> None:
+        from doctogres.synthetic import make_cohort
+
+        make_cohort(folder, slides=40, seed=3)
+
+    return made_once(tmp_path_factory, "demo", make)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 import urllib.error
@@ -17,6 +16,7 @@ import pytest
 
 from doctogres.model.ensemble import WITHOUT_OPENVINO
 from tests.servers import ROOT, as_json, free_port, post, running
+from tests.stores import new_store, plain_environment
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
@@ -27,17 +27,13 @@ QUICK = {"epochs": 2, "trials": 1, "trial_epochs": 1, "unfreeze_every": 1, "resa
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A user's environment: the tools on the PATH, nothing of MLflow set but where environments and caches go."""
     home = tmp_path_factory.mktemp("user")
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MLFLOW_", "DOCTOGRES_", "VIRTUAL_ENV"))
-    }
+    kept = plain_environment()
     own = {"MLFLOW_ENV_ROOT": str(home / "envs"), "DOCTOGRES_WORKSPACE": str(home / "workspace")}
     return kept | own | {"PATH": f"{BIN}:{kept['PATH']}"}
 
 
 @pytest.fixture(scope="module")
-def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(environment: dict[str, str], empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A tracking server whose artifacts go through its proxy."""
     folder = tmp_path_factory.mktemp("server")
     address = f"http://127.0.0.1:{free_port()}"
@@ -53,7 +49,7 @@ def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
     ]
     command += [
         "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
+        new_store(empty_store, folder),
         "--artifacts-destination",
         str(folder / "artifacts"),
     ]
@@ -168,9 +164,9 @@ def test_a_plain_run_uses_the_projects_sqlite_store_and_our_experiment(
     ],
 )
 def test_a_bad_parameter_fails_the_run_with_one_clear_line(
-    environment: dict[str, str], tmp_path: Path, arguments: list[str], words: list[str]
+    environment: dict[str, str], empty_store: Path, tmp_path: Path, arguments: list[str], words: list[str]
 ) -> None:
-    store = environment | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    store = environment | {"MLFLOW_TRACKING_URI": new_store(empty_store, tmp_path)}
     done = run_project(store, "--env-manager", "local", *arguments)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import ROOT, free_port, running
+from tests.stores import new_store, plain_environment
 
 pytestmark = pytest.mark.slow
 PASSWORD = "correct horse battery"
@@ -21,12 +22,11 @@ PASSWORD = "correct horse battery"
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("user")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DOCTOGRES_"))}
-    return kept | {"DOCTOGRES_WORKSPACE": str(folder), "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    return plain_environment() | {"DOCTOGRES_WORKSPACE": str(folder), "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
 
 
 @pytest.fixture(scope="module")
-def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(environment: dict[str, str], empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "login.ini").write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/login.db\nadmin_username = admin\n"
@@ -35,7 +35,7 @@ def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
     port = free_port()
     command = [
         str(Path(sys.executable).parent / "mlflow"), "server", "--app-name", "basic-auth", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
+        "--backend-store-uri", new_store(empty_store, folder), "--artifacts-destination", str(folder / "artifacts"),
         "--allowed-hosts", "127.0.0.1:*",
     ]  # fmt: skip
     own = {"MLFLOW_AUTH_CONFIG_PATH": str(folder / "login.ini"), "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD}

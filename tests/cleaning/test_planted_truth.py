@@ -14,8 +14,10 @@ from doctogres.slides.table import KEPT, reason_code
 from doctogres.synthetic import LABELS, make_cohort
 from doctogres.synthetic import slide as generator
 from doctogres.synthetic.cartoon import with_cartoon
+from tests.stores import made_once
 
 PAIRS = 60
+PARTS = ("genuine", "cartoon", "mask")
 
 
 def planted(root):
@@ -54,12 +56,20 @@ def pairs(request):
 
 
 @pytest.fixture(scope="module")
-def drawings(pairs):
+def drawings(pairs, tmp_path_factory):
     """The files of every pair; drawn at a quarter of the generator's usual area."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generator, "SHORT_SIDE", (280, 320))
-        patch.setattr(generator, "LONG_SIDE", (380, 561))
-        return list(map_slides(draw_pair, range(len(pairs))))
+
+    def make(folder):
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(generator, "SHORT_SIDE", (280, 320))
+            patch.setattr(generator, "LONG_SIDE", (380, 561))
+            for number, files in enumerate(map_slides(draw_pair, range(len(pairs)))):
+                for part, content in zip(PARTS, files, strict=True):
+                    (folder / f"{part}_{number}.png").write_bytes(content)
+
+    folder = made_once(tmp_path_factory, "pairs", make)
+    return [[(folder / f"{part}_{number}.png").read_bytes() for part in PARTS] for number in range(len(pairs))]
 
 
 @pytest.fixture(params=["as listed", "exchanged"])

@@ -1,5 +1,6 @@
 """Values that cannot be used are refused with one line, before any work."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from doctogres.errors import ParameterError
 from doctogres.presets import PRESETS, load_preset, replaced
 from doctogres.settings import Preset
 from entrypoints.reference import ROOT, command_of
+from tests.stores import new_store
 
 
 @pytest.mark.parametrize(
@@ -46,8 +48,17 @@ def test_a_bad_value_is_one_line_that_names_the_parameter_and_what_is_allowed(
     assert list(tmp_path.iterdir()) == [], "work was begun"
 
 
-def test_an_error_of_the_stage_is_one_line_and_status_one(tmp_path: Path) -> None:
-    environment = {"PATH": "", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "PYTHONPATH": str(ROOT)}
+def test_an_error_of_the_stage_is_one_line_and_status_one(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        command_of("clean").main(["--data", "nowhere"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("clean: error: nowhere does not exist")
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_leaves_no_traceback(empty_store: Path, tmp_path: Path) -> None:
+    store = new_store(empty_store, tmp_path)
+    environment = {"PATH": "", "MLFLOW_TRACKING_URI": store, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     done = subprocess.run(
         [sys.executable, "-m", "entrypoints.clean", "--data", "nowhere"],
         cwd=tmp_path,

@@ -1,7 +1,5 @@
 """A small untrained classifier, alone and as a registered model."""
 
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +11,9 @@ from doctogres.model.classifier import SlideClassifier
 from doctogres.registry.gate import CHAMPION
 from doctogres.registry.versions import DEFAULT_NAME
 from doctogres.serving.logged import log_classifier
-from doctogres.tracking.store import connect
 from tests.model.untrained import classifier, unsure
 from tests.servers import free_port, running
+from tests.stores import connected, made_once, new_store, plain_environment
 
 __all__ = ["address", "champion", "classifier", "unsure"]
 
@@ -25,22 +23,19 @@ def champion(
     empty_store: Path, tmp_path_factory: pytest.TempPathFactory, classifier: SlideClassifier
 ) -> tuple[str, Path]:
     """The classifier as the champion of a store of its own: the store's address and the model's folder."""
-    folder = tmp_path_factory.mktemp("champion")
-    shutil.copy(empty_store, folder / "mlflow.db")
-    store = f"sqlite:///{folder}/mlflow.db"
-    with pytest.MonkeyPatch.context() as patcher:
-        patcher.chdir(folder)
-        patcher.setenv("MLFLOW_TRACKING_URI", store)
-        patcher.setenv("MLFLOW_EXPERIMENT_ID", "0")
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
-            patcher.delenv(name, raising=False)
-        connect()
-        with mlflow.start_run():
-            logged = log_classifier(classifier, metadata={})
-        version = mlflow.register_model(logged, DEFAULT_NAME).version
-        mlflow.MlflowClient().set_registered_model_alias(DEFAULT_NAME, CHAMPION, version)
-        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged, dst_path=str(folder / "copy")))
-    return store, path
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patcher, connected(new_store(empty_store, folder), folder, patcher):
+            with mlflow.start_run():
+                logged = log_classifier(classifier, metadata={})
+            version = mlflow.register_model(logged, DEFAULT_NAME).version
+            mlflow.MlflowClient().set_registered_model_alias(DEFAULT_NAME, CHAMPION, version)
+            mlflow.artifacts.download_artifacts(artifact_uri=logged, dst_path=str(folder / "copy"))
+
+    folder = made_once(tmp_path_factory, "champion", make)
+    (model,) = (folder / "copy").rglob("MLmodel")
+    return f"sqlite:///{folder}/mlflow.db", model.parent
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +45,7 @@ def address(champion: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory
     mlflow = str(Path(sys.executable).parent / "mlflow")
     command = [mlflow, "models", "serve", "--model-uri", "models:/doctogres@champion", "--env-manager", "local"]
     command += ["--port", found.rsplit(":", 1)[1]]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    kept = plain_environment()
     kept |= {"MLFLOW_TRACKING_URI": champion[0], "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
     with running(command, f"{found}/ping", tmp_path_factory.mktemp("served") / "log", kept, seconds=300):
         yield found

@@ -78,10 +78,15 @@ print(bool(row["label"] and row["overlay"]), sys.modules["doctogres"].__file__.s
     assert done.stdout.split() == ["True", "True"], done.stderr[-2000:]
 
 
+@pytest.fixture(scope="module")
+def model(champion: tuple[str, Path]) -> mlflow.pyfunc.PyFuncModel:
+    """The logged model, loaded."""
+    return mlflow.pyfunc.load_model(str(champion[1]))
+
+
 def test_the_loaded_model_answers_as_the_classifier_does(
-    champion: tuple[str, Path], classifier: SlideClassifier
+    model: mlflow.pyfunc.PyFuncModel, classifier: SlideClassifier
 ) -> None:
-    model = mlflow.pyfunc.load_model(str(champion[1]))
     first, second, third = model.predict(pd.DataFrame([
         {**files(1), "slide_id": "one"}, {"image": files(2)["image"]}, {**files(3), "mask": files(3, lesions=0)["mask"]},
     ]), params={"overlay": True})  # fmt: skip
@@ -98,8 +103,7 @@ def test_the_loaded_model_answers_as_the_classifier_does(
     assert "largest_region" in third["warnings"][0]
 
 
-def test_a_slide_without_a_region_is_not_answered_and_is_no_error(champion: tuple[str, Path]) -> None:
-    model = mlflow.pyfunc.load_model(str(champion[1]))
+def test_a_slide_without_a_region_is_not_answered_and_is_no_error(model: mlflow.pyfunc.PyFuncModel) -> None:
     empty = {**files(1), "mask": files(1, lesions=0, speck=False)["mask"]}
     (row,) = model.predict(pd.DataFrame([empty]), params={"overlay": True})
     assert (row["label"], row["abstained"], row["confidence"], row["probabilities"]) == (None, True, None, {})
@@ -107,8 +111,7 @@ def test_a_slide_without_a_region_is_not_answered_and_is_no_error(champion: tupl
     assert row["error"] is None
 
 
-def test_errors_are_raised_or_reported(champion: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    model = mlflow.pyfunc.load_model(str(champion[1]))
+def test_errors_are_raised_or_reported(model: mlflow.pyfunc.PyFuncModel, monkeypatch: pytest.MonkeyPatch) -> None:
     request = pd.DataFrame([files(1), {**files(1), "image": b"x", "slide_id": "s1"}])
     with pytest.raises(MlflowException, match=r"^s1 \(image\) is not a picture"):
         model.predict(request)

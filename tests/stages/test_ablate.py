@@ -21,7 +21,7 @@ from doctogres.slides.table import DROPPED, KEPT, usable
 from doctogres.stages import ablate as module
 from doctogres.stages.ablate import LADDER, ablate, changes, compare_link, naming, uncleaned
 from doctogres.tracking.runs import StageResult, finished_runs
-from doctogres.tracking.store import connect, experiment_id
+from doctogres.tracking.store import experiment_id
 from doctogres.tuning.study import StudyResult
 
 SEED, SEEDS = 5, 2
@@ -86,23 +86,13 @@ def quick() -> Preset:
 
 
 @pytest.fixture(scope="module")
-def interrupted(
-    tmp_path_factory: pytest.TempPathFactory, small_cohort: Path, quick: Preset
-) -> Iterator[dict[str, Run]]:
+def interrupted(module_store: Path, small_cohort: Path, quick: Preset) -> Iterator[dict[str, Run]]:
     """A store in which a ladder broke in its third row; its finished trainings by row and seed.
 
     The study's best recipe is planted, so that the tuned rows differ from the preset's.
     """
-    home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patcher:
-        patcher.chdir(home)
-        patcher.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
-        patcher.setenv("DOCTOGRES_WORKSPACE", str(home / "workspace"))
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
-            patcher.delenv(name, raising=False)
-        patcher.setenv("MLFLOW_EXPERIMENT_ID", "0")
         patcher.setattr(StudyResult, "best", TUNED)
-        connect()
         evaluated = []
 
         def breaking(**parameters: object) -> StageResult:

@@ -21,7 +21,7 @@ from doctogres.stages.predict import predict
 from doctogres.stages.register import register
 from doctogres.stages.train import train
 from doctogres.tracking.runs import DATA_TAG, FINGERPRINT_TAG, StageResult
-from doctogres.tracking.store import connect, experiment_id
+from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
 
 pytestmark = pytest.mark.slow
@@ -34,22 +34,9 @@ def quick() -> Preset:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def flow(home: Path, small_cohort: Path, quick: Preset):
-    """One run of everything in a store of its own, and what it returned."""
-    with pytest.MonkeyPatch.context() as patcher:
-        patcher.chdir(home)
-        patcher.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
-        patcher.setenv("DOCTOGRES_WORKSPACE", str(home / "workspace"))
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
-            patcher.delenv(name, raising=False)
-        patcher.setenv("MLFLOW_EXPERIMENT_ID", "0")
-        connect()
-        yield run_all(data=str(small_cohort), preset=quick, seed=5)
+def flow(module_store: Path, small_cohort: Path, quick: Preset) -> StageResult:
+    """One run of everything in a store of its own: what it returned."""
+    return run_all(data=str(small_cohort), preset=quick, seed=5)
 
 
 def child(flow: StageResult, stage: str) -> mlflow.entities.Run:
@@ -140,12 +127,12 @@ def test_the_submission_has_the_challenges_header_and_order(
 
 
 def test_a_model_that_shows_nothing_is_not_registered_and_answers_the_test_slides_all_the_same(
-    flow: StageResult, home: Path
+    flow: StageResult, module_store: Path
 ) -> None:
     assert flow.metrics["macro_f1/low"] <= flow.metrics["null/chance/macro_f1"]  # three epochs are too few
     assert "model" not in flow.artifacts
     assert not MlflowClient().search_registered_models()
-    summary = (home / "workspace" / SUMMARY_FILE).read_text()
+    summary = (module_store / "workspace" / SUMMARY_FILE).read_text()
     assert "not registered" in summary
     assert "does not lie above the null models" in summary
     assert "there is none yet" in summary
@@ -193,8 +180,8 @@ def test_a_repeated_training_gives_the_same_curve_and_answers(flow: StageResult,
     assert scored.metrics["macro_f1"] == flow.metrics["macro_f1"]
 
 
-def test_training_rebuilds_lost_pixels(flow: StageResult, home: Path, quick: Preset) -> None:
-    (cache,) = (home / "workspace").glob("patches-*.npy")
+def test_training_rebuilds_lost_pixels(flow: StageResult, module_store: Path, quick: Preset) -> None:
+    (cache,) = (module_store / "workspace").glob("patches-*.npy")
     pixels = np.load(cache).copy()
     cache.unlink()
     shorter = quick.model_copy(update={"train": quick.train.model_copy(update={"epochs": 1})})

@@ -30,10 +30,11 @@ from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
 from doctogres.stages.tune import PREDICTED, RUN, tune
 from doctogres.tracking.runs import StageResult
-from doctogres.tracking.store import connect, experiment_id
+from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
 from doctogres.tuning.workers import DEFAULT, FINISHED, OWNER
 from entrypoints.reference import ROOT
+from tests.stores import connected
 
 pytestmark = pytest.mark.slow
 TRIALS = 6
@@ -145,14 +146,7 @@ def killed(
     """
     folder = tmp_path_factory.mktemp("workers")
     storage = postgres.format("study")
-    with pytest.MonkeyPatch.context() as patcher:
-        patcher.chdir(folder)
-        patcher.setenv("MLFLOW_TRACKING_URI", postgres.format("tracking"))
-        patcher.setenv("DOCTOGRES_WORKSPACE", str(folder / "workspace"))
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
-            patcher.delenv(name, raising=False)
-        patcher.setenv("MLFLOW_EXPERIMENT_ID", "0")
-        connect()
+    with pytest.MonkeyPatch.context() as patcher, connected(postgres.format("tracking"), folder, patcher):
         cut = patch(
             cohort=clean(data=str(small_cohort), preset=load_preset("demo"), seed=1).run_id, preset=load_preset("demo")
         )
