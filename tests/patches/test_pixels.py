@@ -229,6 +229,17 @@ def test_without_cache_and_slides_the_error_names_the_slide_and_the_remedy(cut, 
     assert not list((tmp_path / "cache").glob("*.npy"))
 
 
+def test_another_picture_under_the_old_name_is_not_cut_in_the_old_ones_place(cut, root, tmp_path):
+    manifest, path = cut
+    path.unlink()
+    write_slide(root, "img_0003", draw_slide(7)[0], draw_slide(3)[1])  # scanned again, say
+    with pytest.raises(
+        CohortError, match=r"img_0003: .*img_0003\.png is not the picture that was cut; run `patch` again"
+    ):
+        load_patches(manifest, cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_a_cache_of_another_length_is_refused(cut, tmp_path):
     manifest, path = cut
     np.save(path, np.load(path)[:-1])

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from doctogres.errors import ParameterError
 from doctogres.model.ensemble import Ensemble, outputs_of
@@ -247,3 +248,24 @@ def test_every_step_is_reported():
     run(samples, train, validation, RECIPE, progress=progress)
     steps = 2 * int(np.ceil(len(train) / RECIPE.batch_size))
     assert reports == [("training", "steps", done, steps) for done in range(steps + 1)]
+
+
+def test_no_batch_however_steep_moves_the_network_by_more_than_a_clipped_gradient():
+    """What AdamW and Lion remember of one wild batch would bend the steps of many that follow."""
+    norms = []
+
+    def measure(optimizer, *_):
+        gradients = [
+            parameter.grad
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    hook = register_optimizer_step_pre_hook(measure)
+    try:
+        run(*coloured_squares(), recipe(learning_rate=0.3))
+    finally:
+        hook.remove()
+    assert max(norms) == pytest.approx(1, abs=1e-4)
