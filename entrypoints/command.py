@@ -15,6 +15,7 @@ from doctogres.catalogue import STAGES, Input, Parameter
 from doctogres.errors import DoctogresError, ParameterError
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
+from doctogres.slides.layout import check_path
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -118,6 +119,8 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
 
             if process_count() > 1 and name != "train":
                 raise ParameterError(f"{name} runs in one process; launch only `train` with torchrun or accelerate")
+            if values.get("data"):  # before MLflow is loaded, which takes seconds
+                check_path(values["data"])
             if is_leader():
                 from doctogres.tracking.store import connect
 

@@ -28,10 +28,11 @@ from doctogres.patches.manifest import Manifest
 from doctogres.presets import load_preset
 from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
-from doctogres.stages.tune import PREDICTED, RUN, tune
+from doctogres.stages.tune import tune
 from doctogres.tracking.runs import StageResult
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
+from doctogres.tuning.trials import PREDICTED, RUN
 from doctogres.tuning.workers import DEFAULT, FINISHED, OWNER
 from entrypoints.reference import ROOT
 from tests.stores import connected

@@ -8,7 +8,6 @@ Nothing is ever written into the folder. Every picture, label and mask found giv
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -19,15 +18,12 @@ from doctogres.engine import map_slides
 from doctogres.errors import CohortError
 from doctogres.files import file_hash, workspace
 from doctogres.slides.archives import unpack_zip
+from doctogres.slides.layout import LAYOUT, check_path
 from doctogres.slides.table import DROPPED, KEPT, RESERVED
 
 FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "label", "group", "outcome", "reason")
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-LAYOUT: Final = (
-    "a cohort holds train_data/img_0000.png, train_data/mask_0000.png, ... and train_labels.csv with the columns "
-    "sample_index,label (or test_data/ alone, to predict); `mlflow run . -e demo_data` makes one to look at"
-)
 
 
 def slide_name(sample: str) -> str:
@@ -46,13 +42,9 @@ def open_cohort(data: str | Path, *, workspace: Path) -> Path:
     Raises:
         CohortError: `data` is neither, or the zip is unsafe (members outside the target, links, too large).
     """
-    path = Path(data).expanduser()
+    path = check_path(data)
     if path.is_dir():
         return _enter(path.resolve())
-    if not path.exists():
-        raise CohortError(f"{path} does not exist; give the folder or the zip of a cohort: {LAYOUT}")
-    if not zipfile.is_zipfile(path):
-        raise CohortError(f"{path} is neither a folder nor a readable zip: {LAYOUT}")
     target = workspace.resolve() / file_hash(path, "sha256")[:16]
     if not target.is_dir():
         unpack_zip(path, target)

@@ -1,0 +1,26 @@
+"""How a cohort lies on the disk, in words; and the check of its path. Imports nothing heavy."""
+
+import zipfile
+from pathlib import Path
+from typing import Final
+
+from doctogres.errors import CohortError
+
+LAYOUT: Final = (
+    "a cohort holds train_data/img_0000.png, train_data/mask_0000.png, ... and train_labels.csv with the columns "
+    "sample_index,label (or test_data/ alone, to predict); `mlflow run . -e demo_data` makes one to look at"
+)
+
+
+def check_path(data: str | Path) -> Path:
+    """The path of a cohort's folder or zip.
+
+    Raises:
+        CohortError: it does not exist, or is neither.
+    """
+    path = Path(data).expanduser()
+    if not path.exists():
+        raise CohortError(f"{path} does not exist; give the folder or the zip of a cohort: {LAYOUT}")
+    if not path.is_dir() and not zipfile.is_zipfile(path):
+        raise CohortError(f"{path} is neither a folder nor a readable zip: {LAYOUT}")
+    return path

@@ -1,0 +1,109 @@
+"""One trial of a study: a short training for each of its folds, in an MLflow run of its own."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import mlflow
+import numpy as np
+import optuna
+
+from doctogres.files import workspace
+from doctogres.model.aggregation import aggregate_slides
+from doctogres.presets import replaced
+from doctogres.settings import Preset
+from doctogres.tracking.interrupted import STATE_TAG, end_run
+from doctogres.tracking.runs import NOTE_TAG, metric_name
+from doctogres.training.loop import CURVES, Epoch, train_network
+from doctogres.training.members import FEATURES, reporting
+from doctogres.training.part import TrainingPart
+from doctogres.tuning.workers import DEFAULT, interrupted_trials
+
+# User attributes of a trial.
+RUN: Final = "doctogres.run"  # its MLflow run
+PREDICTED: Final = "doctogres.predicted"  # slide -> class index
+
+
+def run_trial(trial: optuna.Trial, values: dict[str, Any], part: TrainingPart, preset: Preset, seed: int) -> float:
+    """One trial in its child run; returns the best epoch's slide-level macro-F1, averaged over the trial's folds."""
+    recipe = trial_recipe(preset, values)
+    folds = part.folds[: preset.tune.trial_folds]
+    with mlflow.start_run(run_name=f"trial-{trial.number:03d}", nested=True) as child:
+        trial.set_user_attr(RUN, child.info.run_id)
+        mlflow.log_params({f"train.{key}": value for key, value in values.items()})
+        mlflow.set_tags({"doctogres.trial": trial.number, STATE_TAG: "RUNNING"})
+        origin = _describe_origin(trial, child.data.tags["mlflow.parentRunId"])
+        scores: list[float] = []
+        predicted: dict[str, int] = {}
+        try:
+            for fold in folds:
+                train_rows, validation_rows = part.rows(fold)
+                trained = train_network(
+                    part.samples,
+                    train_rows,
+                    validation_rows,
+                    classes=len(part.classes),
+                    settings=recipe.train,
+                    seed=seed,
+                    on_epoch=_on_epoch(trial, fold, list(scores), preset.tune.trial_epochs),
+                    features=workspace() / FEATURES,
+                    progress=partial(reporting, f"trial-{trial.number:03d} ({fold} left out)"),
+                )
+                scores.append(trained.best.slide_macro_f1)
+                slides, means = aggregate_slides(
+                    part.samples.slide_ids[validation_rows].tolist(),
+                    trained.probabilities,
+                    part.samples.areas[validation_rows],
+                    method="mean",
+                )
+                predicted |= dict(zip(slides, means.argmax(1).tolist(), strict=True))
+        except optuna.TrialPruned as pruned:
+            mlflow.set_tags({STATE_TAG: "PRUNED", NOTE_TAG: f"{origin}{pruned}"})
+            mlflow.end_run("FINISHED")
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            mlflow.set_tags({STATE_TAG: "FAIL", NOTE_TAG: f"{origin}Ended by {type(error).__name__}: {error}"})
+            raise
+        score = float(np.mean(scores))
+        trial.set_user_attr(PREDICTED, predicted)
+        mlflow.log_metric("best/slide_macro_f1", score)
+        reached = f"Reached a slide-level macro-F1 of {score:.3f} on {', '.join(folds)} ({len(predicted)} slides)."
+        mlflow.set_tags({STATE_TAG: "COMPLETE", NOTE_TAG: origin + reached})
+        return score
+
+
+def trial_recipe(preset: Preset, values: dict[str, Any]) -> Preset:
+    """The preset with the trial's values; the unfreezing shrinks with the epochs, so that a trial passes all its phases."""
+    recipe = replaced(preset, "train", {**values, "epochs": preset.tune.trial_epochs})
+    every = recipe.train.unfreeze_every
+    shrink = preset.tune.trial_epochs / preset.train.epochs
+    return replaced(recipe, "train", {"unfreeze_every": max(1, round(every * shrink)) if every else 0})
+
+
+def _on_epoch(trial: optuna.Trial, fold: str, before: list[float], epochs: int) -> Callable[[Epoch], None]:
+    """Logs the epoch, tells the pruner the mean over this fold and the ones before it, and ends the trial if told to."""
+
+    def on_epoch(epoch: Epoch) -> None:
+        prefix = f"{fold}/" if before else ""  # the first fold's curves have the names that `train` gives
+        mlflow.log_metrics(
+            {metric_name(prefix + name): float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch
+        )
+        trial.report(float(np.mean([*before, epoch.slide_macro_f1])), len(before) * epochs + epoch.epoch)
+        # The preset's own recipe is never pruned: everything is compared with it.
+        if DEFAULT not in trial.user_attrs and trial.should_prune():
+            raise optuna.TrialPruned(
+                f"Pruned after epoch {epoch.epoch} on {fold}: its best so far is below the median of the finished trials."
+            )
+
+    return on_epoch
+
+
+def _describe_origin(trial: optuna.Trial, stage_run: str) -> str:
+    """Where the trial's values come from, for its note; the runs of the interrupted trials that it repeats are ended."""
+    texts = ["The preset's own recipe. "] if DEFAULT in trial.user_attrs else []
+    for dead in interrupted_trials(trial):
+        mlflow.set_tag("doctogres.retry_of", dead.number)
+        texts.append(f"Repeats trial-{dead.number:03d}, whose worker was interrupted. ")
+        if run_id := dead.user_attrs.get(RUN):
+            end_run(run_id, f"Interrupted; trial-{trial.number:03d} in run {stage_run} repeats it.", stage_run)
+    return "".join(texts)
