@@ -9,6 +9,7 @@ from doctogres.errors import ParameterError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.comparison import compare
 from doctogres.evaluation.ladder import ScoredRow, ladder_table, verdict
+from doctogres.evaluation.predictions import Predictions
 from doctogres.report.figures import png_bytes
 from doctogres.report.ladder import ladder_figure, ladder_markdown
 
@@ -17,7 +18,7 @@ SLIDES = 240
 NULL = {"majority/macro_f1": Estimate(0.167, 0.15, 0.18), "chance/macro_f1": Estimate(0.331, 0.28, 0.39)}
 
 
-def answered(wrong: range, seed: int = 0) -> pd.DataFrame:
+def answered(wrong: range, seed: int = 0) -> Predictions:
     """Predictions, sure of themselves, that are wrong about some of the slides, and a few more by the seed."""
     truth = np.arange(SLIDES) % 3
     said = truth.copy()
@@ -27,12 +28,16 @@ def answered(wrong: range, seed: int = 0) -> pd.DataFrame:
     table["label"] = [CLASSES[one] for one in truth]
     table["group"] = [f"patient {number // 2}" for number in range(SLIDES)]
     table["predicted"] = [CLASSES[one] for one in said]
-    return table.join(pd.DataFrame(0.1 + 0.7 * np.eye(3)[said], columns=CLASSES))
+    return Predictions(table, tuple(CLASSES), 0.1 + 0.7 * np.eye(3)[said])
 
 
 def row(name: str, wrong: range) -> ScoredRow:
     tables = [answered(wrong, seed) for seed in range(3)]
     return ScoredRow(name, tables, f"{name}=1", 90.0, [f"{name} {seed}" for seed in range(3)])
+
+
+def changed(predictions: Predictions, **columns: object) -> Predictions:
+    return replace(predictions, rows=predictions.rows.assign(**columns))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,7 @@ def test_the_numbers_are_scikit_learns_and_the_differences_those_of_neighbours(
     rows: list[ScoredRow], table: pd.DataFrame
 ) -> None:
     for number, scored in enumerate(rows):
-        by_seed = [f1_score(one["label"], one["predicted"], average="macro") for one in scored.predictions]
+        by_seed = [f1_score(one.rows["label"], one.rows["predicted"], average="macro") for one in scored.predictions]
         line = table.iloc[number]
         assert line["macro_f1"] == pytest.approx(np.mean(by_seed))
         assert (line["lowest_seed"], line["highest_seed"]) == pytest.approx((min(by_seed), max(by_seed)))
@@ -64,9 +69,9 @@ def test_the_numbers_are_scikit_learns_and_the_differences_those_of_neighbours(
 def test_the_intervals_are_those_of_the_paired_comparison_of_whole_patients(
     rows: list[ScoredRow], table: pd.DataFrame
 ) -> None:
-    models = {scored.name: [one[CLASSES].to_numpy() for one in scored.predictions] for scored in rows}
+    models = {scored.name: [one.probabilities for one in scored.predictions] for scored in rows}
     names = list(models)
-    first = rows[0].predictions[0]
+    first = rows[0].predictions[0].rows
     found = compare(
         first["label"].tolist(),
         models,
@@ -91,7 +96,10 @@ def test_the_verdict_says_what_the_interval_shows(table: pd.DataFrame) -> None:
 
 def test_rows_are_aligned_by_slide_and_class_not_by_place(rows: list[ScoredRow], table: pd.DataFrame) -> None:
     order = np.random.default_rng(0).permutation(SLIDES)
-    mixed = [one.iloc[order][[*one.columns[:4], "c", "b", "a"]] for one in rows[1].predictions]
+    mixed = [
+        Predictions(one.rows.iloc[order], ("c", "b", "a"), one.probabilities[order][:, [2, 0, 1]])
+        for one in rows[1].predictions
+    ]
     again = ladder_table([rows[0], replace(rows[1], predictions=mixed), *rows[2:]], CLASSES, resamples=500, seed=1)
     pd.testing.assert_frame_equal(again, table)
 
@@ -99,18 +107,19 @@ def test_rows_are_aligned_by_slide_and_class_not_by_place(rows: list[ScoredRow],
 def test_a_class_that_a_row_does_not_know_is_never_its_answer(rows: list[ScoredRow]) -> None:
     two = []
     for one in rows[1].predictions:
-        shares = one[["b", "a"]].to_numpy()
-        two.append(one.drop(columns="c").assign(b=shares[:, 0] / shares.sum(1), a=shares[:, 1] / shares.sum(1)))
+        shares = one.probabilities[:, :2]
+        two.append(Predictions(one.rows, ("b", "a"), shares / shares.sum(1, keepdims=True)))
     found = ladder_table([rows[0], replace(rows[1], predictions=two)], CLASSES, resamples=200, seed=1)
-    said = [np.where(one["b"] >= one["a"], "b", "a") for one in two]
-    expected = [f1_score(one["label"], answers, average="macro") for one, answers in zip(two, said, strict=True)]
+    said = [np.where(one.probabilities[:, 0] >= one.probabilities[:, 1], "b", "a") for one in two]
+    expected = [f1_score(one.rows["label"], answers, average="macro") for one, answers in zip(two, said, strict=True)]
     assert found.loc[1, "macro_f1"] == pytest.approx(np.mean(expected))
 
 
 @pytest.mark.parametrize("change", ["fewer slides", "other labels"])
 def test_a_row_that_was_scored_on_something_else_is_refused_by_name(rows: list[ScoredRow], change: str) -> None:
     one = rows[1].predictions[0]
-    other = one.iloc[1:] if change == "fewer slides" else one.assign(label=np.roll(one["label"], 1))
+    fewer = Predictions(one.rows.iloc[1:], one.classes, one.probabilities[1:])
+    other = fewer if change == "fewer slides" else changed(one, label=np.roll(one.rows["label"], 1))
     with pytest.raises(ParameterError, match="better: scored"):
         ladder_table([rows[0], replace(rows[1], predictions=[other])], CLASSES, resamples=200, seed=1)
 
@@ -157,7 +166,7 @@ def test_the_figure_names_rows_and_verdicts_and_marks_every_seed(table: pd.DataF
 
 def test_the_figure_is_drawn_without_any_interval(rows: list[ScoredRow]) -> None:
     one_patient = [
-        replace(scored, predictions=[one.assign(group="p") for one in scored.predictions]) for scored in rows
+        replace(scored, predictions=[changed(one, group="p") for one in scored.predictions]) for scored in rows
     ]
     found = ladder_table(one_patient, CLASSES, resamples=200, seed=1)
     assert found["verdict"].tolist() == ["", "not shown", "not shown", "not shown", "same recipe"]

@@ -31,7 +31,7 @@ def test_many_slides_together_are_answered_as_one_by_one(
         assert isinstance(answer, SlideAnswer)
         assert answer.label == alone.label
         np.testing.assert_allclose(answer.probabilities, alone.probabilities, atol=1e-5)
-        np.testing.assert_allclose(answer.patches[["A", "B"]], alone.patches[["A", "B"]], atol=1e-5)
+        np.testing.assert_allclose(answer.patch_probabilities, alone.patch_probabilities, atol=1e-5)
         assert answer.patches[["x", "y", "area"]].equals(alone.patches[["x", "y", "area"]])
 
 

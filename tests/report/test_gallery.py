@@ -51,10 +51,17 @@ def answered(probabilities: list[list[float]], classes: list[str] = CLASSES, **c
     rows = np.array(probabilities)
     boxes = pd.DataFrame({"x": 20 + 45 * np.arange(len(rows)), "y": 60, "width": 30, "height": 40, "area": 1200})
     boxes["label"] = [classes[index] for index in rows.argmax(1)]
-    table = pd.concat([boxes, pd.DataFrame(rows, columns=classes)], axis=1)
     mean = rows.mean(0)
     given = {"label": classes[int(mean.argmax())], "probabilities": mean, "confidence": float(mean.max())}
-    rest = {"raw": mean, "abstained": False, "patches": table, "dropped": 0, "mask_source": "given", "warnings": ()}
+    rest = {
+        "raw": mean,
+        "abstained": False,
+        "patches": boxes,
+        "patch_probabilities": rows,
+        "dropped": 0,
+        "mask_source": "given",
+        "warnings": (),
+    }
     return SlideAnswer(**{**rest, **given, **changes})  # type: ignore[arg-type]
 
 

@@ -112,7 +112,7 @@ def test_the_served_answer_is_the_evaluated_one(flow: StageResult, small_cohort:
         assert (answer["slide_id"], answer["label"], answer["error"]) == (slide, evaluated["predicted"], None)
         assert answer["n_patches"] == evaluated["n_patches"] == len(answer["patches"])
         for name, share in answer["probabilities"].items():
-            assert share == pytest.approx(evaluated[name], abs=1e-5)  # evaluated one by one, served in one batch
+            assert share == pytest.approx(evaluated[f"p_{name}"], abs=1e-5)  # evaluated one by one, served in one batch
 
 
 def test_the_submission_has_the_challenges_header_and_order(

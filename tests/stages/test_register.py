@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,8 @@ from mlflow.tracking import MlflowClient
 from doctogres.errors import CohortError, ParameterError, UpstreamError
 from doctogres.evaluation.metrics import slide_metrics
 from doctogres.evaluation.null_models import null_metrics
+from doctogres.evaluation.predictions import Predictions
+from doctogres.evaluation.scores import Scores
 from doctogres.presets import load_preset
 from doctogres.registry.versions import RegisteredModel
 from doctogres.slides.splits import LeakageError
@@ -91,7 +94,6 @@ def evaluated(
     *,
     first: int = 0,
     classes: list[str] = CLASSES,
-    without: str = "",
     source: str = "",
     spread: bool = True,
 ) -> StageResult:
@@ -105,33 +107,38 @@ def evaluated(
     for column in ("image_md5", "mask_md5"):
         table[column] = [hashlib.md5(f"{column} {name}".encode()).hexdigest() for name in table["slide_id"]]
     table["outcome"] = "kept"
-    table = table.drop(columns=without or [])
     table["predicted"] = [classes[index] for index in probabilities.argmax(axis=1)]
-    table = pd.concat([table, pd.DataFrame(probabilities, columns=classes)], axis=1)
-    return planted(model, table, classes, source)
+    table["correct"] = table["predicted"] == table["label"]
+    table["confidence"] = probabilities.max(axis=1)
+    table["abstained"], table["n_patches"] = False, 3
+    return planted(model, Predictions(table, tuple(classes), probabilities), source)
 
 
-def planted(
-    model: str, table: pd.DataFrame, classes: list[str], source: str = "", split: str = "holdout"
-) -> StageResult:
+def planted(model: str, predictions: Predictions, source: str = "", split: str = "holdout") -> StageResult:
+    table, classes = predictions.rows, predictions.classes
     options: dict[str, Any] = {"groups": table["group"].tolist(), "resamples": 200}
-    truth, probabilities = table["label"].tolist(), table[classes].to_numpy(float)
-    content = {
-        "model": model,
-        "split": split,
-        "slides": len(table),
-        "metrics": {k: v.to_dict() for k, v in slide_metrics(truth, probabilities, classes, **options).items()},
-        "null": {k: v.to_dict() for k, v in null_metrics(truth, truth, classes, **options).items()},
-    }
+    truth = table["label"].tolist()
+    metrics = slide_metrics(truth, predictions.probabilities, classes, **options)
+    scores = Scores(
+        model=model,
+        split=split,
+        classes=classes,
+        slides=len(table),
+        threshold=0.0,
+        temperature=1.0,
+        metrics=metrics,
+        ece_raw=metrics["ece"],
+        null=null_metrics(truth, truth, classes, **options),
+    )
 
     def body(run: StageRun) -> None:
-        table.to_csv(run.publish("predictions"), index=False)
-        run.publish("metrics").write_text(json.dumps(content))
+        predictions.write_csv(run.publish("predictions"))
+        scores.write(run.publish("metrics"))
         mlflow.set_tag(SLIDES_TAG, "where the slides lie")
         if source:
             log_table(table, name="slides", source=source, context="evaluation", targets="label")
 
-    digest = hashlib.md5(table.to_csv().encode()).hexdigest()
+    digest = hashlib.md5(predictions.table.to_csv().encode()).hexdigest()
     return run_stage("evaluate", body, settings={"seed": 5, "split": split}, inputs={"model": model, "table": digest})
 
 
@@ -161,8 +168,21 @@ def card_of(result: StageResult) -> str:
     return find_artifact(result.run_id, stage="register", name="card").path.read_text()
 
 
-def answers_of(evaluation: StageResult) -> pd.DataFrame:
-    return pd.read_csv(mlflow.artifacts.download_artifacts(artifact_uri=evaluation.artifacts["predictions"]))
+def answers_of(evaluation: StageResult) -> Predictions:
+    uri = evaluation.artifacts["predictions"]
+    return Predictions.read_csv(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)))
+
+
+def only(answers: Predictions, rows: list[int]) -> Predictions:
+    return replace(
+        answers, rows=answers.rows.iloc[rows].reset_index(drop=True), probabilities=answers.probabilities[rows]
+    )
+
+
+def forget(evaluation: StageResult, column: str) -> None:
+    """Takes a column out of the stored predictions, as if another version had written them."""
+    stored = Path(MlflowClient().get_run(evaluation.run_id).info.artifact_uri) / "predictions.csv"
+    pd.read_csv(stored, dtype=str, keep_default_na=False).drop(columns=column).to_csv(stored, index=False)
 
 
 def served() -> str:
@@ -348,9 +368,10 @@ def test_on_another_hold_out_the_champion_is_scored_anew(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], column: str
 ) -> None:
     stage(evaluated(trained("first"), wrong=1))
-    table = answers_of(evaluated(trained("second"), wrong=6))
-    table[column] = table[column].str[::-1]  # the same names and labels, other pictures, masks or repairs
-    new = planted(trained("third"), table, CLASSES, source="runs:/of_clean/cohort.parquet")
+    answers = answers_of(evaluated(trained("second"), wrong=6))
+    other = answers.rows[column].str[::-1]  # the same names and labels, other pictures, masks or repairs
+    answers = replace(answers, rows=answers.rows.assign(**{column: other}))
+    new = planted(trained("third"), answers, source="runs:/of_clean/cohort.parquet")
     scoring = Scoring(monkeypatch, lambda model: evaluated(model, wrong=8))
     decided = enter(new, data="moved")
     (call,) = scoring.calls
@@ -367,9 +388,11 @@ def test_on_another_hold_out_the_champion_is_scored_anew(
 def test_without_comparable_predictions_the_champion_is_scored_where_the_slides_lay(
     store: Path, monkeypatch: pytest.MonkeyPatch, unrecorded: str
 ) -> None:
-    old = evaluated(trained("first"), wrong=6, without=unrecorded)
+    old = evaluated(trained("first"), wrong=6)
     stage(old)
-    if not unrecorded:
+    if unrecorded:
+        forget(old, unrecorded)
+    else:
         shutil.rmtree(MlflowClient().get_run(old.run_id).info.artifact_uri)
     scoring = Scoring(monkeypatch, lambda model: evaluated(model, wrong=2))
     decided = enter(evaluated(trained("second"), wrong=6, first=4, source="runs:/of_clean/cohort.parquet"))
@@ -381,7 +404,9 @@ def test_without_comparable_predictions_the_champion_is_scored_where_the_slides_
 def test_a_champion_that_comes_while_another_is_compared_is_met_too(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage(evaluated(trained("first"), wrong=8, without="mask_md5"))
+    old = evaluated(trained("first"), wrong=8)
+    stage(old)
+    forget(old, "mask_md5")
     best = evaluated(trained("best"), wrong=1, source="runs:/of_clean/cohort.parquet")
 
     def meanwhile(model: str) -> StageResult:
@@ -407,7 +432,9 @@ def test_a_champion_that_comes_while_another_is_compared_is_met_too(
 def test_slides_that_are_gone_make_a_challenger_until_they_are_found(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage(evaluated(trained("first"), wrong=8, without="image_md5"))
+    old = evaluated(trained("first"), wrong=8)
+    stage(old)
+    forget(old, "image_md5")
     new = evaluated(trained("second"), wrong=6, source="runs:/of_clean/cohort.parquet")
     Scoring(monkeypatch, CohortError("/gone: the slides are no longer there; give data=FOLDER_OR_ZIP"))
     decided = enter(new)
@@ -419,11 +446,11 @@ def test_slides_that_are_gone_make_a_challenger_until_they_are_found(
 
 @pytest.mark.parametrize("promote", ["auto", "force"])
 def test_a_champion_whose_answers_cannot_be_used_blocks_nothing(store: Path, promote: str) -> None:
-    table = answers_of(evaluated(trained("source"), wrong=6))
-    old = planted(trained("first"), table, CLASSES)
+    answers = answers_of(evaluated(trained("source"), wrong=6))
+    old = planted(trained("first"), answers)
     stage(old)
     stored = Path(MlflowClient().get_run(old.run_id).info.artifact_uri) / "predictions.csv"
-    table.assign(**dict.fromkeys(CLASSES, 0.0)).to_csv(stored, index=False)
+    replace(answers, probabilities=0 * answers.probabilities).write_csv(stored)
     decided = enter(evaluated(trained("second"), wrong=4), promote=promote)
     assert decided["alias"] == ("champion" if promote == "force" else "challenger")
     assert "it cannot be compared with the champion (version 1): the comparison failed: " in decided["reason"]
@@ -452,8 +479,8 @@ def test_models_of_other_classes_are_never_compared(store: Path, monkeypatch: py
 def test_a_champion_that_knows_some_of_the_slides_is_compared_on_the_others(
     store: Path, monkeypatch: pytest.MonkeyPatch, shared: range, alias: str
 ) -> None:
-    table = answers_of(evaluated(trained("source"), wrong=16))
-    stage(planted(trained("first"), table.iloc[list(shared)].reset_index(drop=True), CLASSES), promote="force")
+    answers = answers_of(evaluated(trained("source"), wrong=16))
+    stage(planted(trained("first"), only(answers, list(shared))), promote="force")
     Scoring(monkeypatch, LeakageError("1 group was trained on: img_0000"))
     decided = enter(evaluated(trained("second"), wrong=6, source="runs:/of_clean/cohort.parquet"))
     assert decided["alias"] == alias
@@ -490,7 +517,7 @@ def test_a_registry_that_does_not_answer_is_not_an_empty_one(store: Path, monkey
 
 def test_the_hold_out_decides_unless_a_parameter_says_otherwise(store: Path) -> None:
     held = evaluated(trained("first"), wrong=6)
-    tested = planted(trained("second"), answers_of(held), CLASSES, split="test")
+    tested = planted(trained("second"), answers_of(held), split="test")
     latest = partial(register, evaluation="latest", preset=PRESET, seed=0)
     with pytest.raises(ParameterError, match=f"{tested.run_id}: it is of the split test, and holdout decides"):
         stage(tested)
@@ -515,7 +542,7 @@ def test_models_of_several_names_do_not_meet(store: Path) -> None:
 def test_what_is_no_evaluation_is_refused(store: Path) -> None:
     Path("metrics.json").write_text("{}")
     Path("predictions.csv").write_text("slide_id,label\n")
-    with pytest.raises(UpstreamError, match="not an evaluation's"):
+    with pytest.raises(UpstreamError, match="not the scores of an evaluation"):
         register(evaluation="metrics.json", preset=PRESET, seed=0)
 
 
@@ -580,7 +607,7 @@ def test_a_card_says_what_is_not_known(store: Path) -> None:
 
 
 def test_a_small_hold_out_is_a_known_limit(store: Path) -> None:
-    table = answers_of(evaluated(trained("first"), wrong=0))
-    few = planted(trained("second"), table[(table.index % 2 == 0) | (table.index < 8)].reset_index(drop=True), CLASSES)
+    answers = answers_of(evaluated(trained("first"), wrong=0))
+    few = planted(trained("second"), only(answers, [row for row in range(SLIDES) if row % 2 == 0 or row < 8]))
     card = card_of(stage(few))
     assert r"Fewer than 10 of these slides: HER2(+) \| \<b\> 4;" in card

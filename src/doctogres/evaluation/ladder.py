@@ -13,6 +13,7 @@ from doctogres.errors import ParameterError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.comparison import compare
 from doctogres.evaluation.metrics import class_indices, macro_f1
+from doctogres.evaluation.predictions import Predictions
 
 HELPS: Final = "helps"
 HURTS: Final = "hurts"
@@ -25,7 +26,7 @@ class ScoredRow:
     """A row of the ladder with what each of its networks, one per seed, said about the same slides."""
 
     name: str
-    predictions: Sequence[pd.DataFrame]  # slide_id, label, group, and a column per class
+    predictions: Sequence[Predictions]
     changes: str  # against the row before
     seconds: float
     runs: Sequence[str]  # the evaluations, one per seed
@@ -47,7 +48,7 @@ def ladder_table(rows: Sequence[ScoredRow], classes: Sequence[str], *, resamples
     Raises:
         ParameterError: a row scored other slides than the first one, or see `comparison.compare`.
     """
-    reference = rows[0].predictions[0].set_index("slide_id")
+    reference = rows[0].predictions[0].rows.set_index("slide_id")
     truth, groups = reference["label"].tolist(), reference["group"].tolist()
     models = {row.name: [_probabilities(row.name, one, reference, classes) for one in row.predictions] for row in rows}
     against = {row.name: before.name for before, row in pairwise(rows)}
@@ -75,13 +76,13 @@ def verdict(difference: Estimate) -> str:
 
 
 def _probabilities(
-    row: str, predictions: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]
+    row: str, predictions: Predictions, reference: pd.DataFrame, classes: Sequence[str]
 ) -> NDArray[np.float64]:
     """(slides, classes), in the order of the reference's slides."""
-    table = predictions.set_index("slide_id")
-    if set(table.index) != set(reference.index) or not table["label"].loc[reference.index].equals(reference["label"]):
+    labels = predictions.rows.set_index("slide_id")["label"]
+    if set(labels.index) != set(reference.index) or not labels.loc[reference.index].equals(reference["label"]):
         raise ParameterError(
-            f"{row}: scored {len(table)} slides that are not the first row's {len(reference)}, or have other labels; "
+            f"{row}: scored {len(labels)} slides that are not the first row's {len(reference)}, or have other labels; "
             "all rows need one hold-out"
         )
-    return table.loc[reference.index].reindex(columns=list(classes), fill_value=0.0).to_numpy(np.float64)
+    return predictions.of_slides(list(reference.index), classes)

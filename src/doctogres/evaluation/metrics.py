@@ -4,7 +4,7 @@ Every metric is written for weighted slides: weights of one give the value, boot
 interval. The predicted class is the most probable one, the first in class order among equals.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -17,6 +17,7 @@ from doctogres.model.aggregation import ROW_SUM_TOLERANCE
 from doctogres.model.temperature import PROBABILITY_FLOOR
 
 CALIBRATION_BINS: Final = 10
+PER_CLASS: Final = ("f1", "recall", "precision")  # `<kind>/<class>`
 
 
 def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
@@ -26,11 +27,6 @@ def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.i
     if unknown:
         raise ParameterError(f"labels {unknown} are not among the classes {list(classes)}; use the model's class order")
     return np.array([position[str(label)] for label in labels], dtype=np.int64)
-
-
-def classes_of(metrics: Iterable[str]) -> list[str]:
-    """Returns the classes that `slide_metrics` made these names for, in the class order."""
-    return [name.removeprefix("f1/") for name in metrics if name.startswith("f1/")]
 
 
 def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:
@@ -127,7 +123,7 @@ def slide_metrics(
         }
         if threshold is not None:
             found |= {"coverage": answers / total, "answered_accuracy": ratio(right, answers)}
-        for kind, table in (("f1", f1), ("recall", recall), ("precision", precision)):
+        for kind, table in zip(PER_CLASS, (f1, recall, precision), strict=True):
             found |= {f"{kind}/{name}": table[:, index] for index, name in enumerate(classes)}
         return found
 

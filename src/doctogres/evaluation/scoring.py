@@ -1,7 +1,7 @@
 """A model's answers for slides, as tables and as metrics with intervals."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import pandas as pd
 
 from doctogres.engine import map_slides
 from doctogres.errors import DoctogresError
-from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.metrics import patch_metrics, slide_metrics
 from doctogres.evaluation.null_models import null_metrics
+from doctogres.evaluation.predictions import PATCHES, Predictions
+from doctogres.evaluation.scores import Scores
 from doctogres.model.classifier import CutSlide, SlideAnswer, SlideClassifier
 from doctogres.patches.manifest import read_slide
-from doctogres.patches.regions import REGION_FIELDS
 from doctogres.slides.selection import CONTENT
 
 
@@ -29,9 +29,9 @@ class Scored:
     classifier: SlideClassifier
 
     @property
-    def classes(self) -> list[str]:
+    def classes(self) -> tuple[str, ...]:
         """The model's class order."""
-        return list(self.classifier.card.classes)
+        return self.classifier.card.classes
 
     @property
     def probabilities(self) -> npt.NDArray[np.float64]:
@@ -43,33 +43,32 @@ class Scored:
         """The probabilities before the model's temperature, (slides, classes)."""
         return np.stack([answer.raw for answer in self.answers])
 
-    def table(self) -> pd.DataFrame:
-        """predictions.csv: a row per slide, with a column per class."""
-        table = self.slides[["slide_id", "label", "group"]].reset_index(drop=True)
-        table["predicted"] = [answer.label for answer in self.answers]
-        table["correct"] = table["predicted"] == table["label"]
-        table["confidence"] = [answer.confidence for answer in self.answers]
-        table["abstained"] = [answer.abstained for answer in self.answers]
-        table["n_patches"] = [len(answer.patches) for answer in self.answers]
-        table[list(CONTENT)] = self.slides[list(CONTENT)].to_numpy()
-        return pd.concat([table, pd.DataFrame(self.probabilities, columns=self.classes)], axis=1)
+    def of_slides(self) -> Predictions:
+        """predictions.csv."""
+        rows = self.slides[["slide_id", "label", "group"]].reset_index(drop=True)
+        rows["predicted"] = [answer.label for answer in self.answers]
+        rows["correct"] = rows["predicted"] == rows["label"]
+        rows["confidence"] = [answer.confidence for answer in self.answers]
+        rows["abstained"] = [answer.abstained for answer in self.answers]
+        rows["n_patches"] = [len(answer.patches) for answer in self.answers]
+        rows[list(CONTENT)] = self.slides[list(CONTENT)].to_numpy()
+        return Predictions(rows, self.classes, self.probabilities)
 
-    def patches(self) -> pd.DataFrame:
-        """patch_predictions.parquet: slide_id, box, area, label (the slide's), predicted, and a column per class."""
-        tables = []
-        for (slide_id, label), answer in zip(self.slides[["slide_id", "label"]].to_numpy(), self.answers, strict=True):
-            own = answer.patches.rename(columns={"label": "predicted"}).assign(slide_id=slide_id, label=label)
-            tables.append(own[["slide_id", *REGION_FIELDS, "label", "predicted", *self.classes]])
-        return pd.concat(tables, ignore_index=True)
+    def of_patches(self) -> Predictions:
+        """patch_predictions.parquet, with the slides' labels."""
+        labels = dict(zip(self.slides["slide_id"], self.slides["label"], strict=True))
+        found = patch_predictions(self.slides["slide_id"], self.answers, self.classes)
+        return replace(found, rows=found.rows.assign(label=found.rows["slide_id"].map(labels)))
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What came of it, each with its interval."""
-
-    metrics: dict[str, Estimate]  # of slides, and of patches under `patch/`
-    null: dict[str, Estimate]
-    raw_ece: Estimate
+def patch_predictions(slides: Iterable[str], answers: Iterable[SlideAnswer], classes: tuple[str, ...]) -> Predictions:
+    """patch_predictions.parquet of these slides' answers."""
+    rows, probabilities = [], []
+    for slide, answer in zip(slides, answers, strict=True):
+        rows.append(answer.patches.rename(columns={"label": "predicted"}).assign(slide_id=slide))
+        probabilities.append(answer.patch_probabilities)
+    table = pd.concat(rows, ignore_index=True)[list(PATCHES.columns)]
+    return Predictions(table, classes, np.concatenate(probabilities))
 
 
 def score(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Iterator[SlideAnswer]:
@@ -86,31 +85,39 @@ def score(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Iter
         yield answer
 
 
-def measure(scored: Scored, training_labels: list[str], *, resamples: int, seed: int) -> Measured:
+def measure(scored: Scored, training_labels: list[str], *, model: str, split: str, resamples: int, seed: int) -> Scores:
     """Everything that has an interval; slides of one group are resampled together.
 
     Args:
         scored: the slides with their answers.
         training_labels: of the slides that were not held out, for the null models.
+        model: its address.
+        split: of the slides.
         resamples: bootstrap resamples.
         seed: of the bootstrap.
     """
     truth, groups, classes = scored.slides["label"].tolist(), scored.slides["group"].astype(str), scored.classes
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     grouped = options | {"groups": groups.tolist()}
-    threshold = scored.classifier.card.calibration.threshold
-    metrics = slide_metrics(truth, scored.probabilities, classes, threshold=threshold, **grouped)
-    patches = scored.patches()
+    calibration = scored.classifier.card.calibration
+    metrics = slide_metrics(truth, scored.probabilities, classes, threshold=calibration.threshold, **grouped)
+    patches = scored.of_patches()
     group_of = dict(zip(scored.slides["slide_id"], groups, strict=True))
     of_patches = patch_metrics(
-        patches["label"].tolist(),
-        patches[classes].to_numpy(),
+        patches.rows["label"].tolist(),
+        patches.probabilities,
         classes,
-        slides=patches["slide_id"].map(group_of).tolist(),
+        slides=patches.rows["slide_id"].map(group_of).tolist(),
         **options,
     )
-    return Measured(
+    return Scores(
+        model=model,
+        split=split,
+        classes=classes,
+        slides=len(scored.slides),
+        threshold=calibration.threshold,
+        temperature=calibration.temperature,
         metrics=metrics | of_patches,
+        ece_raw=slide_metrics(truth, scored.raw, classes, **grouped)["ece"],
         null=null_metrics(truth, training_labels, classes, **grouped),
-        raw_ece=slide_metrics(truth, scored.raw, classes, **grouped)["ece"],
     )

@@ -68,7 +68,8 @@ class SlideAnswer:
     raw: npt.NDArray[np.float64]  # (classes,), before the temperature
     confidence: float  # the label's probability
     abstained: bool  # the confidence is below the model's threshold: not sure
-    patches: pd.DataFrame  # a row per classified region: x, y, width, height, area, label, and a column per class
+    patches: pd.DataFrame  # a row per classified region: x, y, width, height, area, label
+    patch_probabilities: npt.NDArray[np.float64]  # (patches, classes), not calibrated
     dropped: int  # regions that were left out
     mask_source: MaskSource
     warnings: tuple[str, ...]  # what makes this answer weaker than the model's score promises
@@ -269,6 +270,7 @@ class SlideClassifier:
                 confidence=confidence,
                 abstained=confidence < card.calibration.threshold,
                 patches=self._patch_table(slide.regions, of_patches[own]),
+                patch_probabilities=of_patches[own],
                 dropped=slide.dropped,
                 mask_source=slide.mask_source,
                 warnings=slide.warnings,
@@ -276,8 +278,7 @@ class SlideClassifier:
 
     def _patch_table(self, regions: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> pd.DataFrame:
         table = pd.DataFrame(regions, columns=list(REGION_FIELDS))
-        table["label"] = [self.card.classes[index] for index in probabilities.argmax(1)]
-        return pd.concat([table, pd.DataFrame(probabilities, columns=list(self.card.classes))], axis=1)
+        return table.assign(label=[self.card.classes[index] for index in probabilities.argmax(1)])
 
 
 def pooled(

@@ -1,11 +1,9 @@
 """A new evaluation against the champion, on the same slides: from stored predictions, or by scoring the champion again."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 from mlflow.entities import Run
@@ -14,15 +12,17 @@ from mlflow.tracking import MlflowClient
 
 from doctogres.errors import DoctogresError, UpstreamError
 from doctogres.evaluation.comparison import compare
-from doctogres.evaluation.metrics import classes_of
+from doctogres.evaluation.predictions import Predictions
+from doctogres.evaluation.scores import Scores
 from doctogres.files import file_digest
 from doctogres.registry.gate import ChampionComparison
 from doctogres.registry.versions import EVALUATION_TAG
+from doctogres.slides.selection import CONTENT
 from doctogres.slides.splits import LeakageError
 from doctogres.tracking.runs import DATA_TAG
 from doctogres.tracking.upstream import find_artifact
 
-IDENTITY: Final = ("slide_id", "label", "image_md5", "mask_md5", "outcome")  # of a slide as a model is given it
+IDENTITY: Final = ("slide_id", "label", *CONTENT)  # of a slide as a model is given it
 
 
 @dataclass(frozen=True)
@@ -32,46 +32,39 @@ class Evaluation:
     run: Run | None  # None when it was given as files
     uri: str
     digest: str
-    metrics: dict[str, Any]  # metrics.json
-    predictions: pd.DataFrame  # predictions.csv, as text
+    scores: Scores
+    predictions: Predictions
 
     @property
     def data_digest(self) -> str:
         """The cohort's, empty where unknown."""
         return self.run.data.tags.get(DATA_TAG, "") if self.run else ""
 
-    @cached_property
-    def classes(self) -> list[str]:
-        """The model's classes."""
-        return classes_of(self.metrics["metrics"])
+    @property
+    def slides(self) -> pd.DataFrame:
+        """The scored slides, as a model is given them, and what it says of them."""
+        return self.predictions.rows
+
+    @property
+    def split_digest(self) -> str:
+        """Names the scored slides: their ids, labels, pictures, masks and whether they were repaired."""
+        rows = self.slides[list(IDENTITY)].sort_values("slide_id").to_csv(index=False)
+        return hashlib.sha256(rows.encode()).hexdigest()[:16]
 
 
 def read_evaluation(value: str, *, split: str = "") -> Evaluation:
     """The evaluation that a parameter names; `latest` is the newest one of the split, where one is given.
 
     Raises:
-        UpstreamError: it is not there, or the file is not an evaluation's.
+        UpstreamError: it is not there, or the files are not an evaluation's.
     """
     of_split = f"params.`evaluate.split` = '{split}'" if split else ""
     found = find_artifact(value, stage="evaluate", name="metrics", filters=of_split)
     beside = found.run_id or str(found.path.parent)
     table = find_artifact(beside, stage="evaluate", name="predictions").path
-    try:
-        metrics = json.loads(found.path.read_text(encoding="utf-8"))
-    except ValueError:
-        metrics = None
-    if not isinstance(metrics, dict) or not {"model", "split", "metrics", "null"} <= metrics.keys():
-        raise UpstreamError(f"evaluation={value}: {found.path.name} is not an evaluation's; give a run of `evaluate`")
-    predictions = pd.read_csv(table, dtype=str, keep_default_na=False)
+    scores, predictions = Scores.read(found.path), Predictions.read_csv(table)
     run = MlflowClient().get_run(found.run_id) if found.run_id else None
-    return Evaluation(run, found.uri, file_digest(found.path), metrics, predictions)
-
-
-def split_digest(predictions: pd.DataFrame) -> str:
-    """Names the scored slides: their ids, labels and, where recorded, pictures, masks and whether they were repaired."""
-    columns = [name for name in IDENTITY if name in predictions]
-    rows = predictions[columns].sort_values("slide_id").to_csv(index=False)
-    return hashlib.sha256(rows.encode()).hexdigest()[:16]
+    return Evaluation(run, found.uri, file_digest(found.path), scores, predictions)
 
 
 def compare_with_champion(
@@ -98,11 +91,9 @@ def compare_with_champion(
         old = read_evaluation(_evaluation_of(champion))
         if other := _other_classes(old, new):
             return contest.impossible(other)
-        known = _identified(old) and _identified(new)
-        if known and split_digest(old.predictions) == split_digest(new.predictions):
-            return contest.difference(old, new.predictions["slide_id"].tolist(), "")
-        unknown = "it is not recorded which pictures and masks both were evaluated on"
-        why = "it was evaluated on other slides" if known else unknown
+        if old.split_digest == new.split_digest:
+            return contest.difference(old, new.slides["slide_id"].tolist(), "")
+        why = "it was evaluated on other slides"
     except UpstreamError as error:
         why = f"its predictions could not be fetched: {error}"
     print(f"register: the champion (version {champion.version}) is scored on these slides, because {why}", flush=True)
@@ -114,8 +105,8 @@ def compare_with_champion(
         return contest.impossible(f"{why}, and it could not be scored on these: {error}")
     if other := _other_classes(again, new):
         return contest.impossible(other)
-    slides = new.predictions["slide_id"].tolist()
-    if sorted(slides) != sorted(again.predictions["slide_id"]):
+    slides = new.slides["slide_id"].tolist()
+    if sorted(slides) != sorted(again.slides["slide_id"]):
         return contest.impossible(f"{why}, and the cohort table that names these slides has changed since")
     return contest.difference(again, slides, f"scored on them again, because {why}")
 
@@ -143,22 +134,24 @@ class _Contest:
         """The comparison on the slides that were held out from both, where every class is among them."""
         trained = f"the champion was trained on some of these slides ({leak})"
         decide = "`promote=force` decides otherwise"
-        if old is None or not (_identified(old) and _identified(self.new)):
+        if old is None:
             return self.impossible(f"{trained}; {decide}")
-        both = self.new.predictions.merge(old.predictions[list(IDENTITY)], on=list(IDENTITY))
-        if missing := sorted(set(self.new.predictions["label"]) - set(both["label"])):
-            count = len(self.new.predictions)
+        both = self.new.slides.merge(old.slides[list(IDENTITY)], on=list(IDENTITY))
+        if missing := sorted(set(self.new.slides["label"]) - set(both["label"])):
+            count = len(self.new.slides)
             lack = f"the {len(both)} of {count} that neither has seen hold no {', '.join(missing)}"
             return self.impossible(f"{trained}, and {lack}; {decide}")
         return self.difference(old, both["slide_id"].tolist(), f"those that neither has seen: {trained}")
 
     def difference(self, old: Evaluation, slides: list[str], remark: str) -> ChampionComparison:
         """The comparison on these slides, which both evaluations have."""
-        rows, theirs = (one.predictions.set_index("slide_id").loc[slides] for one in (self.new, old))
-        classes = self.new.classes
+        rows, classes = self.new.slides.set_index("slide_id").loc[slides], self.new.scores.classes
         comparison = compare(
             rows["label"].tolist(),
-            {"new": [rows[classes].to_numpy(float)], "champion": [theirs[classes].to_numpy(float)]},
+            {
+                "new": [self.new.predictions.of_slides(slides, classes)],
+                "champion": [old.predictions.of_slides(slides, classes)],
+            },
             classes,
             against={"new": "champion"},
             groups=rows["group"].tolist(),
@@ -168,12 +161,8 @@ class _Contest:
         return ChampionComparison(self.champion, len(slides), comparison.differences["new"], remark)
 
 
-def _identified(one: Evaluation) -> bool:
-    return set(IDENTITY) <= set(one.predictions)
-
-
 def _other_classes(old: Evaluation, new: Evaluation) -> str:
-    if set(old.classes) == set(new.classes):
+    if set(old.scores.classes) == set(new.scores.classes):
         return ""
-    theirs, ours = ", ".join(sorted(old.classes)), ", ".join(sorted(new.classes))
+    theirs, ours = ", ".join(sorted(old.scores.classes)), ", ".join(sorted(new.scores.classes))
     return f"it knows other classes ({theirs}) than this model ({ours}), and such models can never be compared"

@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from doctogres import __version__
 from doctogres.errors import DoctogresError
+from doctogres.evaluation.scores import Scores
 from doctogres.presets import PRESETS, load_preset, sections_of
 from doctogres.registry.contest import Evaluation
 from doctogres.slides.table import CohortTable
@@ -31,8 +32,8 @@ DECISIONS: Final = "decisions_given.csv"  # what `clean` was given as decisions,
 class CardFacts:
     """What the runs behind a model recorded; what they did not is empty."""
 
-    metrics: Mapping[str, Any]  # metrics.json
-    predictions: pd.DataFrame  # predictions.csv
+    scores: Scores
+    slides: pd.DataFrame  # the scored ones, rows of predictions.csv
     cohort: CohortTable | None
     classifier: Mapping[str, Any]  # classifier.json
     recipe: Mapping[str, Mapping[str, str]]  # stage -> its logged parameters
@@ -43,7 +44,7 @@ class CardFacts:
 
 def card_facts(scored: Evaluation) -> CardFacts:
     """What the runs behind an evaluation recorded."""
-    model = scored.metrics["model"]
+    model = scored.scores.model
     info = mlflow.models.get_model_info(model)
     runs = _runs(scored, info.run_id)
     recipe = {
@@ -55,8 +56,8 @@ def card_facts(scored: Evaluation) -> CardFacts:
     tags = {stage: run.data.tags for stage, run in runs.items()}
     maker = tags.get("train", {})
     return CardFacts(
-        metrics=scored.metrics,
-        predictions=scored.predictions,
+        scores=scored.scores,
+        slides=scored.slides,
         cohort=_cohort(scored),
         classifier=_classifier(model, info.model_id),
         recipe=recipe,

@@ -88,8 +88,7 @@ def show_slide(
         slide_id: of the slide.
         truth: its label.
     """
-    classes, card = list(classifier.card.classes), classifier.card
-    shares = answer.patches[classes].to_numpy()  # (patches, classes)
+    card, shares = classifier.card, answer.patch_probabilities
     rows = np.argsort(-shares.max(axis=1), kind="stable")[:PATCHES]
     pixels = cut_patches(rgb, answer.patches[list(REGION_FIELDS)].to_numpy()[rows], card.patch)
     targets = shares[rows].argmax(axis=1)
@@ -99,7 +98,7 @@ def show_slide(
     except NoHeatMapError:
         heat = [None] * len(rows)
     patches = [
-        ShownPatch(int(row), classes[target], float(shares[row, target]), patch, one)
+        ShownPatch(int(row), card.classes[target], float(shares[row, target]), patch, one)
         for row, target, patch, one in zip(rows, targets, pixels, heat, strict=True)
     ]
     height, width = rgb.shape[:2]

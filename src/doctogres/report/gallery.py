@@ -115,7 +115,7 @@ def _picture(slide: ShownSlide, colours: dict[str, Colour], side: int, quality: 
     numbers = {patch.row: number for number, patch in enumerate(slide.patches, 1)}
     boxes = []
     table = slide.answer.patches
-    shares = table[list(colours)].to_numpy(np.float64).max(axis=1)
+    shares = slide.answer.patch_probabilities.max(axis=1)
     regions = zip(table[list(REGION_FIELDS)].to_numpy().tolist(), table["label"], shares, strict=True)
     for row, ((x, y, across, down, area), label, share) in enumerate(regions):
         colour = _rgb(colours[label])

@@ -7,11 +7,11 @@ from typing import Any, Final
 import pandas as pd
 
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.metrics import classes_of
+from doctogres.evaluation.metrics import PER_CLASS
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.registry.gate import GateDecision
 from doctogres.registry.lineage import CardFacts
-from doctogres.report.report import METRICS, PER_CLASS
+from doctogres.report.report import METRICS
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import reason_code
 
@@ -41,31 +41,25 @@ def model_card(facts: CardFacts, decision: GateDecision) -> str:
 
 
 def _headline(facts: CardFacts, decision: GateDecision) -> str:
-    own, null = facts.metrics["metrics"]["macro_f1"], facts.metrics["null"]
-    rivals = ", ".join(
-        f"{NULL_MODELS[name]} {Estimate.from_dict(null[name]).value:.3f}" for name in null if name in NULL_MODELS
-    )
+    scores = facts.scores
+    rivals = ", ".join(f"{NULL_MODELS[name]} {null.value:.3f}" for name, null in scores.null.items())
     forced = f"**Promoted by force.** A person made it champion: {escaped(decision.reason)}.\n\n"
     decided = f"Gate: **{decision.place}**: {escaped(decision.reason)}."
     return (
         (forced if decision.forced else "")
-        + f"**Macro-F1 {Estimate.from_dict(own)}** on the {facts.metrics['slides']} slides of the split "
-        + f"`{facts.metrics['split']}`; null models: {rivals}."
+        + f"**Macro-F1 {scores.metrics['macro_f1']}** on the {scores.slides} slides of the split "
+        + f"`{scores.split}`; null models: {rivals}."
         + ("" if decision.forced else f"\n\n{decided}")
     )
 
 
 def _limits(facts: CardFacts) -> str:
-    own = Estimate.from_dict(facts.metrics["metrics"]["macro_f1"])
-    labels = facts.predictions["label"].value_counts()
-    few = {
-        name: int(labels.get(name, 0))
-        for name in classes_of(facts.metrics["metrics"])
-        if labels.get(name, 0) < FEW_SLIDES
-    }
-    groups = facts.predictions["group"].nunique()
+    own = facts.scores.metrics["macro_f1"]
+    labels = facts.slides["label"].value_counts()
+    few = {name: int(labels.get(name, 0)) for name in facts.scores.classes if labels.get(name, 0) < FEW_SLIDES}
+    groups = facts.slides["group"].nunique()
     lines = [
-        f"{facts.metrics['slides']} slides from {groups} groups: the interval of the macro-F1 is "
+        f"{facts.scores.slides} slides from {groups} groups: the interval of the macro-F1 is "
         f"{own.high - own.low:.2f} wide.",
         f"Fewer than {FEW_SLIDES} of these slides: {_counted(few)}; a class's own scores say little there."
         if few
@@ -81,8 +75,8 @@ def _limits(facts: CardFacts) -> str:
 
 
 def _scores(facts: CardFacts) -> str:
-    scores = {**facts.metrics["metrics"], **facts.metrics["null"]}
-    rows = [(title, Estimate.from_dict(scores[name])) for name, (title, _) in METRICS.items() if name in scores]
+    scores = facts.scores.metrics | facts.scores.null
+    rows = [(title, scores[name]) for name, (title, _) in METRICS.items() if name in scores]
     return _table(("metric", "value [95 % interval]"), rows)
 
 
@@ -91,10 +85,10 @@ def _classes(facts: CardFacts) -> str:
     if facts.cohort is not None:
         slides = facts.cohort.usable
         trained = slides.loc[slides["fold"] != HOLDOUT, "label"].value_counts()
-    scored = facts.predictions["label"].value_counts()
+    scored = facts.slides["label"].value_counts()
     rows = []
-    for name in classes_of(facts.metrics["metrics"]):
-        scores = [Estimate.from_dict(facts.metrics["metrics"][f"{kind}/{name}"]) for kind in PER_CLASS]
+    for name in facts.scores.classes:
+        scores = [facts.scores.metrics[f"{kind}/{name}"] for kind in PER_CLASS]
         rows.append((name, trained.get(name, UNKNOWN), scored.get(name, 0), *scores))
     return _table(("class", "training slides", "scored slides", "F1", "recall", "precision"), rows)
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from doctogres.evaluation.bootstrap import Estimate
+from doctogres.evaluation.metrics import PER_CLASS
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.model.temperature import Calibration
 
@@ -31,7 +32,6 @@ METRICS: Final = {
         for name, words in NULL_MODELS.items()
     },
 }  # fmt: skip
-PER_CLASS: Final = ("f1", "recall", "precision")
 PATCH: Final = "patch/"
 
 
@@ -39,6 +39,7 @@ def render_report(
     *,
     title: str,
     slides: str,
+    classes: Sequence[str],
     metrics: Mapping[str, Estimate],
     null: Mapping[str, Estimate],
     raw_ece: Estimate,
@@ -54,6 +55,7 @@ def render_report(
     Args:
         title: of the document.
         slides: how many of which split, as in "48 hold-out slides".
+        classes: the class order.
         metrics: from `metrics.slide_metrics`, and from `metrics.patch_metrics` under `patch/...`; `<kind>/<class>`
             keys make the tables by class.
         null: from `metrics.null_metrics`.
@@ -70,8 +72,11 @@ def render_report(
     head = [
         f"<h1>{escape(result_sentence(slides, metrics, null))}</h1>",
         f"<p>{escape(answer_sentence(len(predictions), metrics, calibration))}</p>",
-        _section("Slides: the answers a person gets", _metrics_table({**of_slides, **null}) + _class_table(of_slides)),
-        _section("Patches: each region on its own", _metrics_table(of_patches) + _class_table(of_patches)),
+        _section(
+            "Slides: the answers a person gets",
+            _metrics_table({**of_slides, **null}) + _class_table(of_slides, classes),
+        ),
+        _section("Patches: each region on its own", _metrics_table(of_patches) + _class_table(of_patches, classes)),
         _section(
             "Figures",
             f"<p>{escape(ece_sentence(metrics, raw_ece, calibration))}</p>{_figures(figures.items())}"
@@ -159,12 +164,12 @@ def _metrics_table(metrics: Mapping[str, Estimate]) -> str:
     return _table(("Metric", "Value", "95 % interval", "What it says"), rows)
 
 
-def _class_table(metrics: Mapping[str, Estimate]) -> str:
-    names = dict.fromkeys(key.partition("/")[2] for key in metrics if key.partition("/")[0] in PER_CLASS and "/" in key)
+def _class_table(metrics: Mapping[str, Estimate], classes: Sequence[str]) -> str:
     rows = []
-    for name in names:
-        estimates = (metrics.get(f"{kind}/{name}") for kind in PER_CLASS)
-        rows.append((_cell(name), *(_cell("" if one is None else str(one), kind="number") for one in estimates)))
+    for name in classes:
+        estimates = [metrics.get(f"{kind}/{name}") for kind in PER_CLASS]
+        if any(estimates):
+            rows.append((_cell(name), *(_cell("" if one is None else str(one), kind="number") for one in estimates)))
     table = _table(("Class", "F1", "Recall (share found)", "Precision (share right)"), rows)
     return f"<h3>By class</h3>{table}" if rows else ""
 

@@ -99,10 +99,10 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         if isinstance(answer, DoctogresError):
             return row | {"error": str(answer)}
         classes = self.classifier.card.classes
-        fields = [name for name in answer.patches if name not in classes]
+        shares = answer.patch_probabilities.tolist()
         patches = [
-            {name: patch[name] for name in fields} | {"probabilities": {name: patch[name] for name in classes}}
-            for patch in answer.patches.to_dict("records")
+            {**patch, "probabilities": dict(zip(classes, own, strict=True))}
+            for patch, own in zip(answer.patches.to_dict("records"), shares, strict=True)
         ]
         return row | {
             "label": answer.label,
@@ -119,15 +119,14 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
     def _overlay(self, slide: RequestedSlide, answer: SlideAnswer) -> str:
         """A PNG of the slide as base64; it is decoded once more, so that a request never holds more than a few pictures."""
         rgb, mask = slide.read()
-        patches, classes = answer.patches, list(self.classifier.card.classes)
+        patches, shares = answer.patches, answer.patch_probabilities
         boxes = patches[["x", "y", "width", "height"]].to_numpy(np.int64)
-        shares = patches[classes].to_numpy(np.float64)
         named = answer.mask_source == "given"  # on tiles, side by side, the names would cover the tissue
         texts = [
             f"{label} {share:.2f}" if named else f"{share:.2f}"
             for label, share in zip(patches["label"], shares.max(axis=1), strict=True)
         ]
-        picture = overlay(rgb, boxes, texts, mixed_colours(shares, classes), mask)
+        picture = overlay(rgb, boxes, texts, mixed_colours(shares, list(self.classifier.card.classes)), mask)
         return base64.b64encode(encode_png(picture)).decode()
 
 

@@ -19,7 +19,7 @@ from doctogres.errors import CohortError
 from doctogres.files import file_hash, workspace
 from doctogres.slides.archives import unpack_zip
 from doctogres.slides.layout import LAYOUT, check_path
-from doctogres.slides.table import DROPPED, KEPT, RESERVED
+from doctogres.slides.table import DROPPED, KEPT
 
 FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "label", "group", "outcome", "reason")
 
@@ -145,7 +145,7 @@ def read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
     """The (label, group) of every line of a table of labels, by slide; both are empty where the line has none.
 
     Raises:
-        CohortError: there is no such table, it cannot be read, or a label is the name of a column of our tables.
+        CohortError: there is no such table, or it cannot be read.
     """
     if not path.is_file():
         raise CohortError(f"{path.parent} has no {path.name} (it holds {_holds(path.parent)}): {LAYOUT}")
@@ -165,11 +165,6 @@ def read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
     labels: dict[str, list[tuple[str, str]]] = {}
     for sample, label, group in zip(lines["sample_index"], lines["label"].fillna(""), groups, strict=True):
         labels.setdefault(slide_name(str(sample)), []).append((str(label).strip(), str(group).strip()))
-    if taken := sorted(RESERVED & {label for found in labels.values() for label, _ in found}):
-        raise CohortError(
-            f"{path.name}: the label {taken[0]!r} is the name of a column in the tables of predictions, which have a "
-            "column for every class; give the class another name"
-        )
     return labels
 
 

@@ -24,11 +24,6 @@ COLUMNS: Final = (
     "reason",
     "fold",
 )
-# Columns that stand beside those of the classes in some table.
-RESERVED: Final = frozenset((
-    "slide_id", "sample_index", "patch_id", "label", "group", "fold", "repeat", "predicted", "correct", "confidence",
-    "abstained", "n_patches", "outcome", "reason", "image_md5", "mask_md5", "x", "y", "width", "height", "area",
-))  # fmt: skip
 
 KEPT: Final = "kept"
 DROPPED: Final = "dropped"

@@ -18,7 +18,8 @@ from doctogres.cleaning.decisions import read_decisions
 from doctogres.errors import DoctogresError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.ladder import ScoredRow, ladder_table
-from doctogres.evaluation.metrics import classes_of
+from doctogres.evaluation.predictions import Predictions
+from doctogres.evaluation.scores import Scores
 from doctogres.files import file_digest, workspace
 from doctogres.presets import check_default_in_space, replaced
 from doctogres.report.figures import png_bytes
@@ -219,8 +220,8 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int) -> None:
-    scores = [_metrics_file(row.evaluations[0]) for row in trained]
-    classes = list(dict.fromkeys(name for one in scores for name in classes_of(one["metrics"])))
+    scores = [_scores(row.evaluations[0]) for row in trained]
+    classes = list(dict.fromkeys(name for one in scores for name in one.classes))
     rows = [
         ScoredRow(
             row.name,
@@ -232,8 +233,8 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
         for row in trained
     ]
     table = ladder_table(rows, classes, resamples=preset.evaluate.resamples, seed=seed)
-    null = {name: Estimate.from_dict(one) for name, one in scores[-1]["null"].items()}
-    text = ladder_markdown(table, null, len(rows[0].predictions[0]))
+    null = scores[-1].null
+    text = ladder_markdown(table, null, scores[0].slides)
     table.to_csv(run.publish("ladder"), index=False)
     run.publish("ladder_md").write_text(text, encoding="utf-8")
     run.publish("ladder_png").write_bytes(png_bytes(ladder_figure(table, null)))
@@ -248,15 +249,12 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
     print(text, flush=True)
 
 
-def _metrics_file(scored: StageResult) -> Any:
-    found = find_artifact(scored.run_id, stage="evaluate", name="metrics")
-    return json.loads(found.path.read_text(encoding="utf-8"))
+def _scores(scored: StageResult) -> Scores:
+    return Scores.read(find_artifact(scored.run_id, stage="evaluate", name="metrics").path)
 
 
-def _predictions(scored: StageResult) -> pd.DataFrame:
-    found = find_artifact(scored.run_id, stage="evaluate", name="predictions")
-    text = {"slide_id": str, "label": str, "group": str}
-    return pd.read_csv(found.path, dtype=text, keep_default_na=False, float_precision="round_trip")
+def _predictions(scored: StageResult) -> Predictions:
+    return Predictions.read_csv(find_artifact(scored.run_id, stage="evaluate", name="predictions").path)
 
 
 def _finish_row(run_id: str, number: int, line: Mapping[Hashable, Any]) -> None:

@@ -1,22 +1,24 @@
 """evaluate: a model and a split -> metrics with intervals beside a null model's, figures, the report."""
 
-import json
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from doctogres import __version__
-from doctogres.evaluation.scoring import Measured, Scored, measure, score
+from doctogres.evaluation.metrics import PER_CLASS
+from doctogres.evaluation.predictions import PATCHES
+from doctogres.evaluation.scores import Scores
+from doctogres.evaluation.scoring import Scored, measure, score
 from doctogres.evaluation.unseen import check_unseen
 from doctogres.files import digest_of, file_digest
 from doctogres.progress import reporter
 from doctogres.report.examples import walls
 from doctogres.report.figures import confusion_figure, png_bytes, reliability_figure, risk_coverage_figure
 from doctogres.report.gallery import gallery_html
-from doctogres.report.report import PER_CLASS, render_report, result_sentence
+from doctogres.report.report import render_report, result_sentence
 from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
 from doctogres.slides.cohort import slide_root
@@ -58,7 +60,7 @@ def evaluate(
         scored = Scored(slides, answers, classifier)
         training = table.usable
         training_labels = training.loc[training["fold"] != HOLDOUT, "label"].tolist()
-        measured = measure(scored, training_labels, resamples=resamples, seed=seed)
+        scores = measure(scored, training_labels, model=address, split=split, resamples=resamples, seed=seed)
         facts = {
             "model": address,
             "split": split,
@@ -66,7 +68,7 @@ def evaluate(
             "seed": str(seed),
             "resamples": str(resamples),
         }
-        _publish(run, scored, measured, root, facts)
+        _publish(run, scored, scores, root, facts)
         log_table(slides, name=f"slides ({split})", source=upstream.uri, context="evaluation", targets="label")
 
     return run_stage(
@@ -83,56 +85,40 @@ def evaluate(
     )
 
 
-def _publish(run: StageRun, scored: Scored, measured: Measured, root: Path, facts: dict[str, str]) -> None:
-    predictions = scored.table()
-    predictions.to_csv(run.publish("predictions"), index=False)
-    scored.patches().to_parquet(run.publish("patch_predictions"), index=False)
-    content = _content(scored, measured, facts)
-    run.publish("metrics").write_text(json.dumps(content, indent=1), encoding="utf-8")
+def _publish(run: StageRun, scored: Scored, scores: Scores, root: Path, facts: dict[str, str]) -> None:
+    predictions = scored.of_slides()
+    predictions.write_csv(run.publish("predictions"))
+    scored.of_patches().write(PATCHES, run.publish("patch_predictions"))
+    scores.write(run.publish("metrics"))
     figures = _figures(scored)
     for name, png in figures.items():
         run.attach(f"{name}.png").write_bytes(png)
-    named = f"{len(predictions)} {SPLIT_NAMES.get(facts['split'], facts['split'])} slides"
+    named = f"{scores.slides} {SPLIT_NAMES.get(scores.split, scores.split)} slides"
     card = scored.classifier.card
     page = render_report(
-        title=f"doctogres · {facts['split']}",
+        title=f"doctogres · {scores.split}",
         slides=named,
-        metrics=measured.metrics,
-        null=measured.null,
-        raw_ece=measured.raw_ece,
+        classes=scores.classes,
+        metrics=scores.metrics,
+        null=scores.null,
+        raw_ece=scores.ece_raw,
         calibration=card.calibration,
         evidence=scored.classifier.evidence,
         figures={CAPTIONS[name]: png for name, png in figures.items()},
         gallery=partial(gallery_html, walls(scored, root), scored.classes),
-        predictions=predictions,
+        predictions=predictions.table,
         facts=facts | _model_facts(scored),
     )
     run.publish("report").write_text(page, encoding="utf-8")
-    run.name(f"evaluate · {facts['split']} · macro-F1 {measured.metrics['macro_f1'].value:.3f}")
-    summary = result_sentence(named, measured.metrics, measured.null)
+    run.name(f"evaluate · {scores.split} · macro-F1 {scores.metrics['macro_f1'].value:.3f}")
+    summary = result_sentence(named, scores.metrics, scores.null)
     run.note(f"{summary} report.html holds the figures and the slides to look at.")
-    run.log_metrics(_flat(measured))
+    run.log_metrics(_flat(scores))
 
 
-def _content(scored: Scored, measured: Measured, facts: dict[str, str]) -> dict[str, Any]:
-    """metrics.json."""
-    return {
-        "model": facts["model"],
-        "split": facts["split"],
-        "slides": len(scored.slides),
-        "threshold": scored.classifier.card.calibration.threshold,
-        "temperature": scored.classifier.card.calibration.temperature,
-        "metrics": {name: estimate.to_dict() for name, estimate in measured.metrics.items()},
-        "ece_raw": measured.raw_ece.to_dict(),
-        "null": {name: estimate.to_dict() for name, estimate in measured.null.items()},
-    }
-
-
-def _flat(measured: Measured) -> dict[str, float]:
+def _flat(scores: Scores) -> dict[str, float]:
     """Every value under its name, and the ends of the interval of those that are not of one class."""
-    named = (
-        measured.metrics | {f"null/{name}": one for name, one in measured.null.items()} | {"ece_raw": measured.raw_ece}
-    )
+    named = scores.metrics | {f"null/{name}": one for name, one in scores.null.items()} | {"ece_raw": scores.ece_raw}
     whole = {name: one for name, one in named.items() if name.removeprefix("patch/").partition("/")[0] not in PER_CLASS}
     ends = {f"{name}/{end}": getattr(one, end) for name, one in whole.items() for end in ("low", "high")}
     return {name: one.value for name, one in named.items()} | ends

@@ -1,17 +1,20 @@
 """predict: a model and slides with no labels -> submission.csv, the predictions and overlays."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import mlflow
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from doctogres.drawing import class_colours, overlay
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
+from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
+from doctogres.evaluation.scoring import patch_predictions
 from doctogres.files import workspace
 from doctogres.model.classifier import CutSlide, SlideAnswer, SlideClassifier
 from doctogres.progress import reporter
@@ -43,15 +46,18 @@ def predict(
     def body(run: StageRun) -> None:
         classifier = load_classifier(address)
         report = reporter("predict", "slides")
-        rows, patches = [], []
+        rows, probabilities, answered = [], [], {}
         for row, answer in _answers(classifier, slides, root):
-            rows.append(_row(row, answer, classifier))
+            said, shares = _row(row, answer, classifier)
+            rows.append(said)
+            probabilities.append(shares)
             if isinstance(answer, SlideAnswer):
-                patches.append(answer.patches.assign(slide_id=row.slide_id))
-                if len(patches) <= preset.predict.overlays:
-                    _overlay(run, row, answer, root, list(classifier.card.classes))
+                answered[row.slide_id] = answer
+                if len(answered) <= preset.predict.overlays:
+                    _overlay(run, row, answer, root, classifier.card.classes)
             report(len(rows), len(slides))
-        _publish(run, pd.DataFrame(rows), patches, address)
+        predictions = Predictions(pd.DataFrame(rows), classifier.card.classes, np.stack(probabilities))
+        _publish(run, predictions, answered, address)
         log_table(
             slides.drop(columns=["label", "group"]), name="slides (unlabelled)", source=str(data), context="prediction"
         )
@@ -91,28 +97,33 @@ def _answers(
     return zip(rows, classifier.answers(map_slides(cut, slides.itertuples(index=False))), strict=True)
 
 
-def _row(row: Any, answer: SlideAnswer | DoctogresError, classifier: SlideClassifier) -> dict[str, Any]:
+def _row(
+    row: Any, answer: SlideAnswer | DoctogresError, classifier: SlideClassifier
+) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
+    """What is said of a slide, and its probabilities (classes,)."""
     classes, shares = classifier.card.classes, classifier.card.class_shares
     base = {"slide_id": row.slide_id, "sample_index": Path(row.image).name if row.image else f"{row.slide_id}.png"}
     if isinstance(answer, SlideAnswer):
         known = {"label": answer.label, "outcome": ANSWERED, "reason": answer.note, "n_patches": len(answer.patches)}
         known |= {"confidence": answer.confidence, "abstained": answer.abstained}
-        return base | known | dict(zip(classes, answer.probabilities.tolist(), strict=True))
+        return base | known, answer.probabilities
     reason = str(answer) if str(answer).startswith(answer.code) or ": " in str(answer) else f"{answer.code}: {answer}"
     guess = {"label": classes[int(np.argmax(shares))], "outcome": GUESSED, "reason": reason, "n_patches": 0}
     guess |= {"confidence": 0.0, "abstained": True}
-    return base | guess | dict(zip(classes, shares, strict=True))
+    return base | guess, np.array(shares)
 
 
-def _publish(run: StageRun, table: pd.DataFrame, patches: list[pd.DataFrame], address: str) -> None:
+def _publish(run: StageRun, predictions: Predictions, answered: Mapping[str, SlideAnswer], address: str) -> None:
+    table = predictions.rows
     guessed = table[table["outcome"] == GUESSED]
     if len(guessed) == len(table):
         raise CohortError(
             f"predict: none of the {len(table)} slides could be used; the first: {guessed.iloc[0]['reason']}"
         )
     table[["sample_index", "label"]].to_csv(run.publish("submission"), index=False)
-    table.to_parquet(run.publish("predictions"), index=False)
-    pd.concat(patches, ignore_index=True).to_parquet(run.publish("patches"), index=False)
+    predictions.write(PREDICTED, run.publish("predictions"))
+    patches = patch_predictions(answered, answered.values(), predictions.classes)
+    patches.write(PATCHES, run.publish("patches"))
     counts = table["label"].value_counts()
     run.name(f"predict · {len(table)} slides")
     named = ", ".join(f"{label} {count}" for label, count in counts.items())
@@ -131,10 +142,10 @@ def _publish(run: StageRun, table: pd.DataFrame, patches: list[pd.DataFrame], ad
     run.log_metrics({"slides": len(table), PROBLEMS: len(guessed), "patches": float(table["n_patches"].sum())})
 
 
-def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: list[str]) -> None:
+def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: Sequence[str]) -> None:
     rgb, mask = read_rgb(root / row.image), read_mask(root / row.mask)
     colours = class_colours(classes)
     boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)
-    texts = [f"{share:.2f}" for share in answer.patches[classes].max(axis=1)]
+    texts = [f"{share:.2f}" for share in answer.patch_probabilities.max(axis=1)]
     picture = overlay(rgb, boxes, texts, [colours[label] for label in answer.patches["label"]], mask)
     run.attach(f"overlays/{row.slide_id}.png").write_bytes(png_bytes(picture))

@@ -9,9 +9,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from doctogres.errors import DoctogresError, ParameterError, UpstreamError
-from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.null_models import NULL_MODELS
-from doctogres.registry.contest import Evaluation, compare_with_champion, read_evaluation, split_digest
+from doctogres.registry.contest import Evaluation, compare_with_champion, read_evaluation
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, ChampionComparison, GateDecision, gate, overruled
 from doctogres.registry.lineage import card_facts
 from doctogres.registry.versions import (
@@ -56,7 +55,7 @@ class Candidate:
     @property
     def split(self) -> str:
         """The split that decides, as a sentence names it."""
-        name: str = self.scored.metrics["split"]
+        name = self.scored.scores.split
         return SPLIT_NAMES.get(name, name)
 
 
@@ -81,12 +80,12 @@ def register(
         ParameterError: the evaluation is of another split than the one that decides.
     """
     scored = read_evaluation(evaluation, split=split)
-    if scored.metrics["split"] != split:
+    if scored.scores.split != split:
         raise ParameterError(
-            f"evaluation={evaluation}: it is of the split {scored.metrics['split']}, and {split} decides; give an "
-            f"evaluation of {split}, or split={scored.metrics['split']} to let this one decide"
+            f"evaluation={evaluation}: it is of the split {scored.scores.split}, and {split} decides; give an "
+            f"evaluation of {split}, or split={scored.scores.split} to let this one decide"
         )
-    source = _source(scored.metrics["model"])
+    source = _source(scored.scores.model)
     candidate = Candidate(scored, source, RegisteredModel(model_name), preset, seed, promote, data)
     while True:
         try:
@@ -130,7 +129,7 @@ def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
         body,
         settings={
             "promote": candidate.promote,
-            "split": scored.metrics["split"],
+            "split": scored.scores.split,
             "model_name": candidate.model.name,
             "loss_margin": candidate.preset.gate.loss_margin,
             "resamples": candidate.preset.evaluate.resamples,
@@ -139,7 +138,7 @@ def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
         },
         inputs={
             "evaluation": scored.digest,
-            "split": split_digest(scored.predictions),
+            "split": scored.split_digest,
             "champion": compared_with,
         },
         data_digest=scored.data_digest,
@@ -149,8 +148,7 @@ def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
 
 def _decide(candidate: Candidate, champion: ModelVersion | None) -> tuple[GateDecision, ChampionComparison | None]:
     scored, preset = candidate.scored, candidate.preset
-    macro_f1 = Estimate.from_dict(scored.metrics["metrics"]["macro_f1"])
-    nulls = {name: Estimate.from_dict(scored.metrics["null"][name]) for name in NULL_MODELS}
+    macro_f1, nulls = scored.scores.metrics["macro_f1"], {name: scored.scores.null[name] for name in NULL_MODELS}
 
     def gated(comparison: ChampionComparison | None) -> GateDecision:
         return gate(macro_f1, nulls, comparison, loss_margin=preset.gate.loss_margin, split=candidate.split)
@@ -187,7 +185,7 @@ def _score(model: str, new: Evaluation, candidate: Candidate) -> str:
     scored = evaluate(
         model=model,
         cohort=cohort,
-        split=new.metrics["split"],
+        split=new.scores.split,
         preset=candidate.preset,
         seed=candidate.seed,
         data=candidate.data or new.run.data.tags.get(SLIDES_TAG, ""),
@@ -206,9 +204,9 @@ def _version(run: StageRun, candidate: Candidate, decided: GateDecision, compare
         return None
     tags = tags_of(
         decided,
-        macro_f1=f"{scored.metrics['metrics']['macro_f1']['value']:.6f}",
-        split=scored.metrics["split"],
-        split_digest=split_digest(scored.predictions),
+        macro_f1=f"{scored.scores.metrics['macro_f1'].value:.6f}",
+        split=scored.scores.split,
+        split_digest=scored.split_digest,
         data_digest=scored.data_digest,
         **{EVALUATION_TAG: scored.run.info.run_id if scored.run else "", COMPARED_TAG: compared_with},
     )
@@ -246,7 +244,7 @@ def _report(
     comparison: ChampionComparison | None,
     version: str | None,
 ) -> None:
-    name, model = candidate.model.name, candidate.scored.metrics["model"]
+    name, model = candidate.model.name, candidate.scored.scores.model
     content = {"name": name, "version": version, "alias": decided.alias, "reason": decided.reason}
     path = run.publish("version")
     path.write_text(json.dumps(content | {"forced": decided.forced}, indent=1), encoding="utf-8")
@@ -255,7 +253,7 @@ def _report(
     done = f"{model} is {name} version {version}, {decided.place}{forced}" if version else f"{model} was not registered"
     run.note(f"{done}. Reason: {decided.reason}.")
     print(f"register: {done}: {decided.reason}", flush=True)
-    run.log_metrics({"macro_f1": candidate.scored.metrics["metrics"]["macro_f1"]["value"]})
+    run.log_metrics({"macro_f1": candidate.scored.scores.metrics["macro_f1"].value})
     if version:
         run.log_metrics({"version": float(version)})
     if comparison and (gain := comparison.difference):

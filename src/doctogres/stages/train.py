@@ -13,6 +13,7 @@ import yaml
 from doctogres.errors import UpstreamError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.oof import Assessment
+from doctogres.evaluation.predictions import OUT_OF_FOLD
 from doctogres.files import file_digest, workspace
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
@@ -24,7 +25,7 @@ from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, metric_name, run_stage
 from doctogres.tracking.upstream import find_artifact
-from doctogres.training.assessment import assess_members, classifier_of, oof_table
+from doctogres.training.assessment import assess_members, classifier_of, oof_predictions
 from doctogres.training.loop import CURVES, Epoch
 from doctogres.training.members import Job, LeftOutFold, Member, check_folds, dismiss, train_members
 from doctogres.training.part import TrainingPart, training_part
@@ -96,7 +97,8 @@ def _publish(
 ) -> None:
     first = members[0].trained
     assessment = assess_members(part, members, recipe, seed)
-    oof_table(part, members, tta=recipe.answer.tta).to_parquet(run.publish("oof_predictions"), index=False)
+    predictions = oof_predictions(part, members, tta=recipe.answer.tta)
+    predictions.write(OUT_OF_FOLD, run.publish("oof_predictions"))
     assessment.ways.to_csv(run.publish("aggregations"), index=False)
     run.publish("evidence").write_text(json.dumps(assessment.evidence, indent=1), encoding="utf-8")
     history = pd.concat(

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from doctogres.evaluation.oof import Assessment, assess, gather
+from doctogres.evaluation.predictions import OUT_OF_FOLD, Predictions
 from doctogres.model.card import Seen, group_digest
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
@@ -17,15 +18,16 @@ from doctogres.training.members import Member
 from doctogres.training.part import TrainingPart
 
 
-def oof_table(part: TrainingPart, members: Sequence[Member], *, tta: bool) -> pd.DataFrame:
-    """Patch probabilities of the folds left out: patch_id, slide_id, repeat, fold, label, area, a column per class."""
-    tables = []
-    for member in members:
-        rows = part.patches.table.iloc[member.of.left_out][["patch_id", "slide_id", "label", "area"]]
-        rows = rows.assign(repeat=member.of.repeat, fold=member.of.fold)
-        probabilities = pd.DataFrame(member.answers.patches(tta=tta), columns=part.classes, index=rows.index)
-        tables.append(pd.concat([rows, probabilities], axis=1))
-    return pd.concat(tables, ignore_index=True)
+def oof_predictions(part: TrainingPart, members: Sequence[Member], *, tta: bool) -> Predictions:
+    """Patch probabilities of the folds left out."""
+    left_out = [
+        part.patches.table.iloc[member.of.left_out].assign(repeat=member.of.repeat, fold=member.of.fold)
+        for member in members
+    ]
+    rows = pd.concat(left_out, ignore_index=True)[list(OUT_OF_FOLD.columns)]
+    return Predictions(
+        rows, tuple(part.classes), np.concatenate([member.answers.patches(tta=tta) for member in members])
+    )
 
 
 def assess_members(part: TrainingPart, members: Sequence[Member], recipe: Preset, seed: int) -> Assessment:
