@@ -13,7 +13,7 @@ MODEL ?= doctogres
 SLIDE ?= data/demo/test_data/img_0000.png
 MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
-.PHONY: demo test lint ui serve app bench setup pins reference request
+.PHONY: demo test quick lint ui serve app bench setup pins reference request
 setup: .venv/.done ## the environment in .venv
 
 .venv/.done: requirements.txt requirements-app.txt requirements-dev.txt
@@ -31,6 +31,11 @@ demo: setup ## the demo cohort, `mlflow run .` on it, and what to type next
 test: setup lint ## every test, the fast ones first
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow"
 	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m slow
+
+quick: setup ## lint, and the fast tests of what changed since main, in half a minute
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/python -m tests.quick
 
 lint: setup
 	$(BIN)/ruff check .
