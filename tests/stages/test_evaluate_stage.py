@@ -68,7 +68,7 @@ def local(uri: str) -> Path:
 def evaluated(
     classifier: SlideClassifier, cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch, split: str = "holdout"
 ) -> StageResult:
-    monkeypatch.setattr("doctogres.stages.evaluate.load_classifier", lambda address: classifier)
+    monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
     return evaluate(model="models:/m-made-here", cohort=str(cohort), split=split, preset=preset, seed=1)
 
 

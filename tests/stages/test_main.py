@@ -2,8 +2,11 @@
 
 import importlib
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -23,6 +26,7 @@ from doctogres.stages.train import train
 from doctogres.tracking.runs import DATA_TAG, FINGERPRINT_TAG, StageResult
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
+from entrypoints.reference import ROOT
 
 pytestmark = pytest.mark.slow
 STAGES = ("clean", "patch", "tune", "train", "evaluate", "register", "predict")
@@ -68,6 +72,23 @@ def test_the_json_line_holds_what_the_next_step_needs(flow: StageResult) -> None
     for uri in line["artifacts"].values():
         assert local(uri).exists()
     assert {"macro_f1", "macro_f1/low", "macro_f1/high", "null/majority/macro_f1"} <= line["metrics"].keys()
+
+
+def test_a_reused_run_loads_no_framework_of_networks(flow: StageResult, small_cohort: Path, quick: Preset) -> None:
+    settings = {"epochs": 3, "trials": 2, "trial_epochs": 2, "unfreeze_every": 1, "resamples": 200, "seed": 5}
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    code = f"""
+import sys
+from entrypoints.main import command
+command.main(["--data={small_cohort}", *{options}])
+print(sorted({{"torch", "timm", "openvino", "optuna", "matplotlib", "accelerate"}} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("reused the finished run") == len(STAGES)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_training_has_curves_per_epoch_and_unfreezes(flow: StageResult, quick: Preset) -> None:

@@ -17,13 +17,10 @@ from mlflow.tracking import MlflowClient
 from doctogres.cleaning.decisions import read_decisions
 from doctogres.errors import DoctogresError
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.ladder import ScoredRow, ladder_table
 from doctogres.evaluation.predictions import Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.files import file_digest, workspace
 from doctogres.presets import check_default_in_space, replaced
-from doctogres.report.figures import png_bytes
-from doctogres.report.ladder import ladder_figure, ladder_markdown
 from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
@@ -220,6 +217,10 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int) -> None:
+    from doctogres.evaluation.ladder import ScoredRow, ladder_table
+    from doctogres.report.figures import png_bytes
+    from doctogres.report.ladder import ladder_figure, ladder_markdown
+
     scores = [_scores(row.evaluations[0]) for row in trained]
     classes = list(dict.fromkeys(name for one in scores for name in one.classes))
     rows = [

@@ -13,7 +13,6 @@ from doctogres.cleaning.decisions import CODE, OUTCOME_OF, read_decisions
 from doctogres.drawing import contact_sheet
 from doctogres.files import file_digest, workspace
 from doctogres.progress import reporter
-from doctogres.report.figures import class_shares_figure
 from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
@@ -70,6 +69,8 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
     result.decisions.to_csv(run.publish("decisions"), index=False)
     result.twins.to_csv(run.publish("twin_groups"), index=False)
     result.class_shares.to_csv(run.publish("class_shares"), index=False)
+    from doctogres.report.figures import class_shares_figure  # matplotlib takes a second
+
     class_shares_figure(result.class_shares).savefig(run.attach("class_shares.png"), dpi=120)
     kept = len(cohort.usable)
     run.name(f"clean · {kept} of {len(table)} slides")

@@ -1,37 +1,30 @@
 """predict: a model and slides with no labels -> submission.csv, the predictions and overlays."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from doctogres.drawing import class_colours, overlay
-from doctogres.engine import map_slides
-from doctogres.errors import CohortError, DoctogresError
+from doctogres.errors import CohortError
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
-from doctogres.evaluation.scoring import patch_predictions
 from doctogres.files import workspace
-from doctogres.model.classifier import CutSlide, SlideAnswer, SlideClassifier
 from doctogres.progress import reporter
-from doctogres.report.figures import png_bytes
-from doctogres.serving.loading import load_classifier
 from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
-from doctogres.slides.images import read_rgb
+from doctogres.slides.images import encode_png, read_rgb
 from doctogres.slides.masks import read_mask
-from doctogres.slides.table import KEPT
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 
-ANSWERED: Final = "answered"
-GUESSED: Final = "guessed"  # no answer is possible: the training part's most frequent class stands in the submission
+if TYPE_CHECKING:  # a reused stage does not load torch
+    from doctogres.model.classifier import SlideAnswer
 
 
 def predict(
@@ -44,11 +37,15 @@ def predict(
     digest = content_digest(file_hashes(root, slide_files(root, slides)))
 
     def body(run: StageRun) -> None:
+        from doctogres.evaluation.unlabelled import answers, row_of
+        from doctogres.model.classifier import SlideAnswer
+        from doctogres.serving.loading import load_classifier
+
         classifier = load_classifier(address)
         report = reporter("predict", "slides")
         rows, probabilities, answered = [], [], {}
-        for row, answer in _answers(classifier, slides, root):
-            said, shares = _row(row, answer, classifier)
+        for row, answer in answers(classifier, slides, root):
+            said, shares = row_of(row, answer, classifier)
             rows.append(said)
             probabilities.append(shares)
             if isinstance(answer, SlideAnswer):
@@ -79,41 +76,10 @@ def predict(
     return result
 
 
-def _answers(
-    classifier: SlideClassifier, slides: pd.DataFrame, root: Path
-) -> Iterator[tuple[Any, SlideAnswer | DoctogresError]]:
-    """Yields every slide's row with its answer, or with the error that says why there is none."""
+def _publish(run: StageRun, predictions: Predictions, answered: "Mapping[str, SlideAnswer]", address: str) -> None:
+    from doctogres.evaluation.scoring import patch_predictions
+    from doctogres.evaluation.unlabelled import GUESSED
 
-    def cut(row: Any) -> CutSlide | DoctogresError:
-        if row.outcome != KEPT:
-            return CohortError(row.reason)
-        try:
-            rgb = read_rgb(root / row.image, name=row.image)
-            return classifier.cut(rgb, read_mask(root / row.mask, name=row.mask))
-        except DoctogresError as error:
-            return error
-
-    rows = slides.itertuples(index=False)
-    return zip(rows, classifier.answers(map_slides(cut, slides.itertuples(index=False))), strict=True)
-
-
-def _row(
-    row: Any, answer: SlideAnswer | DoctogresError, classifier: SlideClassifier
-) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
-    """What is said of a slide, and its probabilities (classes,)."""
-    classes, shares = classifier.card.classes, classifier.card.class_shares
-    base = {"slide_id": row.slide_id, "sample_index": Path(row.image).name if row.image else f"{row.slide_id}.png"}
-    if isinstance(answer, SlideAnswer):
-        known = {"label": answer.label, "outcome": ANSWERED, "reason": answer.note, "n_patches": len(answer.patches)}
-        known |= {"confidence": answer.confidence, "abstained": answer.abstained}
-        return base | known, answer.probabilities
-    reason = str(answer) if str(answer).startswith(answer.code) or ": " in str(answer) else f"{answer.code}: {answer}"
-    guess = {"label": classes[int(np.argmax(shares))], "outcome": GUESSED, "reason": reason, "n_patches": 0}
-    guess |= {"confidence": 0.0, "abstained": True}
-    return base | guess, np.array(shares)
-
-
-def _publish(run: StageRun, predictions: Predictions, answered: Mapping[str, SlideAnswer], address: str) -> None:
     table = predictions.rows
     guessed = table[table["outcome"] == GUESSED]
     if len(guessed) == len(table):
@@ -142,10 +108,10 @@ def _publish(run: StageRun, predictions: Predictions, answered: Mapping[str, Sli
     run.log_metrics({"slides": len(table), PROBLEMS: len(guessed), "patches": float(table["n_patches"].sum())})
 
 
-def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: Sequence[str]) -> None:
+def _overlay(run: StageRun, row: Any, answer: "SlideAnswer", root: Path, classes: Sequence[str]) -> None:
     rgb, mask = read_rgb(root / row.image), read_mask(root / row.mask)
     colours = class_colours(classes)
     boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)
     texts = [f"{share:.2f}" for share in answer.patch_probabilities.max(axis=1)]
     picture = overlay(rgb, boxes, texts, [colours[label] for label in answer.patches["label"]], mask)
-    run.attach(f"overlays/{row.slide_id}.png").write_bytes(png_bytes(picture))
+    run.attach(f"overlays/{row.slide_id}.png").write_bytes(encode_png(picture))

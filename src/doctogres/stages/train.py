@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import mlflow
 import numpy as np
@@ -12,24 +12,23 @@ import yaml
 
 from doctogres.errors import UpstreamError
 from doctogres.evaluation.bootstrap import Estimate
-from doctogres.evaluation.oof import Assessment
 from doctogres.evaluation.predictions import OUT_OF_FOLD
 from doctogres.files import file_digest, workspace
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
-from doctogres.report.figures import training_curves_figure
-from doctogres.serving.logged import log_classifier
 from doctogres.settings import Preset
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, metric_name, run_stage
 from doctogres.tracking.upstream import find_artifact
-from doctogres.training.assessment import assess_members, classifier_of, oof_predictions
-from doctogres.training.loop import CURVES, Epoch
-from doctogres.training.members import Job, LeftOutFold, Member, check_folds, dismiss, train_members
-from doctogres.training.part import TrainingPart, training_part
 from doctogres.training.processes import process_count
+
+if TYPE_CHECKING:  # a reused stage does not load torch
+    from doctogres.evaluation.oof import Assessment
+    from doctogres.training.loop import Epoch
+    from doctogres.training.members import LeftOutFold, Member
+    from doctogres.training.part import TrainingPart
 
 NO_PARAMS: Final = "none"
 
@@ -60,6 +59,9 @@ def train(
     inputs = {"patches": file_digest(upstream.path)}
 
     def body(run: StageRun) -> None:
+        from doctogres.training.members import Job, check_folds, train_members
+        from doctogres.training.part import training_part
+
         part = training_part(manifest, cache=workspace(), data=data)
         check_folds(recipe.train, len(part.folds))
         run.name(f"train · {recipe.train.backbone}")
@@ -82,19 +84,28 @@ def train(
         strict=strict,
         system_metrics=True,
     )
-    dismiss(recipe.train)
+    if process_count() > 1:
+        from doctogres.training.members import dismiss
+
+        dismiss(recipe.train)
     return result
 
 
-def _log_epoch(first: str, of: LeftOutFold, epoch: Epoch) -> None:
+def _log_epoch(first: str, of: "LeftOutFold", epoch: "Epoch") -> None:
     """The first network's curves have plain names; the others' are told apart by what was left out."""
+    from doctogres.training.loop import CURVES
+
     prefix = f"draw {of.repeat + 1}/{of.fold}/" if of.repeat else f"{of.fold}/" if of.fold != first else ""
     mlflow.log_metrics({metric_name(prefix + name): float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch)
 
 
 def _publish(
-    run: StageRun, manifest: Manifest, part: TrainingPart, members: Sequence[Member], recipe: Preset, seed: int
+    run: StageRun, manifest: Manifest, part: "TrainingPart", members: "Sequence[Member]", recipe: Preset, seed: int
 ) -> None:
+    from doctogres.report.figures import training_curves_figure
+    from doctogres.serving.logged import log_classifier
+    from doctogres.training.assessment import assess_members, classifier_of, oof_predictions
+
     first = members[0].trained
     assessment = assess_members(part, members, recipe, seed)
     predictions = oof_predictions(part, members, tta=recipe.answer.tta)
@@ -131,7 +142,7 @@ def _publish(
     run.note(_note(members, kept, assessment, recipe))
 
 
-def _note(members: Sequence[Member], kept: Sequence[Member], assessment: Assessment, recipe: Preset) -> str:
+def _note(members: "Sequence[Member]", kept: "Sequence[Member]", assessment: "Assessment", recipe: Preset) -> str:
     silent = [member.of.name for member in kept if member.trained.single_class]
     alarm = (
         f" ALARM: with {', '.join(silent)} left out it predicts one class for every slide; look at the class shares and the learning rate."

@@ -143,8 +143,7 @@ def assist(settings: TrainSettings) -> None:
 
 def dismiss(settings: TrainSettings) -> None:
     """Lets the other processes go."""
-    if process_count() > 1:
-        shared(None, settings)
+    shared(None, settings)
 
 
 def reporting(label: str, what: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:

@@ -1,0 +1,89 @@
+"""What people look at after an evaluation: its figures and its page."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from doctogres import __version__
+from doctogres.evaluation.predictions import Predictions
+from doctogres.evaluation.scores import Scores
+from doctogres.evaluation.scoring import Scored
+from doctogres.report.examples import walls
+from doctogres.report.figures import confusion_figure, png_bytes, reliability_figure, risk_coverage_figure
+from doctogres.report.gallery import gallery_html
+from doctogres.report.report import render_report
+
+CAPTIONS: Final = {
+    "confusion": "A row is a true class: how many of its slides got which answer. Right answers are on the diagonal.",
+    "reliability": "Of the slides with about the same confidence, how many were right. Under the dashed line the model is "
+    "too sure, above it not sure enough; the bars say how few slides a point stands for.",
+    "risk_coverage": "If only the most confident slides were answered: how many of those answers would be wrong.",
+}
+
+
+def evaluation_figures(scored: Scored) -> dict[str, bytes]:
+    """The PNG of each figure, by the names of `CAPTIONS`."""
+    truth, classes, calibration = scored.slides["label"].tolist(), scored.classes, scored.classifier.card.calibration
+    predicted = [answer.label for answer in scored.answers]
+    raw = scored.raw if calibration.temperature != 1 else None
+    return {
+        "confusion": png_bytes(confusion_figure(truth, predicted, classes)),
+        "reliability": png_bytes(reliability_figure(truth, scored.probabilities, classes, raw=raw)),
+        "risk_coverage": png_bytes(
+            risk_coverage_figure(truth, scored.probabilities, classes, threshold=calibration.threshold)
+        ),
+    }
+
+
+def evaluation_page(
+    scored: Scored,
+    scores: Scores,
+    predictions: Predictions,
+    figures: Mapping[str, bytes],
+    *,
+    slides: str,
+    root: Path,
+    facts: Mapping[str, str],
+    commit: str,
+) -> str:
+    """The report as one HTML document.
+
+    Args:
+        scored: the slides with their answers.
+        scores: what was measured.
+        predictions: predictions.csv.
+        figures: from `evaluation_figures`.
+        slides: how many of which split, as in "48 hold-out slides".
+        root: folder of the slides' files.
+        facts: what ran.
+        commit: of the code, empty where unknown.
+    """
+    classifier = scored.classifier
+    return render_report(
+        title=f"doctogres · {scores.split}",
+        slides=slides,
+        classes=scores.classes,
+        metrics=scores.metrics,
+        null=scores.null,
+        raw_ece=scores.ece_raw,
+        calibration=classifier.card.calibration,
+        evidence=classifier.evidence,
+        figures={CAPTIONS[name]: png for name, png in figures.items()},
+        gallery=partial(gallery_html, walls(scored, root), scored.classes),
+        predictions=predictions.table,
+        facts={**facts, **_model_facts(scored, commit)},
+    )
+
+
+def _model_facts(scored: Scored, commit: str) -> dict[str, str]:
+    card = scored.classifier.card
+    return {
+        "slides": f"{len(scored.slides)} in {scored.slides['group'].nunique()} groups",
+        "classes": ", ".join(card.classes),
+        "networks": f"{card.members} × {card.backbone}",
+        "patches": f"{card.patch.patching}, {card.patch.patch_size} px, at least {card.patch.min_area} px of lesion",
+        "aggregation": card.answer.aggregation,
+        "test-time augmentation": "eight flips and turns" if card.answer.tta else "none",
+        "doctogres": f"{__version__}, commit {commit or 'unknown: not run from a git checkout'}",
+    }
