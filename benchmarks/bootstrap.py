@@ -6,8 +6,11 @@ The loop draws slides (or whole slides' patches) and calls scikit-learn's `f1_sc
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from doctogres.evaluation.metrics import slide_metrics
@@ -15,11 +18,11 @@ from doctogres.evaluation.metrics import slide_metrics
 PATCHES_PER_SLIDE = 100
 
 
-def seconds(call: Callable[[], object]) -> np.ndarray:
+def seconds(call: Callable[[], object]) -> NDArray[np.float64]:
     """Wall and CPU time of one call."""
-    start = np.array([time.perf_counter(), time.process_time()])
+    wall, cpu = time.perf_counter(), time.process_time()
     call()
-    return np.array([time.perf_counter(), time.process_time()]) - start
+    return np.array([time.perf_counter() - wall, time.process_time() - cpu])
 
 
 def main() -> None:
@@ -43,10 +46,9 @@ def main() -> None:
         labels, groups = [names[one] for one in truth], [str(index // patches) for index in range(len(truth))]
         members, predicted = np.arange(len(truth)).reshape(slides, patches), rows.argmax(axis=1)
 
-        def ours(labels=labels, rows=rows, groups=groups) -> None:
-            slide_metrics(labels, rows, names, groups=groups, resamples=options.draws)
+        ours = partial(slide_metrics, labels, rows, names, groups=groups, resamples=options.draws)
 
-        def loop(members=members, truth=truth, predicted=predicted, rng=rng) -> None:
+        def loop(members: Any = members, truth: Any = truth, predicted: Any = predicted, rng: Any = rng) -> None:
             for _ in range(options.loop_draws):
                 drawn = members[rng.integers(0, len(members), len(members))].ravel()
                 f1_score(truth[drawn], predicted[drawn], average="macro")

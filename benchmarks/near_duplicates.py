@@ -20,7 +20,8 @@ def made_fingerprints(slides: int, error: float, seed: int = 0) -> tuple[list[Fi
     rng = np.random.default_rng(seed)
     everything = np.full((2, SIDE * SIDE // 8), 255, np.uint8)
     nothing = np.zeros_like(everything)
-    prints, pairs = [], set()
+    prints: list[Fingerprint] = []
+    pairs = set()
     for index in range(slides):
         original = index - (slides - slides // COPY_SHARE)
         if original < 0:
@@ -29,7 +30,8 @@ def made_fingerprints(slides: int, error: float, seed: int = 0) -> tuple[list[Fi
         else:
             quarters, swapped = TURNS[int(rng.integers(len(TURNS)))]
             changed = rng.random((2, HASH_BITS, HASH_BITS)) < error
-            coefficients = np.where(changed, -prints[original].coefficients, prints[original].coefficients)
+            copied = prints[original].coefficients
+            coefficients = np.where(changed, -copied, copied).astype(np.float16)
             grey = np.rot90(prints[original].grey, quarters, axes=(1, 2))
             if quarters % 2:
                 coefficients = coefficients.swapaxes(1, 2).copy()

@@ -38,13 +38,13 @@ def eager(network: nn.Module, example: torch.Tensor) -> Forward:
 
 def channels_last(network: nn.Module, example: torch.Tensor) -> Forward:
     """The layout of our training."""
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)
     return lambda inputs: network(inputs.contiguous(memory_format=torch.channels_last)).numpy()
 
 
 def compiled(network: nn.Module, example: torch.Tensor) -> Forward:
     """torch.compile on channels last, its code made for any number of patches."""
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)
     program: Any = torch.compile(network, dynamic=True)
     return lambda inputs: program(inputs.contiguous(memory_format=torch.channels_last)).numpy()
 

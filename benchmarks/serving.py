@@ -41,14 +41,16 @@ from doctogres.model.temperature import Calibration
 from doctogres.serving.contract import RequestError
 from doctogres.serving.logged import log_classifier
 from doctogres.settings import AnswerSettings, PatchSettings
-from doctogres.slides.images import encode_png
+from doctogres.slides.images import encode_png, read_rgb
+from doctogres.slides.masks import read_mask
 from doctogres.synthetic.slide import draw_slide
 
 LOCUST: Final = "locust==2.47.0"
 JSON, PARQUET = "application/json", "application/vnd.apache.parquet"
 SCALES: Final = (0.5, 1, 1, 2)  # of the drawn slides' 0.5 megapixels: an eighth to 2 megapixels
 CLASSES: Final = ("HER2(+)", "Luminal A", "Luminal B", "Triple negative")
-KINDS: Final = (  # of twenty requests: slides, parameters, what is different
+Kind = tuple[str, int, dict[str, Any], str]
+KINDS: Final[tuple[Kind, ...]] = (  # of twenty requests: slides, parameters, what is different
     *[("a slide", 1, {}, "")] * 10,
     *[("a slide without mask", 1, {}, "no mask")] * 2,
     *[("a slide and its overlay", 1, {"overlay": True}, "")] * 2,
@@ -95,7 +97,7 @@ def drawn_slides(count: int) -> list[dict[str, Any]]:
     for number in range(count):
         slide = draw_slide(np.random.default_rng(number), CLASSES[number % len(CLASSES)])
         scale = SCALES[number % len(SCALES)]
-        rgb = cv2.resize(slide.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        rgb = cv2.resize(slide.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
         mask = cv2.resize(slide.mask, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
         image = cv2.imencode(".jpg", rgb[..., ::-1])[1].tobytes() if number % 3 == 2 else encode_png(rgb)
         rows.append({"slide_id": f"slide {number}", "image": image, "mask": encode_png(mask)})
@@ -146,6 +148,7 @@ def write_requests(folder: Path, model: Any) -> None:
     hostile = hostile_requests(slides[0], slides[1])
     requests, random = [], np.random.default_rng(0)
     for number in range(ROUNDS * len(KINDS)):
+        answer: Any
         kind, count, params, different = KINDS[number % len(KINDS)]
         rows = [slides[place] for place in random.choice(len(slides), count, replace=False)]
         status, content_type = 200, JSON
@@ -272,10 +275,8 @@ def latency(folder: Path, model: Path, options: argparse.Namespace) -> None:
         )
         print("|" + "---|" * 9)
         for number, row in enumerate(drawn_slides(len(SCALES))):
-            rgb, mask = (
-                cv2.imdecode(np.frombuffer(row[name], np.uint8), cv2.IMREAD_UNCHANGED) for name in ("image", "mask")
-            )
-            cut = classifier.cut(np.ascontiguousarray(rgb[..., ::-1]), mask > 0)
+            rgb = read_rgb(row["image"], name="image")
+            cut = classifier.cut(rgb, read_mask(row["mask"], name="mask"))
             inputs = normalise(torch.from_numpy(cut.pixels), card.mean, card.std)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
 

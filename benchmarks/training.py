@@ -211,7 +211,11 @@ def study(repeats: int, folder: Path, *, trials: int = 20, epochs: int = 8, patc
     del repeats  # the trials are the repeats
     samples = made_samples(patches, 96, folder)
     rows = np.arange(patches)
-    part = {"train": rows[: patches * 3 // 4], "validation": rows[patches * 3 // 4 :], "classes": CLASSES}
+    part: dict[str, Any] = {
+        "train": rows[: patches * 3 // 4],
+        "validation": rows[patches * 3 // 4 :],
+        "classes": CLASSES,
+    }
     settings = recipe("mobilenetv2_100", epochs=epochs, unfreeze_every=epochs + 1, patience=epochs)
     names = ("learning_rate", "weight_decay", "dropout", "label_smoothing")
     space = {name: load_preset("challenge").tune.space[name] for name in names}

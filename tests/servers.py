@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def post(address: str, body: bytes, kind: str) -> dict[str, Any]:
     return answer
 
 
-def as_json(*rows: dict[str, object], **params: object) -> dict[str, object]:
+def as_json(*rows: Mapping[str, object], **params: object) -> dict[str, object]:
     """The JSON of a request: bytes become base64."""
     encoded = [
         {name: base64.b64encode(value).decode() if isinstance(value, bytes) else value for name, value in row.items()}

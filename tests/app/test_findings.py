@@ -4,12 +4,12 @@ import base64
 import re
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from doctogres.app.findings import MOST_PATCHES, notices, notices_html, patches_html, percent, subtype_html
 from doctogres.drawing import class_colours
+from doctogres.slides.images import read_rgb
 
 SHARES = {"Luminal B": 0.3, "HER2(+)": 0.6, "Luminal A": 0.1}
 ANSWER: dict[str, Any] = {
@@ -29,7 +29,7 @@ HOSTILE = '<img src=x onerror="alert(1)">'
 def crops(html: str) -> list[np.ndarray]:
     """The pictures in the HTML, as RGB."""
     files = [base64.b64decode(found) for found in re.findall(r"data:image/png;base64,([^\"]+)", html)]
-    return [cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for file in files]
+    return [read_rgb(file, name="crop") for file in files]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def page(cohort, slides):
 
 
 def card(page, slide):
-    return re.search(rf'<article data-slide="{slide}">.*?</article>', page, re.DOTALL)[0]
+    return re.findall(rf'<article data-slide="{slide}">.*?</article>', page, re.DOTALL)[0]
 
 
 def test_what_needs_a_person_comes_first(page):

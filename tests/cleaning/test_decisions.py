@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -143,7 +144,7 @@ def test_the_csv_that_cleaning_leaves_is_the_one_it_takes(cohort, write, tmp_pat
 
     second = clean_cohort(cohort, CleanSettings(), seed=7, decisions=read_decisions(path))
     assert rows(second).loc["img_0020", "outcome"] == "kept"
-    assert second.decisions.loc[0, ["decision", "reason"]].tolist() == ["keep", "a hand-made stain, real"]
+    assert [second.decisions[name][0] for name in ("decision", "reason")] == ["keep", "a hand-made stain, real"]
     machine = ["slide_id", "machine_outcome", "machine_reason", "possible"]
     assert second.decisions[machine].equals(first.decisions[machine])
     second.decisions.to_csv(path, index=False)
@@ -154,7 +155,7 @@ def test_the_csv_that_cleaning_leaves_is_the_one_it_takes(cohort, write, tmp_pat
 
 def test_the_stage_logs_the_decisions_and_knows_them_by_their_content(store: Path, cohort, write, monkeypatch):
     (cohort / "train_data/mask_0001.png").unlink()
-    stage = {"data": str(cohort), "preset": load_preset("demo"), "seed": 1}
+    stage: dict[str, Any] = {"data": str(cohort), "preset": load_preset("demo"), "seed": 1}
     text = "slide_id,decision,reason\nimg_0001,drop,lost\nimg_0020,keep,\nimg_0021,drop,\n"
     plain = clean(**stage)
     first = clean(**stage, decisions=str(write(text)), strict=True)

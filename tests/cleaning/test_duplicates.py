@@ -40,7 +40,7 @@ def test_a_slimed_slide_joins_its_original(slides):
 @given(st.integers(0, 10_000), st.integers(0, len(TURNS) - 1))
 def test_the_bits_of_a_turned_picture_are_those_of_the_library(seed, turn):
     noise = np.random.default_rng(seed).integers(0, 256, (64, 64), np.uint8)
-    picture = cv2.GaussianBlur(noise, (0, 0), 2)
+    picture = cv2.GaussianBlur(noise, (0, 0), 2).astype(np.uint8)
     quarters, swapped = TURNS[turn]
     turned = np.rot90(picture, quarters)[:, :: -1 if swapped else 1]
     wanted, _ = pdqhash.compute(np.repeat(turned[..., None], 3, axis=2))

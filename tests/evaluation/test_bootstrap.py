@@ -24,12 +24,12 @@ def test_an_interval_holds_its_value_even_where_resamples_miss_it() -> None:
     estimate = bootstrap(slides_drawn, np.arange(30), resamples=400)["slides"]
     assert estimate.low < estimate.high == estimate.value == 30
     below = percentile_estimate(-1.0, np.linspace(0, 1, 101))
-    assert (below.low, below.high) == (-1.0, pytest.approx(0.975))
+    assert [below.low, below.high] == pytest.approx([-1.0, 0.975])
 
 
 def test_the_interval_is_the_central_95_percent() -> None:
     estimate = percentile_estimate(0.5, np.linspace(0, 1, 1001))
-    assert (estimate.low, estimate.high) == (pytest.approx(0.025), pytest.approx(0.975))
+    assert [estimate.low, estimate.high] == pytest.approx([0.025, 0.975])
 
 
 def test_what_is_undefined_in_a_resample_does_not_count() -> None:

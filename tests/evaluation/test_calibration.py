@@ -35,7 +35,8 @@ def row_tables(draw: st.DrawFn) -> NDArray[np.float64]:
     classes = draw(st.integers(2, 6))
     row = st.lists(weights, min_size=classes, max_size=classes).filter(lambda values: sum(values) > 1e-3)
     rows = np.array(draw(st.lists(row, min_size=1, max_size=8)))
-    return rows / rows.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = rows / rows.sum(axis=1, keepdims=True)
+    return shares
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7, 4.0])
@@ -108,7 +109,11 @@ def test_a_temperature_of_one_changes_no_bit(rows: NDArray[np.float64]) -> None:
 def test_calibration_lowers_both_errors_on_slides_that_did_not_fit_it() -> None:
     truth, rows = planted(400, 3, 3.0)
     found = calibrate(truth, rows, target_precision=0.8)
+    assert found.ece_before is not None
+    assert found.ece_after is not None
     assert found.ece_after < found.ece_before / 2
+    assert found.log_loss_before is not None
+    assert found.log_loss_after is not None
     assert found.log_loss_after < found.log_loss_before
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -126,7 +128,7 @@ def test_intervals_by_patients_cover_the_truth_about_as_often_as_they_say() -> N
         ({"x": [np.full((3, 2), 0.5)]}, {}, "2 slides, 2 classes"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(models: dict, against: dict, message: str) -> None:
+def test_what_cannot_be_compared_is_refused(models: dict[str, Any], against: dict[str, str], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         compare(["a", "b"], models, ["a", "b"], against=against)
 

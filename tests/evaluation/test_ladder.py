@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,7 +37,7 @@ def row(name: str, wrong: range) -> ScoredRow:
     return ScoredRow(name, tables, f"{name}=1", 90.0, [f"{name} {seed}" for seed in range(3)])
 
 
-def changed(predictions: Predictions, **columns: object) -> Predictions:
+def changed(predictions: Predictions, **columns: Any) -> Predictions:
     return replace(predictions, rows=predictions.rows.assign(**columns))
 
 
@@ -82,9 +83,9 @@ def test_the_intervals_are_those_of_the_paired_comparison_of_whole_patients(
         seed=1,
     )
     for line in table.itertuples():
-        assert (line.low, line.high) == (found.values[line.row].low, found.values[line.row].high)
+        assert (line.low, line.high) == (found.values[str(line.row)].low, found.values[str(line.row)].high)
         if line.verdict:
-            difference = found.differences[line.row]
+            difference = found.differences[str(line.row)]
             assert (line.difference_low, line.difference_high) == (difference.low, difference.high)
 
 
@@ -160,7 +161,8 @@ def test_the_figure_names_rows_and_verdicts_and_marks_every_seed(table: pd.DataF
     ]
     (words,) = steps.child_axes
     assert [text.get_text() for text in words.get_yticklabels()] == table["verdict"].tolist()
-    dots = [tuple(line.get_xdata()) for line in scores.lines if len(line.get_xdata()) == 3]
+    drawn = [np.asarray(line.get_xdata()) for line in scores.lines]
+    dots = [tuple(values) for values in drawn if len(values) == 3]
     assert dots == [tuple(float(score) for score in scores) for scores in table["by_seed"].str.split()]
 
 

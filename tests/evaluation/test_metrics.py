@@ -41,7 +41,7 @@ labels = st.integers(2, 6).flatmap(
 
 @settings(deadline=None)
 @given(labels)
-def test_macro_f1_is_sklearns_over_the_classes_present(drawn: tuple) -> None:
+def test_macro_f1_is_sklearns_over_the_classes_present(drawn: tuple[int, list[tuple[int, int]]]) -> None:
     classes, pairs = drawn
     truth, predicted = np.array(pairs).T
     expected = f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)

@@ -1,4 +1,4 @@
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,11 +10,12 @@ from doctogres.errors import DoctogresError, ParameterError
 from doctogres.model.aggregation import POOLING, NoPatchesError, aggregate, aggregate_slides
 from doctogres.settings import AnswerSettings
 
+Made = tuple[NDArray[np.floating], NDArray[np.int64]]  # probabilities of patches and their areas
 methods = st.sampled_from(tuple(POOLING))
 
 
 @st.composite
-def patches(draw: st.DrawFn, most: int = 30) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+def patches(draw: st.DrawFn, most: int = 30) -> Made:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     sureness = np.full(draw(st.integers(2, 7)), draw(st.sampled_from([0.05, 1.0, 20.0])))
     rows = rng.dirichlet(sureness, draw(st.integers(1, most)))
@@ -114,14 +115,14 @@ def test_no_patches_is_an_error_of_both_families() -> None:
         (np.array([0.5, 0.5]), {}),
     ],
 )
-def test_what_is_no_probability_or_no_weight_is_refused(rows: NDArray, arguments: dict) -> None:
+def test_what_is_no_probability_or_no_weight_is_refused(rows: NDArray[np.float64], arguments: dict[str, Any]) -> None:
     with pytest.raises(ParameterError):
         aggregate(rows, **arguments)
 
 
 @settings(deadline=None)
 @given(patches(), methods)
-def test_the_answer_is_a_distribution(made: tuple, method: str) -> None:
+def test_the_answer_is_a_distribution(made: Made, method: str) -> None:
     pooled = aggregate(made[0], weights=made[1], method=method)
     assert pooled.dtype == np.float64
     assert (pooled >= 0).all()
@@ -130,7 +131,7 @@ def test_the_answer_is_a_distribution(made: tuple, method: str) -> None:
 
 @settings(deadline=None)
 @given(patches(), methods, st.randoms())
-def test_the_order_of_the_patches_cannot_show(made: tuple, method: str, random: object) -> None:
+def test_the_order_of_the_patches_cannot_show(made: Made, method: str, random: object) -> None:
     rows, areas = made
     order = list(range(len(rows)))
     random.shuffle(order)  # type: ignore[attr-defined]
@@ -140,7 +141,7 @@ def test_the_order_of_the_patches_cannot_show(made: tuple, method: str, random: 
 
 @settings(deadline=None)
 @given(patches(), st.sampled_from(["mean", "area_mean", "max_confidence"]))
-def test_a_mean_stays_between_its_patches(made: tuple, method: str) -> None:
+def test_a_mean_stays_between_its_patches(made: Made, method: str) -> None:
     rows, areas = made
     pooled = aggregate(rows, weights=areas, method=method)
     assert (pooled >= rows.min(axis=0) - 1e-6).all()
@@ -149,7 +150,7 @@ def test_a_mean_stays_between_its_patches(made: tuple, method: str) -> None:
 
 @settings(deadline=None)
 @given(patches(most=1), st.integers(1, 20), methods)
-def test_patches_that_agree_are_the_answer(made: tuple, copies: int, method: str) -> None:
+def test_patches_that_agree_are_the_answer(made: Made, copies: int, method: str) -> None:
     rows = np.repeat(made[0], copies, axis=0)
     pooled = aggregate(rows, weights=np.repeat(made[1], copies), method=method)
     if method == "majority":
@@ -161,7 +162,7 @@ def test_patches_that_agree_are_the_answer(made: tuple, copies: int, method: str
 
 @settings(deadline=None)
 @given(patches(), methods, st.data())
-def test_patches_that_move_towards_a_class_never_lower_it(made: tuple, method: str, data: st.DataObject) -> None:
+def test_patches_that_move_towards_a_class_never_lower_it(made: Made, method: str, data: st.DataObject) -> None:
     rows, areas = made
     one = data.draw(st.integers(0, rows.shape[1] - 1))
     moving = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))))
@@ -174,7 +175,7 @@ def test_patches_that_move_towards_a_class_never_lower_it(made: tuple, method: s
 
 @settings(deadline=None)
 @given(patches(most=60), methods, st.data())
-def test_a_slide_alone_gets_bit_for_bit_what_it_gets_in_company(made: tuple, method: str, data: st.DataObject) -> None:
+def test_a_slide_alone_gets_bit_for_bit_what_it_gets_in_company(made: Made, method: str, data: st.DataObject) -> None:
     rows, areas = made
     slides = data.draw(st.lists(st.sampled_from("abcdef"), min_size=len(rows), max_size=len(rows)))
     names, pooled = aggregate_slides(slides, np.asfortranarray(rows), areas, method=method)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_many_slides_together_are_answered_as_one_by_one(
 def test_a_slide_that_fails_keeps_its_place(classifier: SlideClassifier) -> None:
     rgb, mask = drawn(1)
     unread = DoctogresError("s2: cannot be read")
-    given = [(rgb, mask), unread, (rgb, np.zeros_like(mask)), (rgb, mask[1:]), (rgb, mask)]
+    given: list[Any] = [(rgb, mask), unread, (rgb, np.zeros_like(mask)), (rgb, mask[1:]), (rgb, mask)]
     first, second, third, fourth, fifth = classifier.classify_all(given)
     assert isinstance(first, SlideAnswer)
     assert isinstance(fifth, SlideAnswer)

@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from doctogres.model.compiled import CompiledNetwork
 from doctogres.model.ensemble import BATCH, COMPILED_BATCH, WITHOUT_OPENVINO, Ensemble, outputs_of
 from doctogres.model.network import create_network
 
-STATISTICS = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
+STATISTICS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
 
 
 def pixels(count: int, size: int) -> np.ndarray:
@@ -23,7 +25,7 @@ def pixels(count: int, size: int) -> np.ndarray:
 
 def made_ensemble(backbone: str, size: int, *, members: int = 1, attention: bool = False) -> Ensemble:
     torch.manual_seed(0)
-    networks = [create_network(backbone, classes=3, size=size) for _ in range(members)]
+    networks: list[Any] = [create_network(backbone, classes=3, size=size) for _ in range(members)]
     heads = [GatedAttention(network.num_features, 3) for network in networks] if attention else []
     return Ensemble(networks, heads).eval()
 
@@ -81,12 +83,13 @@ def test_an_answer_is_not_overwritten_by_the_next() -> None:
 class Classifier(nn.Module):
     """Three classes from a patch's colours."""
 
-    def __init__(self, forward: object) -> None:
+    def __init__(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
         self.layer, self.operation = nn.Linear(3, 3), forward
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        return self.layer(self.operation(patches.mean((2, 3))))  # type: ignore[operator]
+        logits: torch.Tensor = self.layer(self.operation(patches.mean((2, 3))))
+        return logits
 
 
 def counted(colours: torch.Tensor) -> torch.Tensor:
@@ -101,7 +104,7 @@ def scaled(colours: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("operation", "reason"), [(counted, "answers for 2 patches"), (scaled, "are off by up to")])
 def test_a_network_that_openvino_cannot_run_stays_with_pytorch_and_the_log_says_so(
-    operation: object, reason: str, caplog: pytest.LogCaptureFixture
+    operation: Callable[[torch.Tensor], torch.Tensor], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ensemble = Ensemble([Classifier(operation)]).eval()
     expected = outputs_of(ensemble, pixels(3, 8), **STATISTICS).probabilities
@@ -124,7 +127,7 @@ def test_features_that_are_wrong_are_noticed_where_the_logits_are_right(caplog: 
         def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
             return features * float(features.sum()) if pre_logits else self.layer(features)
 
-    ensemble = Ensemble([Doubled(None)], [GatedAttention(3, 3)]).eval()
+    ensemble = Ensemble([Doubled(torch.nn.Identity())], [GatedAttention(3, 3)]).eval()
     ensemble.compile_members(size=8)
     assert "outputs are off by" in caplog.text
     assert ensemble.batch_size == BATCH

@@ -1,5 +1,7 @@
 """Networks that answer as one: means, turns, and the heads' features."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
@@ -9,7 +11,7 @@ from torch import nn
 from doctogres.model.ensemble import TURNS, Ensemble, outputs_of, turned
 from doctogres.model.network import create_network, normalisation, normalise
 
-NEUTRAL = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+NEUTRAL: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
 class Corner(nn.Module):
@@ -67,7 +69,8 @@ def test_rows_pick_patches_and_batches_do_not_show() -> None:
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_vit", "mobilenetv3_small_050"])
 def test_features_are_what_the_classifier_reads(backbone: str) -> None:
     torch.manual_seed(0)
-    network = timm.create_model(backbone, num_classes=3, **({"img_size": 64} if "vit" in backbone else {}))
+    size: dict[str, Any] = {"img_size": 64} if "vit" in backbone else {}
+    network: Any = timm.create_model(backbone, num_classes=3, **size)
     with_features = outputs_of(Ensemble([network]), patches(3, 64), features=True, **NEUTRAL)
     plain = outputs_of(Ensemble([network]), patches(3, 64), **NEUTRAL)
     np.testing.assert_allclose(with_features.of_patches(), plain.of_patches(), atol=1e-6)

@@ -1,6 +1,7 @@
 """The patch classifier: architectures, weights, layer groups, normalisation."""
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def tiny(backbone="test_resnet", *, classes=4, seed=0, **options):
 def weights_file(path, backbone, *, classes=1000, seed=5, drop=()):
     """Weights as a hub would serve them: a timm model of 1000 classes, made here."""
     torch.manual_seed(seed)
-    options = {"img_size": 32} if backbone == "test_vit" else {}
+    options: dict[str, Any] = {"img_size": 32} if backbone == "test_vit" else {}
     state = timm.create_model(backbone, num_classes=classes, **options).state_dict()
     save_file({name: value for name, value in state.items() if name not in drop}, path)
     return state
@@ -228,7 +229,7 @@ def test_the_backbone_says_how_its_input_is_normalised():
 def test_pretrained_weights_come_with_a_head_that_answers_about_evenly(tmp_path):
     body = create_network("mobilenetv2_100", classes=6, size=32)
     save_weights(body, tmp_path / "body.safetensors")
-    network = create_network("mobilenetv2_100", classes=6, size=32, weights=str(tmp_path / "body.safetensors")).eval()
+    network: Any = create_network("mobilenetv2_100", classes=6, size=32, weights=str(tmp_path / "body.safetensors"))
     assert network.classifier.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert not network.classifier.bias.any()
 

@@ -1,7 +1,7 @@
 import subprocess
 import sys
+from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +18,7 @@ from doctogres.report.figures import (
     risk_coverage_figure,
     training_curves_figure,
 )
+from doctogres.slides.images import read_rgb
 
 HOSTILE = ["$\\frac{x}$ and $", "<script>alert(1)</script>", "_^{}", "tab\tand\nline"]
 
@@ -108,8 +109,7 @@ def test_training_curves_do_without_what_was_not_measured(epochs: int) -> None:
 
 def test_a_picture_survives_its_png() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    decoded = cv2.imdecode(np.frombuffer(png_bytes(picture), np.uint8), cv2.IMREAD_COLOR)
-    np.testing.assert_array_equal(decoded[..., ::-1], picture)
+    np.testing.assert_array_equal(read_rgb(png_bytes(picture), name="picture"), picture)
 
 
 def test_classes_never_share_a_colour() -> None:
@@ -191,8 +191,8 @@ def test_labels_stay_inside_the_picture() -> None:
 
 
 @pytest.mark.parametrize("change", [{"labels": []}, {"colours": []}, {"mask": np.zeros((5, 5), bool)}])
-def test_an_overlay_that_does_not_fit_is_refused(change: dict) -> None:
-    given = {"labels": ["x"], "colours": [(0, 0, 0)], "mask": None} | change
+def test_an_overlay_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"labels": ["x"], "colours": [(0, 0, 0)], "mask": None} | change
     with pytest.raises(ParameterError):
         overlay(solid(9, 9, (0, 0, 0)), np.array([[1, 1, 3, 3]]), **given)
 

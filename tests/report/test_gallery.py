@@ -1,7 +1,7 @@
 import base64
 import re
+from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +16,7 @@ from doctogres.model.temperature import Calibration
 from doctogres.report.examples import PATCHES, Wall, choose_slides, show_slide
 from doctogres.report.gallery import gallery_html, heated, jpeg_address
 from doctogres.settings import AnswerSettings, PatchSettings
+from doctogres.slides.images import read_rgb
 from tests.report.test_report import HOSTILE, Reader
 
 CLASSES = ["one", "two", HOSTILE]
@@ -62,7 +63,7 @@ def answered(probabilities: list[list[float]], classes: list[str] = CLASSES, **c
         "mask_source": "given",
         "warnings": (),
     }
-    return SlideAnswer(**{**rest, **given, **changes})  # type: ignore[arg-type]
+    return SlideAnswer(**{**rest, **given, **changes})
 
 
 def test_the_most_wrong_come_first_and_no_slide_twice() -> None:
@@ -97,7 +98,7 @@ def test_the_surest_patches_are_shown_with_their_own_pixels() -> None:
     assert shown.size == (900, 200)
 
 
-def page(count: int = 1, budget: int = 5_000_000, **changes: object) -> str:
+def page(count: int = 1, budget: int = 5_000_000, **changes: Any) -> str:
     rgb, mask = slide(2)
     answer = answered([[0.1, 0.1, 0.8], [0.9, 0.05, 0.05]], **changes)
     shown = [
@@ -156,7 +157,7 @@ def test_the_colours_of_heat_tell_more_from_less() -> None:
 def test_a_picture_shrinks_to_its_side_and_keeps_its_shape() -> None:
     address = jpeg_address(np.zeros((100, 400, 3), np.uint8), 200, 80)
     content = base64.b64decode(address.removeprefix("data:image/jpeg;base64,"))
-    assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape == (50, 200, 3)
+    assert read_rgb(content, name="picture").shape == (50, 200, 3)
 
 
 def test_without_slides_there_is_no_gallery() -> None:

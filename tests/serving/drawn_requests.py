@@ -1,5 +1,7 @@
 """Slides drawn for the untrained classifier."""
 
+from typing import Any
+
 import numpy as np
 
 from doctogres.slides.images import encode_png
@@ -23,7 +25,7 @@ def drawn(
     return (rgb + random.integers(0, 6, rgb.shape)).astype(np.uint8), mask
 
 
-def files(seed: int, **drawing: object) -> dict[str, bytes]:
+def files(seed: int, **drawing: Any) -> dict[str, bytes]:
     """The drawn slide as a request's columns."""
-    rgb, mask = drawn(seed, **drawing)  # type: ignore[arg-type]
+    rgb, mask = drawn(seed, **drawing)
     return {"image": encode_png(rgb), "mask": encode_png(mask)}

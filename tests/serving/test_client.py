@@ -81,7 +81,13 @@ def test_the_answer_is_a_small_table_and_the_overlay_a_file(
 def test_without_mask_and_overlay_nothing_is_asked_for(
     url: str, slide: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    nothing = {"label": None, "confidence": None, "probabilities": {}, "mask_source": None, "overlay": None}
+    nothing: dict[str, Any] = {
+        "label": None,
+        "confidence": None,
+        "probabilities": {},
+        "mask_source": None,
+        "overlay": None,
+    }
     says(200, {"predictions": [ANSWER | nothing]})
     assert main([str(slide), "--url", f"{url}/"]) == 0
     assert Scripted.asked["dataframe_records"][0].keys() == {"slide_id", "image"}

@@ -3,7 +3,8 @@
 import json
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,14 +18,15 @@ from doctogres.slides.images import encode_png
 from tests.servers import as_json
 from tests.serving.drawn_requests import files
 
-Row = dict[str, object]
+Row = Mapping[str, Any]
 
 
 def table(*rows: Row) -> pd.DataFrame:
     """The rows as MLflow's scoring server hands them over."""
     inputs: Schema = model_signature().inputs
     records = json.loads(json.dumps(as_json(*rows)))["dataframe_records"]
-    return dataframe_from_parsed_json(records, "records", inputs)
+    frame: pd.DataFrame = dataframe_from_parsed_json(records, "records", inputs)
+    return frame
 
 
 def with_size(png: bytes, width: int, height: int) -> bytes:

@@ -7,16 +7,16 @@ import os
 import subprocess
 import sys
 import urllib.error
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 from doctogres.model.classifier import SlideClassifier
-from doctogres.slides.images import encode_png
+from doctogres.slides.images import encode_png, read_rgb
 from tests.servers import ROOT, as_json, post
 from tests.serving.drawn_requests import drawn, files
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 PARQUET = "application/vnd.apache.parquet"
 
 
-def answers(address: str, *rows: dict[str, object], **params: object) -> list[dict[str, Any]]:
+def answers(address: str, *rows: Mapping[str, object], **params: object) -> list[dict[str, Any]]:
     body = json.dumps(as_json(*rows, **params)).encode()
     found: list[dict[str, Any]] = post(address, body, "application/json")["predictions"]
     return found
@@ -44,7 +44,7 @@ def refusal(address: str, body: bytes, kind: str = "application/json") -> str:
 
 
 def test_many_slides_one_by_one_and_the_classifier_itself_agree(address: str, classifier: SlideClassifier) -> None:
-    rows: list[dict[str, object]] = [{**files(seed), "slide_id": f"slide {seed}"} for seed in range(4)]
+    rows: list[Mapping[str, object]] = [{**files(seed), "slide_id": f"slide {seed}"} for seed in range(4)]
     together = answers(address, *rows)
     for seed, answer in enumerate(together):
         (alone,) = answers(address, rows[seed])
@@ -58,7 +58,7 @@ def test_many_slides_one_by_one_and_the_classifier_itself_agree(address: str, cl
 
 
 def test_parquet_is_json_and_a_mask_may_be_missing(address: str) -> None:
-    rows: list[dict[str, object]] = [files(1), {"image": files(2)["image"], "mask": None, "slide_id": "bare"}]
+    rows: list[Mapping[str, object]] = [files(1), {"image": files(2)["image"], "mask": None, "slide_id": "bare"}]
     table = io.BytesIO()
     pd.DataFrame(rows).to_parquet(table)
     assert post(address, table.getvalue(), PARQUET)["predictions"] == (found := answers(address, *rows))
@@ -70,14 +70,13 @@ def test_the_parameters_arrive(address: str) -> None:
     slide = files(3)
     (plain,), (turned,) = answers(address, slide), answers(address, slide, tta=True, overlay=True, min_area=10)
     assert plain["overlay"] is None
-    picture = cv2.imdecode(np.frombuffer(base64.b64decode(turned["overlay"]), np.uint8), cv2.IMREAD_COLOR)
-    assert picture.shape == (200, 300, 3)
+    assert read_rgb(base64.b64decode(turned["overlay"]), name="overlay").shape == (200, 300, 3)
     assert turned["probabilities"] != plain["probabilities"]
     assert "tta=True" in turned["warnings"][0]
 
 
 def test_one_bad_slide_fails_the_request_or_is_reported(address: str) -> None:
-    rows: list[dict[str, object]] = [files(1), {**files(2), "image": "%%%", "slide_id": "s1"}, files(3)]
+    rows: list[Mapping[str, object]] = [files(1), {**files(2), "image": "%%%", "slide_id": "s1"}, files(3)]
     assert refusal(address, json.dumps(as_json(*rows)).encode()).startswith("s1 (image) is not base64")
     first, second, third = answers(address, *rows, on_error="report")
     assert second["error"].startswith("s1 (image) is not base64")
@@ -98,7 +97,7 @@ def test_one_bad_slide_fails_the_request_or_is_reported(address: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_refused_gets_one_sentence_and_the_next_request_works(
-    address: str, rows: list[dict[str, object]], sentence: str
+    address: str, rows: list[Mapping[str, object]], sentence: str
 ) -> None:
     assert refusal(address, json.dumps(as_json(*rows)).encode()).startswith(sentence)
     assert answers(address, files(1))[0]["error"] is None
@@ -122,4 +121,4 @@ def test_the_client_prints_the_answer_and_writes_the_overlay(address: str, tmp_p
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "label" in done.stdout
     assert "doctogres/1" in done.stdout
-    assert cv2.imread(str(tmp_path / "o.png")).shape == (200, 300, 3)
+    assert read_rgb(tmp_path / "o.png").shape == (200, 300, 3)

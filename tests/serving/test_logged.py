@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -79,14 +80,12 @@ print(bool(row["label"] and row["overlay"]), sys.modules["doctogres"].__file__.s
 
 
 @pytest.fixture(scope="module")
-def model(champion: tuple[str, Path]) -> mlflow.pyfunc.PyFuncModel:
+def model(champion: tuple[str, Path]) -> Any:
     """The logged model, loaded."""
     return mlflow.pyfunc.load_model(str(champion[1]))
 
 
-def test_the_loaded_model_answers_as_the_classifier_does(
-    model: mlflow.pyfunc.PyFuncModel, classifier: SlideClassifier
-) -> None:
+def test_the_loaded_model_answers_as_the_classifier_does(model: Any, classifier: SlideClassifier) -> None:
     first, second, third = model.predict(pd.DataFrame([
         {**files(1), "slide_id": "one"}, {"image": files(2)["image"]}, {**files(3), "mask": files(3, lesions=0)["mask"]},
     ]), params={"overlay": True})  # fmt: skip
@@ -103,7 +102,7 @@ def test_the_loaded_model_answers_as_the_classifier_does(
     assert "largest_region" in third["warnings"][0]
 
 
-def test_a_slide_without_a_region_is_not_answered_and_is_no_error(model: mlflow.pyfunc.PyFuncModel) -> None:
+def test_a_slide_without_a_region_is_not_answered_and_is_no_error(model: Any) -> None:
     empty = {**files(1), "mask": files(1, lesions=0, speck=False)["mask"]}
     (row,) = model.predict(pd.DataFrame([empty]), params={"overlay": True})
     assert (row["label"], row["abstained"], row["confidence"], row["probabilities"]) == (None, True, None, {})
@@ -111,7 +110,7 @@ def test_a_slide_without_a_region_is_not_answered_and_is_no_error(model: mlflow.
     assert row["error"] is None
 
 
-def test_errors_are_raised_or_reported(model: mlflow.pyfunc.PyFuncModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_raised_or_reported(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     request = pd.DataFrame([files(1), {**files(1), "image": b"x", "slide_id": "s1"}])
     with pytest.raises(MlflowException, match=r"^s1 \(image\) is not a picture"):
         model.predict(request)

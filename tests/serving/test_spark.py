@@ -3,22 +3,24 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from test_logged import COLUMNS
 
 from tests.serving.drawn_requests import files
+from tests.serving.test_logged import COLUMNS
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     if not (shutil.which("java") or "JAVA_HOME" in os.environ):
         pytest.skip("needs Java: apt-get install default-jre-headless")
     folder = tmp_path_factory.mktemp("spark")
@@ -39,7 +41,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
 def test_spark_gets_the_same_columns_and_answers(
     champion: tuple[str, Path], spark: SparkSession, tmp_path: Path
 ) -> None:
-    rows = [{**files(seed), "slide_id": f"slide {seed}"} for seed in range(3)]
+    rows: list[dict[str, Any]] = [{**files(seed), "slide_id": f"slide {seed}"} for seed in range(3)]
     rows += [
         {"slide_id": "bare", "image": files(1)["image"], "mask": None},
         {**rows[0], "slide_id": "bad", "image": b"?"},

@@ -75,7 +75,8 @@ def check_picture(data, name):
             named(error, name)
         else:
             assert size is not None
-            assert (array.dtype, array.shape) == (kind, (size[1], size[0], *depth))
+            assert array.dtype == kind
+            assert array.shape == (size[1], size[0], *depth)
             read = True
     return read
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import mlflow
@@ -20,6 +21,7 @@ from doctogres.slides.splits import HOLDOUT, check_no_leakage
 from doctogres.slides.table import DROPPED, KEPT, usable
 from doctogres.stages import ablate as module
 from doctogres.stages.ablate import LADDER, ablate, changes, compare_link, naming, uncleaned
+from doctogres.stages.evaluate import evaluate
 from doctogres.tracking.runs import StageResult, finished_runs
 from doctogres.tracking.store import experiment_id
 from doctogres.tuning.study import StudyResult
@@ -95,13 +97,12 @@ def interrupted(module_store: Path, small_cohort: Path, quick: Preset) -> Iterat
         patcher.setattr(StudyResult, "best", TUNED)
         evaluated = []
 
-        def breaking(**parameters: object) -> StageResult:
+        def breaking(**parameters: Any) -> StageResult:
             evaluated.append(parameters)
             if len(evaluated) > 2 * SEEDS:
                 raise UpstreamError("the disk is full")
-            return whole(**parameters)
+            return evaluate(**parameters)
 
-        whole = module.evaluate
         with pytest.MonkeyPatch.context() as breaker:
             breaker.setattr(module, "evaluate", breaking)
             with pytest.raises(UpstreamError, match=r"^row-3 · \+ patch extraction: seed 5: the disk is full$"):

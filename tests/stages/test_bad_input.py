@@ -39,10 +39,9 @@ def broken_cohort(small_cohort: Path, tmp_path: Path) -> tuple[Path, dict[str, s
     extra = pd.DataFrame({"sample_index": ["img_9000.png", "img_9001.png"], "label": ["Luminal A", "Lonely"]})
     for part in ("img", "mask"):
         shutil.copy(train / f"{part}_{free[-1][4:]}", train / f"{part}_9001.png")
-    copied = cv2.imread(str(train / "img_9001.png"))
-    cv2.imwrite(str(train / "img_9001.png"), np.ascontiguousarray(copied[:, ::-1]))
-    mirrored = cv2.imread(str(train / "mask_9001.png"), 0)
-    cv2.imwrite(str(train / "mask_9001.png"), np.ascontiguousarray(mirrored[:, ::-1]))
+    for path in (train / "img_9001.png", train / "mask_9001.png"):
+        turned = cv2.flip(np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)), 1)
+        cv2.imwrite(str(path), turned)
     pd.concat([labels, extra]).to_csv(root / "train_labels.csv", index=False)
     codes = ("missing_mask", "size_mismatch", "unreadable_image", "empty_mask", "unlabelled")
     expected = dict(zip(names, codes, strict=True))
@@ -59,8 +58,8 @@ def test_every_bad_slide_has_its_reason_and_the_stage_finishes(
     table = CohortTable.read(find_artifact(result.run_id, stage="clean", name="cohort").path).rows
     rows = table.set_index("slide_id")
     for slide, code in expected.items():
-        assert (rows.loc[slide, "outcome"], reason_code(rows.loc[slide, "reason"])) == (DROPPED, code)
-        assert len(rows.loc[slide, "reason"]) > len(code) + 10
+        assert (rows["outcome"][slide], reason_code(rows["reason"][slide])) == (DROPPED, code)
+        assert len(rows["reason"][slide]) > len(code) + 10
     assert result.metrics[PROBLEMS] == len(expected)
     printed = capsys.readouterr().out
     assert all(slide in printed for slide in expected)

@@ -53,9 +53,29 @@ def postgres() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     if account:
         os.chown(folder, account.pw_uid, account.pw_gid)
-    make = [found[-1] / "initdb", "-D", folder / "data", "-A", "trust", "-U", "doctogres", "-E", "UTF8", "--locale=C"]
+    make: list[str | Path] = [
+        found[-1] / "initdb",
+        "-D",
+        folder / "data",
+        "-A",
+        "trust",
+        "-U",
+        "doctogres",
+        "-E",
+        "UTF8",
+        "--locale=C",
+    ]
     subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
-    serve = [found[-1] / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses=", "-F"]
+    serve: list[str | Path] = [
+        found[-1] / "postgres",
+        "-D",
+        folder / "data",
+        "-k",
+        folder,
+        "-c",
+        "listen_addresses=",
+        "-F",
+    ]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(serve, stderr=log, cwd=folder, **user)
     try:
@@ -158,12 +178,12 @@ def killed(
             workers[0].kill()
             workers[0].communicate()
             workers.append(start(folder, **parameters))
-            results = [result_of(worker, folder) for worker in workers[1:]]
+            survivor, restarted = (result_of(worker, folder) for worker in workers[1:])
         finally:
             for worker in workers:
                 worker.kill()
                 worker.wait()
-        yield study_in(storage), trial, *results
+        yield study_in(storage), trial, survivor, restarted
 
 
 def run_of(trial: FrozenTrial) -> Run:

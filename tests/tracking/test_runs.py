@@ -1,6 +1,7 @@
 """Stages are reused only when they finished with the same settings, inputs and code."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -23,7 +24,7 @@ from doctogres.tracking.runs import (
 from doctogres.tracking.store import connect, experiment_id
 
 
-def counting_body() -> tuple[list[str], "object"]:
+def counting_body() -> tuple[list[str], Callable[[StageRun], None]]:
     calls: list[str] = []
 
     def body(run: StageRun) -> None:
@@ -115,6 +116,7 @@ def test_the_run_carries_tags_parameters_and_its_dataset(store: Path) -> None:
     assert run.data.tags[STAGE_TAG] == "clean"
     assert run.data.tags["doctogres.data_digest"] == "d1"
     assert FINGERPRINT_TAG in run.data.tags
+    assert run.inputs is not None
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["slides"]
 
 

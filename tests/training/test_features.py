@@ -1,5 +1,7 @@
 """Kept features of a frozen backbone stand for the backbone itself."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def train(part, settings, folder):
 )
 def test_the_head_answers_the_same_from_kept_features(backbone, kept):
     torch.manual_seed(0)
-    network = create_network(backbone, classes=3, size=64).eval()
+    network: Any = create_network(backbone, classes=3, size=64).eval()
     patches = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         reduced = head_reduction(network, 64)(network.forward_features(patches))
@@ -55,11 +57,12 @@ def test_every_view_is_computed_once_for_all_epochs_and_trainings(tmp_path, monk
     settings = HEAD_ONLY.model_copy(update={"augmentation": True, "feature_views": 2, "epochs": 5})
     computed = []
     compute = features.FrozenFeatures._compute
-    monkeypatch.setattr(
-        features.FrozenFeatures,
-        "_compute",
-        lambda self, number, path: (computed.append(number), compute(self, number, path)),
-    )
+
+    def counted(self, number, path):
+        computed.append(number)
+        compute(self, number, path)
+
+    monkeypatch.setattr(features.FrozenFeatures, "_compute", counted)
     train(part, settings, tmp_path)
     train(part, settings.model_copy(update={"learning_rate": 3e-3, "dropout": 0.4}), tmp_path)
     assert sorted(computed) == [0, 1, 2]

@@ -10,7 +10,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from doctogres.errors import ParameterError
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import create_network, layer_groups, normalisation
-from doctogres.training.loop import train_network
+from doctogres.training.loop import Epoch, train_network
 from doctogres.training.samples import Samples, class_weights, slide_scores
 from tests.training.coloured_squares import RECIPE, coloured_squares
 
@@ -19,8 +19,10 @@ def recipe(**values):
     return RECIPE.model_copy(update=values)
 
 
-def run(samples, train, validation, settings, *, seed=0, **options):
-    return train_network(samples, train, validation, classes=3, settings=settings, seed=seed, **options)
+def run(*given, seed=0, **options):
+    """A training of samples, their rows to train on and to validate on, and settings."""
+    *part, settings = given
+    return train_network(*part, classes=3, settings=settings, seed=seed, **options)
 
 
 def curves(trained):
@@ -89,7 +91,7 @@ def test_rows_outside_both_parts_are_never_looked_at():
 
 def test_the_kept_network_and_its_probabilities_are_the_best_epochs():
     samples, train, validation = coloured_squares()
-    epochs = []
+    epochs: list[Epoch] = []
     trained = run(samples, train, validation, recipe(epochs=5, learning_rate=3e-3), on_epoch=epochs.append)
     ranked = [(epoch.slide_macro_f1, -epoch.val_loss) for epoch in epochs]
     assert trained.best == epochs[ranked.index(max(ranked))]

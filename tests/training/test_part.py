@@ -18,7 +18,7 @@ def part() -> TrainingPart:
     slides = pd.DataFrame({"slide_id": [f"s{one:02d}" for one in range(40)]})
     slides["group"] = [f"g{one // 2}" for one in range(40)]
     slides["label"] = ["a" if one % 4 < 2 else "b" for one in range(40)]
-    slides["fold"] = draw_folds(slides["label"], slides["group"], folds=3, seed=0)
+    slides["fold"] = draw_folds(slides["label"].tolist(), slides["group"].tolist(), folds=3, seed=0)
     slides.loc[32:, "fold"] = HOLDOUT
     table = slides.loc[slides.index.repeat(2)].reset_index(drop=True)
     pixels = np.zeros((80, 8, 8, 3), np.uint8)

@@ -91,7 +91,7 @@ def worker(storage):
     for process in started:
         process.kill()
         process.wait()
-        process.stdout.close()
+        process.communicate()
 
 
 def lines_until(process, number):
@@ -118,7 +118,12 @@ def params(result):
 
 def test_the_first_trial_has_the_recipes_own_values(study_of):
     seen = []
-    result = study_of(lambda trial, values: seen.append(values) or 0.5)
+
+    def objective(trial, values):
+        seen.append(values)
+        return 0.5
+
+    result = study_of(objective)
     assert seen[0] == {key: DEFAULTS[key] for key in SPACE}
     assert params(result) == seen
     assert len(seen) == 3
@@ -297,10 +302,12 @@ def test_workers_that_start_together_share_one_study(worker, storage):
 
 def left_running(storage, owner):
     """A trial as a worker elsewhere leaves it when its machine fails."""
-    study = optuna.load_study(study_name="toy", storage=storage)
-    trial = study.ask()
-    trial.suggest_float("dropout", 0.0, 0.6)
-    study._storage._backend.record_heartbeat(trial._trial_id)
+    with tuning.quiet():
+        database = optuna.storages.RDBStorage(storage, heartbeat_interval=60)
+        trial = optuna.load_study(study_name="toy", storage=database).ask()
+        trial.suggest_float("dropout", 0.0, 0.6)
+        study_id = database.get_study_id_from_name("toy")
+        database.record_heartbeat(database.get_trial_id_from_study_id_trial_number(study_id, trial.number))
     trial.set_user_attr(OWNER, owner)
     return trial.number
 
@@ -460,7 +467,7 @@ def test_a_range_that_cannot_work_is_refused(values):
 
 
 def test_choices_keep_their_types():
-    assert [type(value) for value in SearchRange(choices=(1, 0.5, True, "x")).choices] == [int, float, bool, str]
+    assert [type(value) for value in SearchRange(choices=(1, 0.5, True, "x")).choices or ()] == [int, float, bool, str]
 
 
 @pytest.mark.parametrize("values", [{"trials": 0}, {"trial_epochs": 0}, {"pruner": "median"}], ids=str)
