@@ -1,12 +1,15 @@
-"""Files of ours: where they lie, and the digests that name their content."""
+"""Files of ours: where they lie, how one takes another's place, and the digests that name their content."""
 
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from doctogres.errors import CohortError
+from doctogres.errors import DoctogresError
 
 WORKSPACE_VARIABLE: Final = "DOCTOGRES_WORKSPACE"
 
@@ -19,20 +22,55 @@ def workspace() -> Path:
     return Path(os.environ.get(WORKSPACE_VARIABLE) or ".doctogres").resolve()
 
 
-def file_hash(path: Path, algorithm: str) -> str:
+@contextmanager
+def partial_beside(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, for a file or a folder that is renamed when it is complete.
+
+    What still lies there when the block ends is removed. A killed process leaves `.NAME.PID.partial`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _remove(partial)  # left by a process of the same number
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, algorithm).hexdigest()
-    except OSError as error:
-        raise CohortError(f"{path} cannot be read: {error.strerror or error}") from error
+        yield partial
+    finally:
+        _remove(partial)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path for a file that takes the place of `path` when the block ends well, and is removed when not."""
+    with partial_beside(path) as partial:
+        yield partial
+        partial.replace(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def digest(content: bytes | str, *, algorithm: str = "sha256", length: int | None = 16) -> str:
+    """The first `length` hexadecimal digits of a content's digest, all of them with None; a text's is its UTF-8's."""
+    data = content.encode() if isinstance(content, str) else content
+    return hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()[:length]
 
 
 def digest_of(*parts: object) -> str:
     """A short stable digest of JSON-able values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return digest(json.dumps(parts, sort_keys=True, default=str))
 
 
-def file_digest(path: Path) -> str:
-    """A short digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def file_digest(path: Path, *, algorithm: str = "sha256", length: int | None = 16) -> str:
+    """`digest` of a file's content.
+
+    Raises:
+        DoctogresError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()[:length]
+    except OSError as error:
+        raise DoctogresError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -1,7 +1,6 @@
 """Tables in Parquet files that say what they hold: one key of the file's metadata has {table, version, ...} as JSON."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from doctogres.errors import UpstreamError
+from doctogres.files import replacing
 
 KEY: Final = b"doctogres"
 
@@ -37,13 +37,8 @@ class TableFile:
         content = pa.Table.from_pandas(rows, preserve_index=False)
         metadata = {"table": self.table, "version": self.version, **about}
         content = content.replace_schema_metadata({**(content.schema.metadata or {}), KEY: json.dumps(metadata)})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
+        with replacing(path) as partial:
             pq.write_table(content, partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def read(self, path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The rows and what was written `about` them.

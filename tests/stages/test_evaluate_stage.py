@@ -14,7 +14,8 @@ from doctogres.evaluation.metrics import slide_metrics
 from doctogres.evaluation.predictions import PATCHES, Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.unseen import check_unseen
-from doctogres.model.card import Seen, group_digest
+from doctogres.files import digest
+from doctogres.model.card import Seen
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
@@ -137,12 +138,12 @@ SLIDES = pd.DataFrame({
     ("seen", "split", "words"),
     [
         (Seen(pictures=("bb",)), "test", r"1 of the 4 .*img_2 \(this picture\)"),
-        (Seen(data_digest="d", groups=(group_digest("p2"),)), "holdout", r"2 of the 4 .*img_2 \(its group p2\), img_3"),
-        (Seen(data_digest="d", groups=(group_digest("p1"),), pictures=("aa",)), "fold0", r"img_1 \(this picture\)"),
-        (Seen(data_digest="d", groups=(group_digest("p2"),)), "test", r"2 of the 4 .*img_2 \(its group p2\)"),
-        (Seen(data_digest="d", groups=(group_digest("img_4"),)), "test", None),  # another slide's name
-        (Seen(data_digest="another", groups=(group_digest("p2"),)), "holdout", None),
-        (Seen(data_digest="d", groups=(group_digest("p3"),), pictures=("ee",)), "holdout", None),
+        (Seen(data_digest="d", groups=(digest("p2"),)), "holdout", r"2 of the 4 .*img_2 \(its group p2\), img_3"),
+        (Seen(data_digest="d", groups=(digest("p1"),), pictures=("aa",)), "fold0", r"img_1 \(this picture\)"),
+        (Seen(data_digest="d", groups=(digest("p2"),)), "test", r"2 of the 4 .*img_2 \(its group p2\)"),
+        (Seen(data_digest="d", groups=(digest("img_4"),)), "test", None),  # another slide's name
+        (Seen(data_digest="another", groups=(digest("p2"),)), "holdout", None),
+        (Seen(data_digest="d", groups=(digest("p3"),), pictures=("ee",)), "holdout", None),
         (Seen(), "holdout", None),
     ],
 )

@@ -1,6 +1,5 @@
 """What is measured on one slide: its files are read once, hashed, decoded, and judged on a reduced copy."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from doctogres.cleaning.duplicates import Fingerprint, fingerprint
 from doctogres.cleaning.slime import find_splat, remove_splat
+from doctogres.files import digest
 from doctogres.slides.formats import ImageError
 from doctogres.slides.images import read_rgb
 from doctogres.slides.masks import read_mask
@@ -150,7 +150,7 @@ def _read(root: Path, name: str) -> tuple[bytes, str]:
 
 
 def _md5(data: bytes) -> str | None:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest() if data else None
+    return digest(data, algorithm="md5", length=None) if data else None
 
 
 def _thumbnail(small: NDArray[np.uint8]) -> bytes:

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from doctogres.model.card import Seen, group_digest
+from doctogres.files import digest
+from doctogres.model.card import Seen
 from doctogres.slides.selection import TEST
 from doctogres.slides.splits import LeakageError
 
@@ -18,7 +19,7 @@ def check_unseen(slides: pd.DataFrame, seen: Seen, *, data_digest: str, split: s
     """
     reasons = slides["image_md5"].isin(seen.pictures).map({True: "this picture", False: ""})
     if data_digest == seen.data_digest:
-        known = slides["group"].map(lambda group: group_digest(str(group)) in seen.groups)
+        known = slides["group"].map(lambda group: digest(str(group)) in seen.groups)
         if split == TEST:  # without a patient the group is the slide's own name, which a training slide may have too
             known &= slides["group"] != slides["slide_id"]
         reasons = reasons.mask(known & (reasons == ""), "its group " + slides["group"].astype(str))

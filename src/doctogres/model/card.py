@@ -1,7 +1,5 @@
 """Everything but the weights that an answer depends on."""
 
-import hashlib
-
 from pydantic import BaseModel, ConfigDict
 
 from doctogres.model.temperature import Calibration
@@ -15,7 +13,9 @@ class Seen(BaseModel):
 
     data_digest: str = ""
     pictures: tuple[str, ...] = ()  # MD5 of every picture file
-    groups: tuple[str, ...] = ()  # `group_digest` of every group of that cohort
+    groups: tuple[
+        str, ...
+    ] = ()  # `files.digest` of every group (a patient) of that cohort: the model may leave the house
 
 
 class ClassifierCard(BaseModel):
@@ -36,8 +36,3 @@ class ClassifierCard(BaseModel):
     weights_sha256: str = ""  # of the weights' file, filled in when it is written
     calibration: Calibration
     seen: Seen
-
-
-def group_digest(group: str) -> str:
-    """Stands for a group (a patient) in a model that may leave the house."""
-    return hashlib.sha256(group.encode()).hexdigest()[:16]

@@ -3,7 +3,6 @@
 Evaluation, prediction and the served model all call `SlideClassifier`; there is no second way to an answer.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ import torch
 from pydantic import ValidationError
 
 from doctogres.errors import DoctogresError, UpstreamError, WeightsError
+from doctogres.files import file_digest
 from doctogres.model.aggregation import aggregate
 from doctogres.model.attention import GatedAttention
 from doctogres.model.card import ClassifierCard, Seen
@@ -93,7 +93,7 @@ class SlideClassifier:
         """Writes `weights.safetensors`, `classifier.json` with their SHA-256, and `evidence.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self.network, folder / WEIGHTS_FILE)
-        card = self.card.model_copy(update={"weights_sha256": _sha256(folder / WEIGHTS_FILE)})
+        card = self.card.model_copy(update={"weights_sha256": file_digest(folder / WEIGHTS_FILE, length=None)})
         (folder / CARD_FILE).write_text(card.model_dump_json(indent=1), encoding="utf-8")
         (folder / EVIDENCE_FILE).write_text(json.dumps(self.evidence, indent=1), encoding="utf-8")
 
@@ -117,7 +117,7 @@ class SlideClassifier:
                 f"{CARD_FILE}: written by another version of doctogres ({field}: {error.errors()[0]['msg']}); "
                 "serve the model with its own code (`mlflow models serve`), or train it again"
             ) from error
-        if (found := _sha256(folder / WEIGHTS_FILE)) != card.weights_sha256:
+        if (found := file_digest(folder / WEIGHTS_FILE, length=None)) != card.weights_sha256:
             raise WeightsError(
                 f"{WEIGHTS_FILE}: not the weights that {CARD_FILE} was saved with (SHA-256 {found[:16]}..., not "
                 f"{card.weights_sha256[:16]}...): the file was damaged or changed; fetch the model again"
@@ -297,11 +297,6 @@ def pooled(
         aggregation: one of AGGREGATIONS.
     """
     return np.stack([aggregate(patches[rows], weights=areas[rows], method=aggregation) for rows in slides])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_classifier(

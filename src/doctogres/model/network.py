@@ -14,6 +14,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from doctogres.errors import ParameterError, WeightsError
+from doctogres.files import replacing
 
 Channels = tuple[float, ...] | torch.Tensor  # a number for each
 DOWNLOAD_ERRORS: Final = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
@@ -161,10 +162,9 @@ def layer_groups(network: nn.Module) -> list[list[str]]:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Writes all weights and buffers as safetensors under a temporary name, then renames."""
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, partial)
-    partial.replace(path)
+    """Writes all weights and buffers as safetensors."""
+    with replacing(path) as partial:
+        save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, partial)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -1,7 +1,5 @@
 """The patches' pixels: cut once into one uint8 .npy that is memory-mapped, and again where that file is missing."""
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import pandas as pd
 
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
+from doctogres.files import digest, partial_beside, replacing
 from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest, read_slide
 from doctogres.patches.regions import cut_patches, find_patches
 from doctogres.settings import PatchSettings
@@ -68,8 +67,6 @@ def cut_cohort(
     """
     slides = cohort.usable
     rows: list[dict[str, Any]] = []
-    partial = cache / f"patches-{os.getpid()}.partial"
-    cache.mkdir(parents=True, exist_ok=True)
 
     def gathered() -> Iterator[npt.NDArray[np.uint8]]:
         for done, (row, found, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
@@ -78,7 +75,7 @@ def cut_cohort(
             if progress:
                 progress(done, len(slides))
 
-    try:
+    with partial_beside(cache / "patches.npy") as partial:  # its name follows from what was cut
         _write_pixels(gathered(), partial, size=settings.patch_size)
         table = pd.DataFrame(rows, columns=list(COLUMNS))
         if not (table["outcome"] == KEPT).any():
@@ -94,8 +91,6 @@ def cut_cohort(
             pixels=pixel_key(table, settings, slides),
         )
         return manifest, partial.replace(cache_file(manifest, cache))
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _cut_slides(
@@ -117,11 +112,9 @@ def cache_file(manifest: Manifest, cache: Path) -> Path:
 def pixel_key(rows: pd.DataFrame, settings: PatchSettings, slides: pd.DataFrame) -> str:
     """Names the pixels: which boxes, cut how, from which picture contents."""
     kept = rows[rows.outcome == KEPT]
-    digest = hashlib.sha256(settings.model_dump_json().encode())
-    digest.update(kept[["slide_id", "x", "y", "width", "height"]].to_csv(index=False).encode())
-    pictures = slides[slides.slide_id.isin(kept.slide_id)]
-    digest.update(pictures[["slide_id", "image_md5", "mask_md5"]].to_csv(index=False).encode())
-    return digest.hexdigest()[:16]
+    boxes = kept[["slide_id", "x", "y", "width", "height"]]
+    contents = slides.loc[slides.slide_id.isin(kept.slide_id), ["slide_id", "image_md5", "mask_md5"]]
+    return digest(settings.model_dump_json() + boxes.to_csv(index=False) + contents.to_csv(index=False))
 
 
 def _write_pixels(slides: Iterable[npt.NDArray[np.uint8]], path: Path, *, size: int) -> None:
@@ -176,17 +169,13 @@ def _rebuild(manifest: Manifest, table: pd.DataFrame, path: Path, root: Path) ->
                 f"{slide_id}: {picture} is not there, and the pixels are not cached on this machine; give data=FOLDER"
             )
         content = picture.read_bytes()
-        if hashlib.md5(content).hexdigest() != manifest.image_md5[str(slide_id)]:
+        if digest(content, algorithm="md5", length=None) != manifest.image_md5[str(slide_id)]:
             raise CohortError(
                 f"{slide_id}: {picture} is not the picture that was cut; run `patch` again, or give data=FOLDER"
             )
         boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
         return cut_patches(read_rgb(content, name=str(picture)), boxes, manifest.patch)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         _write_pixels(map_slides(cut, groups), partial, size=manifest.patch.patch_size)
-        return partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    return path

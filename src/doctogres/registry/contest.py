@@ -1,6 +1,5 @@
 """A new evaluation against the champion, on the same slides: from stored predictions, or by scoring the champion again."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +13,7 @@ from doctogres.errors import DoctogresError, UpstreamError
 from doctogres.evaluation.comparison import compare
 from doctogres.evaluation.predictions import Predictions
 from doctogres.evaluation.scores import Scores
-from doctogres.files import file_digest
+from doctogres.files import digest, file_digest
 from doctogres.registry.gate import ChampionComparison
 from doctogres.registry.versions import EVALUATION_TAG
 from doctogres.slides.selection import CONTENT
@@ -49,7 +48,7 @@ class Evaluation:
     def split_digest(self) -> str:
         """Names the scored slides: their ids, labels, pictures, masks and whether they were repaired."""
         rows = self.slides[list(IDENTITY)].sort_values("slide_id").to_csv(index=False)
-        return hashlib.sha256(rows.encode()).hexdigest()[:16]
+        return digest(rows)
 
 
 def read_evaluation(value: str, *, split: str = "") -> Evaluation:

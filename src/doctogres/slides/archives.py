@@ -3,13 +3,13 @@
 import shutil
 import stat
 import struct
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from doctogres.errors import CohortError
+from doctogres.files import partial_beside
 
 MAX_ZIP_BYTES: Final = 64 * 2**30
 MAX_ZIP_RATIO: Final = 200  # of unpacked to packed bytes; pictures are compressed already, a zip bomb is not
@@ -26,19 +26,15 @@ def unpack_zip(path: Path, target: Path) -> None:
     Raises:
         CohortError: damaged; encrypted; members outside the target; links; too large, or growing as a zip bomb does.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = _safe_members(archive, path)
-            for member in members:
+        with partial_beside(target) as temporary, zipfile.ZipFile(path) as archive:
+            temporary.mkdir()
+            for member in _safe_members(archive, path):
                 _unpack_member(archive, member, temporary)
-        if not target.is_dir():
-            temporary.rename(target)
+            if not target.is_dir():
+                temporary.rename(target)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, struct.error) as error:
         raise CohortError(f"{path} cannot be unpacked ({error}); zip the cohort's folder again") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _safe_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:

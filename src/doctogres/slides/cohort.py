@@ -6,7 +6,6 @@
 Nothing is ever written into the folder. Every picture, label and mask found gives a row, usable or not.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -16,7 +15,7 @@ import pandas as pd
 
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError
-from doctogres.files import file_hash, workspace
+from doctogres.files import digest, file_digest, workspace
 from doctogres.slides.archives import unpack_zip
 from doctogres.slides.layout import LAYOUT, check_path
 from doctogres.slides.table import DROPPED, KEPT
@@ -45,7 +44,7 @@ def open_cohort(data: str | Path, *, workspace: Path) -> Path:
     path = check_path(data)
     if path.is_dir():
         return _enter(path.resolve())
-    target = workspace.resolve() / file_hash(path, "sha256")[:16]
+    target = workspace.resolve() / file_digest(path)
     if not target.is_dir():
         unpack_zip(path, target)
     return _enter(target)
@@ -95,16 +94,18 @@ def file_hashes(root: Path, files: Iterable[str]) -> dict[str, str]:
     """The MD5 of each of these files (POSIX paths relative to `root`).
 
     Raises:
-        CohortError: a file cannot be read.
+        DoctogresError: a file cannot be read.
     """
     names = sorted(set(files))
-    return dict(zip(names, map_slides(lambda name: file_hash(root / name, "md5"), names), strict=True))
+    return dict(
+        zip(names, map_slides(lambda name: file_digest(root / name, algorithm="md5", length=None), names), strict=True)
+    )
 
 
 def content_digest(hashes: Mapping[str, str]) -> str:
     """A digest of files' names and contents, from their hashes, wherever their folder lies."""
     lines = "".join(f"{name}\0{hashes[name]}\n" for name in sorted(hashes))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return digest(lines, length=None)
 
 
 def _is_cohort(folder: Path) -> bool:

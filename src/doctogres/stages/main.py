@@ -6,7 +6,7 @@ from typing import Any, Final
 import mlflow
 
 from doctogres.evaluation.null_models import NULL_MODELS
-from doctogres.files import workspace
+from doctogres.files import replacing, workspace
 from doctogres.presets import check_default_in_space
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
 from doctogres.registry.versions import DEFAULT_NAME, RegisteredModel
@@ -46,7 +46,8 @@ def run_all(
         mlflow.log_metrics(metrics)
         summary = summarise(by_stage)
         mlflow.set_tag(NOTE_TAG, _note(results, summary))
-        (workspace() / SUMMARY_FILE).write_text(summary + "\n", encoding="utf-8")
+        with replacing(workspace() / SUMMARY_FILE) as partial:
+            partial.write_text(summary + "\n", encoding="utf-8")
         print(summary, flush=True)
         artifacts = {f"{result.stage}/{name}": uri for result in results for name, uri in result.artifacts.items()}
         artifacts |= {name: uri for name, uri in by_stage["register"].artifacts.items() if name == "model"}

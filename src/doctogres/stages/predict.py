@@ -12,7 +12,7 @@ import pandas as pd
 from doctogres.drawing import class_colours, overlay
 from doctogres.errors import CohortError
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
-from doctogres.files import workspace
+from doctogres.files import replacing, workspace
 from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
@@ -70,9 +70,8 @@ def predict(
     )
     if output:
         found = mlflow.artifacts.download_artifacts(artifact_uri=result.artifacts["submission"])
-        partial = Path(output).with_name(Path(output).name + ".partial")
-        shutil.copyfile(found, partial)
-        partial.replace(output)
+        with replacing(Path(output)) as partial:
+            shutil.copyfile(found, partial)
     return result
 
 

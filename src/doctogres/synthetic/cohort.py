@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,8 @@ from typing import Final
 import cv2
 import numpy as np
 
+from doctogres.engine import default_workers
+from doctogres.files import partial_beside
 from doctogres.synthetic.cartoon import with_cartoon
 from doctogres.synthetic.noise import Bytes
 from doctogres.synthetic.plan import LABELS, SlidePlan, plan_cohort
@@ -74,19 +75,14 @@ def make_cohort(target: Path, *, slides: int = 100, seed: int = 7, workers: int 
     # Behind a link, the folder it points to is what gets written and replaced.
     place = target.resolve()
     _refuse_foreign(place)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = place.parent / f".{place.name}.draft-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
+    with partial_beside(place) as draft:
         for split in ("train_data", "test_data"):
             (draft / split).mkdir(parents=True)
-        _draw_all(plan, seed, draft, workers or _available_cores())
+        _draw_all(plan, seed, draft, workers or default_workers())
         _write_tables(draft, plan)
         marker = {"slides": slides, "seed": seed, "generator_version": GENERATOR_VERSION}
         (draft / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
         _put_in_place(draft, place)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return _summary(target, plan)
 
 
@@ -115,10 +111,6 @@ def _put_in_place(draft: Path, target: Path) -> None:
         shutil.rmtree(old)
     else:
         draft.rename(target)
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _draw_all(plan: Sequence[SlidePlan], seed: int, folder: Path, workers: int) -> None:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from doctogres.evaluation.oof import Assessment, assess, gather
 from doctogres.evaluation.predictions import OUT_OF_FOLD, Predictions
-from doctogres.model.card import Seen, group_digest
+from doctogres.files import digest
+from doctogres.model.card import Seen
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.patches.manifest import Manifest
@@ -71,7 +72,7 @@ def classifier_of(
         seen=Seen(
             data_digest=manifest.data_digest,
             pictures=tuple(sorted({manifest.image_md5[slide] for slide in slides["slide_id"]})),
-            groups=tuple(sorted({group_digest(str(group)) for group in slides["group"]})),
+            groups=tuple(sorted({digest(str(group)) for group in slides["group"]})),
         ),
         evidence=assessment.evidence,
     )

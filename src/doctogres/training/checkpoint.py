@@ -1,23 +1,18 @@
 """The state of a training after an epoch, so that a killed one goes on there and ends as if it had not been killed."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from doctogres.errors import DoctogresError
+from doctogres.files import replacing
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Writes tensors, numbers, texts and containers of them, under a temporary name, then renames."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
+    """Writes tensors, numbers, texts and containers of them."""
+    with replacing(path) as partial:
         torch.save(state, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

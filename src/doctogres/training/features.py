@@ -6,7 +6,6 @@ normalisation, the device's arithmetic and the view.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from doctogres.files import replacing
 from doctogres.model.network import standardise, unit_range
 from doctogres.training.augmentation import augment_pixels
 
@@ -79,21 +79,16 @@ class FrozenFeatures:
         return self._views[number]
 
     def _compute(self, number: int, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            target: Any = None
-            with self.progress(f"features of the frozen backbone, view {number}", "patches") as report:
-                for start, block in self._blocks(number):
-                    if target is None:
-                        shape = (len(self.rows), *block.shape[1:])
-                        target = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-                    target[start : start + len(block)] = block
-                    report(start + len(block), len(self.rows))
+        target: Any = None
+        label = f"features of the frozen backbone, view {number}"
+        with replacing(path) as partial, self.progress(label, "patches") as report:
+            for start, block in self._blocks(number):
+                if target is None:
+                    shape = (len(self.rows), *block.shape[1:])
+                    target = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+                target[start : start + len(block)] = block
+                report(start + len(block), len(self.rows))
             target.flush()
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     @torch.inference_mode()
     def _blocks(self, number: int) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
