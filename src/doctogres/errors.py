@@ -1,6 +1,9 @@
 """The one family of errors: what a user did or gave that cannot work, and what to do about it."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+LISTED: Final = 5  # names that a sentence lists before it only counts them
 
 
 class DoctogresError(Exception):
@@ -34,3 +37,9 @@ class WeightsError(DoctogresError):
     """Backbone weights could not be had or do not fit the architecture."""
 
     code = "weights"
+
+
+def listed(names: Sequence[object], *, separator: str = ", ") -> str:
+    """Names in a sentence: the first five, and how many more there are; empty where there are none."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return separator.join(map(str, names[:LISTED])) + more

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from doctogres.errors import listed
 from doctogres.files import digest
 from doctogres.model.card import Seen
 from doctogres.slides.selection import TEST
@@ -26,6 +27,6 @@ def check_unseen(slides: pd.DataFrame, seen: Seen, *, data_digest: str, split: s
     found = [f"{slide} ({reason})" for slide, reason in zip(slides["slide_id"], reasons, strict=True) if reason]
     if found:
         raise LeakageError(
-            f"split={split}: the model has seen {len(found)} of the {len(slides)} slides in training: {', '.join(found[:5])}"
-            f"{', ...' if len(found) > 5 else ''}; score it on the hold-out of the cohort table that it was trained on, or on other slides"
+            f"split={split}: the model has seen {len(found)} of the {len(slides)} slides in training: {listed(found)}; "
+            "score it on the hold-out of the cohort table that it was trained on, or on other slides"
         )

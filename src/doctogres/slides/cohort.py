@@ -14,7 +14,7 @@ from typing import Final
 import pandas as pd
 
 from doctogres.engine import map_slides
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, listed
 from doctogres.files import digest, file_digest, workspace
 from doctogres.slides.archives import unpack_zip
 from doctogres.slides.layout import LAYOUT, check_path
@@ -129,9 +129,7 @@ def _unlabelled_folder(root: Path) -> Path:
 
 
 def _holds(folder: Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    shown = ", ".join(names[:5]) or "nothing"
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+    return listed(sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []) or "nothing"
 
 
 def _by_stem(files: list[str], prefix: str) -> dict[str, list[str]]:

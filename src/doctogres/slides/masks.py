@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from doctogres.errors import listed
 from doctogres.slides.formats import (
     Header,
     ImageError,
@@ -70,7 +71,8 @@ def _grey_lesion(pixels: Pixels, header: Header, name: str) -> NDArray[np.bool_]
         return np.asarray(pixels.astype(np.uint8) > 127)
     values = np.unique(pixels)
     raise MaskValueError(
-        f"{name} is not binary: it holds {len(values)} different values ({_some(values)}); "
+        f"{name} is not binary: it holds {len(values)} different values from {values[0]} to {values[-1]} "
+        f"({listed(values.tolist())}); "
         "save the mask with 0 for background and 255 for lesions"
     )
 
@@ -92,8 +94,3 @@ def _colour_lesion(pixels: Pixels, header: Header, name: str) -> NDArray[np.bool
     raise MaskValueError(
         f"{name} is not binary: it holds more than two colours; save the mask with 0 for background and 255 for lesions"
     )
-
-
-def _some(values: Pixels) -> str:
-    shown = ", ".join(str(value) for value in values[:6].tolist())
-    return shown if len(values) <= 6 else f"{shown}, ... {values[-1]}"

@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, listed
 from doctogres.slides.cohort import file_hashes, find_slides, read_labels
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import DROPPED
@@ -38,7 +38,7 @@ def _test_slides(root: Path) -> pd.DataFrame:
     twice = sorted(slide for slide, lines in labels.items() if len(lines) > 1)
     for problem, names in (("have no files", unknown), ("have several lines", twice)):
         if names:
-            raise CohortError(f"split=test: slides of {path.name} {problem}: {_some(names)}; mend the table")
+            raise CohortError(f"split=test: slides of {path.name} {problem}: {listed(names)}; mend the table")
     unlabelled = len(slides) - len(labels)
     slides = slides[slides["slide_id"].isin(labels.keys())].reset_index(drop=True)
     if unlabelled:
@@ -46,14 +46,10 @@ def _test_slides(root: Path) -> pd.DataFrame:
     if (lost := slides[slides["outcome"] == DROPPED]).size:
         reasons = [f"{row.slide_id} ({row.reason})" for row in lost.itertuples()]
         raise CohortError(
-            f"split=test: labelled slides cannot be scored: {_some(reasons)}; mend or leave out their lines"
+            f"split=test: labelled slides cannot be scored: {listed(reasons)}; mend or leave out their lines"
         )
     slides["label"] = [labels[slide][0][0] for slide in slides["slide_id"]]
     slides["group"] = [labels[slide][0][1] or slide for slide in slides["slide_id"]]
     for column in ("image", "mask"):
         slides[f"{column}_md5"] = slides[column].map(file_hashes(root, slides[column]))
     return slides
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

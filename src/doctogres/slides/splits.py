@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from doctogres.errors import DoctogresError, ParameterError
+from doctogres.errors import DoctogresError, ParameterError, listed
 
 HOLDOUT: Final = "holdout"
 
@@ -86,7 +86,7 @@ def check_no_leakage(folds: Sequence[str] | NDArray[np.str_], groups: Sequence[s
         sides.setdefault(str(group), set()).add(str(fold))
     split = {group: sorted(where) for group, where in sorted(sides.items()) if len(where) > 1}
     if split:
-        shown = "; ".join(f"{group} in {' and '.join(where)}" for group, where in list(split.items())[:5])
+        shown = listed([f"{group} in {' and '.join(where)}" for group, where in split.items()], separator="; ")
         raise LeakageError(f"{len(split)} groups are on two sides of the split ({shown}); assign folds by group")
 
 

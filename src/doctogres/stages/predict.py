@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from doctogres.drawing import class_colours, overlay
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, listed
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
 from doctogres.files import replacing, workspace
 from doctogres.progress import reporter
@@ -94,7 +94,7 @@ def _publish(run: StageRun, predictions: Predictions, answered: "Mapping[str, Sl
     named = ", ".join(f"{label} {count}" for label, count in counts.items())
     lost = (
         f" {len(guessed)} could not be used and carry the most frequent training class: "
-        + "; ".join(f"{row.slide_id} ({row.reason})" for row in guessed.head(5).itertuples())
+        + listed([f"{row.slide_id} ({row.reason})" for row in guessed.itertuples()], separator="; ")
         if len(guessed)
         else " Every slide got an answer of its own."
     )
