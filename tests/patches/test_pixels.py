@@ -15,6 +15,7 @@ from doctogres.patches.regions import cut_patches, mask_regions
 from doctogres.settings import PatchSettings
 from doctogres.slides import images
 from doctogres.slides.formats import ImageError
+from doctogres.slides.masks import SizeMismatchError
 from doctogres.slides.table import COLUMNS as COHORT_COLUMNS
 from doctogres.slides.table import DROPPED as SLIDE_DROPPED
 from doctogres.slides.table import KEPT as SLIDE_KEPT
@@ -269,7 +270,8 @@ def test_a_damaged_slide_stops_the_cut_and_leaves_no_cache_file(cohort, root, tm
 
 def test_a_mask_of_another_size_names_the_slide(cohort, root, tmp_path):
     write_slide(root, "img_0000", draw_slide(0)[0], np.ones((60, 80), bool))
-    with pytest.raises(CohortError, match="img_0000: the mask is 80×60, the picture 160×120"):
+    problem = r"train_data/mask_0000\.png has 80 x 60 pixels, train_data/img_0000\.png 160 x 120; give the mask"
+    with pytest.raises(SizeMismatchError, match=problem):
         cut_cohort(cohort, root, SETTINGS, cache=tmp_path / "cache")
 
 

@@ -101,7 +101,8 @@ def test_a_pathologist_reads_the_answer(browser: Browser, address: str, tmp_path
 
         mask.write_bytes(encode_png(np.ones((9, 9), np.bool_)))
         shown = classify(page, slide, mask)
-        assert "(mask) has 9 x 9 pixels, the image 300 x 200" in shown
+        assert "(mask) has 9 x 9 pixels, " in shown
+        assert "(image) 300 x 200; give the mask of this picture" in shown
         assert page.locator(".subtype").count() == 0
 
         slide.write_bytes(b"hello")

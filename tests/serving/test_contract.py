@@ -71,7 +71,7 @@ def test_the_input_example_is_a_request() -> None:
         (lambda slide: {"image": slide["image"][:400]}, "s1 (image) is truncated"),
         (lambda slide: {"image": with_size(slide["image"], 60_000, 60_000)}, "s1 (image) has 60000 x 60000 pixels"),
         (lambda slide: {"mask": with_size(slide["mask"], 60_000, 60_000)}, "s1 (mask) has 60000 x 60000 pixels"),
-        (lambda slide: {"mask": encode_png(np.ones((5, 7), np.bool_))}, "s1 (mask) has 7 x 5 pixels, the image 300"),
+        (lambda slide: {"mask": encode_png(np.ones((5, 7), np.bool_))}, "s1 (mask) has 7 x 5 pixels, s1 (image) 300"),
         (lambda slide: {"mask": encode_png(np.arange(60_000).reshape(200, 300).astype(np.uint8))}, "s1 (mask) is not bi"),
         (lambda slide: {"image": None}, "s1 (image) is missing"),
         (lambda slide: {"image": 5}, "s1 (image) is not a file"),

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from doctogres.errors import ParameterError
 from doctogres.slides.formats import ImageError, TooManyPixelsError
 from doctogres.slides.images import ColourModeError, encode_png, picture_size, read_rgb
-from doctogres.slides.masks import MaskValueError, read_mask
+from doctogres.slides.masks import MaskValueError, SizeMismatchError, read_mask, read_with_mask
 
 SIZES = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
@@ -154,6 +154,25 @@ def test_lesions_held_as_transparency_are_refused(rgb, colour):
     grey = np.full_like(rgb, colour)
     with pytest.raises(MaskValueError, match="m.png .*transparency"):
         read_mask(file_of(Image.fromarray(np.dstack([grey, rgb[..., 0]]))), name="m.png")
+
+
+def test_the_sizes_of_picture_and_mask_are_those_of_the_upright_ones(rgb):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying, drawn = np.rot90(rgb), rgb[..., 0] > 128
+    picture, mask = read_with_mask(file_of(Image.fromarray(lying), exif=exif), encode_png(drawn))
+    assert np.array_equal(picture, rgb)
+    assert np.array_equal(mask, drawn)
+    with pytest.raises(SizeMismatchError):
+        read_with_mask(encode_png(lying), encode_png(drawn))
+
+
+def test_sizes_are_compared_before_anything_is_decoded(rgb, monkeypatch):
+    monkeypatch.setattr("doctogres.slides.images.decode", None)
+    monkeypatch.setattr("doctogres.slides.masks.decode", None)
+    small = encode_png(np.ones((4, 6), np.bool_))
+    with pytest.raises(SizeMismatchError, match=r"^m has 6 x 4 pixels, p \d+ x \d+; give the mask of this picture"):
+        read_with_mask(encode_png(rgb), small, name="p", mask_name="m")
 
 
 def test_sixteen_bit_colours_of_a_mask_keep_their_low_byte():

@@ -14,7 +14,7 @@ from doctogres.cleaning.slime import find_splat, remove_splat
 from doctogres.files import digest
 from doctogres.slides.formats import ImageError
 from doctogres.slides.images import read_rgb
-from doctogres.slides.masks import read_mask
+from doctogres.slides.masks import read_with_mask
 from doctogres.slides.tissue import TissueColour, glass_colour, halved, judge_colour, silhouette, working_copy
 
 MAX_THUMBNAIL_SIZE = 320  # pixels on the long side
@@ -66,21 +66,24 @@ def measure_slide(
     if image_problem or mask_problem:
         return Evidence(slide_id, image_problem or mask_problem, None, None, *hashes)
     try:
-        rgb = read_rgb(image_data, name=image)
+        rgb, lesion = read_with_mask(image_data, mask_data, name=image, mask_name=mask)
+    except ImageError as error:
+        return _unusable(slide_id, error, image_data, image, hashes)
+    return _measure(slide_id, rgb, working_copy(rgb), lesion, hashes)
+
+
+def _unusable(
+    slide_id: str, problem: ImageError, picture: bytes, name: str, hashes: tuple[str | None, str | None]
+) -> Evidence:
+    """The evidence of a slide of which a file cannot be used, with a thumbnail if the picture can."""
+    try:
+        rgb = read_rgb(picture, name=name)
     except ImageError as error:
         return Evidence(slide_id, f"{error.code}: {error}", None, None, *hashes)
     height, width = rgb.shape[:2]
-    small = working_copy(rgb)
-    try:
-        lesion = read_mask(mask_data, name=mask)
-    except ImageError as error:
-        code = "unreadable_mask" if error.code == ImageError.code else error.code
-        return Evidence(slide_id, f"{code}: {error}", width, height, *hashes, thumbnail=_thumbnail(small))
-    if lesion.shape != (height, width):
-        size = f"{lesion.shape[1]} x {lesion.shape[0]}"
-        problem = f"size_mismatch: {mask} is {size} pixels but {image} is {width} x {height}"
-        return Evidence(slide_id, problem, width, height, *hashes, thumbnail=_thumbnail(small))
-    return _measure(slide_id, rgb, small, lesion, hashes)
+    code = "unreadable_mask" if problem.code == ImageError.code else problem.code
+    thumbnail = _thumbnail(working_copy(rgb))
+    return Evidence(slide_id, f"{code}: {problem}", width, height, *hashes, thumbnail=thumbnail)
 
 
 def _measure(

@@ -11,8 +11,7 @@ import pandas as pd
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.model.classifier import CutSlide, SlideAnswer, SlideClassifier
-from doctogres.slides.images import read_rgb
-from doctogres.slides.masks import read_mask
+from doctogres.patches.manifest import read_slide
 from doctogres.slides.table import KEPT
 
 ANSWERED: Final = "answered"
@@ -28,8 +27,7 @@ def answers(
         if row.outcome != KEPT:
             return CohortError(row.reason)
         try:
-            rgb = read_rgb(root / row.image, name=row.image)
-            return classifier.cut(rgb, read_mask(root / row.mask, name=row.mask))
+            return classifier.cut(*read_slide(root, row))
         except DoctogresError as error:
             return error
 

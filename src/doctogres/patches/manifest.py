@@ -10,11 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from doctogres.cleaning.slime import remove_splat
-from doctogres.errors import CohortError
 from doctogres.parquet import TableFile
 from doctogres.settings import PatchSettings
-from doctogres.slides.images import read_rgb
-from doctogres.slides.masks import read_mask
+from doctogres.slides.masks import read_with_mask
 from doctogres.slides.table import REPAIRED
 
 COLUMNS: Final = (
@@ -71,10 +69,5 @@ class Manifest:
 
 def read_slide(root: Path, row: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Picture and mask of a row of the cohort table, the splat cut out of a repaired slide's mask."""
-    rgb = read_rgb(root / row.image, name=row.image)
-    mask = read_mask(root / row.mask, name=row.mask)
-    if rgb.shape[:2] != mask.shape:
-        raise CohortError(
-            f"{row.slide_id}: the mask is {mask.shape[1]}×{mask.shape[0]}, the picture {rgb.shape[1]}×{rgb.shape[0]}"
-        )
+    rgb, mask = read_with_mask(root / row.image, root / row.mask, name=row.image, mask_name=row.mask)
     return rgb, remove_splat(mask, rgb) if row.outcome == REPAIRED else mask

@@ -21,9 +21,9 @@ from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from doctogres.errors import DoctogresError
-from doctogres.slides.images import encode_png, picture_size, read_rgb
+from doctogres.slides.images import encode_png, read_rgb
 from doctogres.slides.limits import limit_from_environment
-from doctogres.slides.masks import read_mask
+from doctogres.slides.masks import read_with_mask
 
 MAX_SLIDES_VARIABLE: Final = "DOCTOGRES_MAX_SLIDES"
 DEFAULT_MAX_SLIDES: Final = 1000
@@ -128,19 +128,11 @@ class RequestedSlide:
         Raises:
             DoctogresError: naming slide and field. Sizes are compared before anything is decoded.
         """
-        image = _file(self.image, f"{self.slide_id} (image)")
+        name, mask_name = f"{self.slide_id} (image)", f"{self.slide_id} (mask)"
+        image = _file(self.image, name)
         if _missing(self.mask):
-            return read_rgb(image, name=f"{self.slide_id} (image)"), None
-        mask = _file(self.mask, f"{self.slide_id} (mask)")
-        size = picture_size(image, name=f"{self.slide_id} (image)")
-        other = picture_size(mask, name=f"{self.slide_id} (mask)")
-        if size != other:
-            raise DoctogresError(
-                f"{self.slide_id} (mask) has {other[0]} x {other[1]} pixels, the image {size[0]} x {size[1]}; "
-                "give the mask of this picture"
-            )
-        rgb = read_rgb(image, name=f"{self.slide_id} (image)")
-        return rgb, read_mask(mask, name=f"{self.slide_id} (mask)")
+            return read_rgb(image, name=name), None
+        return read_with_mask(image, _file(self.mask, mask_name), name=name, mask_name=mask_name)
 
 
 def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:

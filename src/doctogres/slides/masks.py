@@ -1,4 +1,4 @@
-"""Masks: the lesions of a file, true or false for each pixel."""
+"""Masks: the lesions of a file, true or false for each pixel; and a picture together with its mask."""
 
 from typing import ClassVar, Final
 
@@ -18,6 +18,7 @@ from doctogres.slides.formats import (
     source_name,
     upright,
 )
+from doctogres.slides.images import picture_size, read_rgb
 
 JPEG_MASK_TOLERANCE: Final = 32  # how far compression moves a pixel of a binary mask from 0 or 255
 
@@ -26,6 +27,32 @@ class MaskValueError(ImageError):
     """The mask is not binary."""
 
     code: ClassVar[str] = "mask_values"
+
+
+class SizeMismatchError(ImageError):
+    """Picture and mask differ in size."""
+
+    code: ClassVar[str] = "size_mismatch"
+
+
+def read_with_mask(
+    picture: Source, mask: Source, *, name: str = "", mask_name: str = ""
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A picture, (height, width, 3), and its mask, (height, width), both upright; see `read_rgb` and `read_mask`.
+
+    Raises:
+        SizeMismatchError: they differ in size, which the headers say before anything is decoded.
+        ImageError: one of the two cannot be read.
+    """
+    name, mask_name = source_name(picture, name), source_name(mask, mask_name)
+    picture, mask = source_bytes(picture, name), source_bytes(mask, mask_name)
+    width, height = picture_size(picture, name=name)
+    across, down = picture_size(mask, name=mask_name)
+    if (across, down) != (width, height):
+        raise SizeMismatchError(
+            f"{mask_name} has {across} x {down} pixels, {name} {width} x {height}; give the mask of this picture"
+        )
+    return read_rgb(picture, name=name), read_mask(mask, name=mask_name)
 
 
 def read_mask(source: Source, *, name: str = "") -> NDArray[np.bool_]:

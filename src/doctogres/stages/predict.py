@@ -13,12 +13,12 @@ from doctogres.drawing import class_colours, overlay
 from doctogres.errors import CohortError, listed
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
 from doctogres.files import replacing, workspace
+from doctogres.patches.manifest import read_slide
 from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
-from doctogres.slides.images import encode_png, read_rgb
-from doctogres.slides.masks import read_mask
+from doctogres.slides.images import encode_png
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
@@ -108,7 +108,7 @@ def _publish(run: StageRun, predictions: Predictions, answered: "Mapping[str, Sl
 
 
 def _overlay(run: StageRun, row: Any, answer: "SlideAnswer", root: Path, classes: Sequence[str]) -> None:
-    rgb, mask = read_rgb(root / row.image), read_mask(root / row.mask)
+    rgb, mask = read_slide(root, row)
     colours = class_colours(classes)
     boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)
     texts = [f"{share:.2f}" for share in answer.patch_probabilities.max(axis=1)]
