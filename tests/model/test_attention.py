@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from doctogres.model.attention import GatedAttention, train_attention
+from doctogres.model.attention import GatedAttention
+from doctogres.training.attention import train_attention
 
 
 def bags(count: int, seed: int) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:

@@ -2,17 +2,10 @@
 
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 HIDDEN: Final = 128
-EPOCHS: Final = 40
-SLIDES_PER_STEP: Final = 16
-LEARNING_RATE: Final = 1e-3
-WEIGHT_DECAY: Final = 1e-2
 DROPOUT: Final = 0.25
 
 
@@ -56,34 +49,3 @@ class GatedAttention(nn.Module):
         self.eval()
         logits: torch.Tensor = self(features, torch.zeros(len(features), dtype=torch.long))
         return logits[0].double().softmax(0)
-
-
-def train_attention(
-    features: torch.Tensor, slides: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], *, classes: int, seed: int
-) -> GatedAttention:
-    """A head fitted to slides by cross-entropy, the classes weighted inversely to their share.
-
-    Args:
-        features: (patches, features) on the CPU.
-        slides: (patches,) the number of each patch's slide, from 0 without gaps.
-        targets: (slides,) class of each slide.
-        classes: number of classes.
-        seed: of weights, order and dropout.
-    """
-    counts = np.bincount(targets, minlength=classes)
-    weights = torch.tensor(np.where(counts > 0, len(targets) / np.maximum(counts, 1), 0.0), dtype=torch.float32)
-    patches_of = [torch.from_numpy(np.flatnonzero(slides == slide)) for slide in range(len(targets))]
-    wanted = torch.from_numpy(targets)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = GatedAttention(features.shape[1], classes)
-        optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        for _ in range(EPOCHS):
-            for chosen in torch.split(torch.randperm(len(targets)), SLIDES_PER_STEP):
-                rows = [patches_of[slide] for slide in chosen.tolist()]
-                numbers = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(one) for one in rows]))
-                loss = F.cross_entropy(head(features[torch.cat(rows)], numbers), wanted[chosen], weight=weights)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-    return head.eval()

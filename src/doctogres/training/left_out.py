@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from doctogres.model.aggregation import POOLING
-from doctogres.model.attention import GatedAttention, train_attention
+from doctogres.model.attention import GatedAttention
 from doctogres.model.classifier import pooled
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import normalisation
 from doctogres.settings import ATTENTION
+from doctogres.training.attention import train_attention
 from doctogres.training.samples import Samples
 
 TURNED: Final = "mean over eight flips and turns"  # of the aggregation that the model is set to

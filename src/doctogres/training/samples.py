@@ -21,9 +21,9 @@ class Samples:
 
 
 def class_weights(targets: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32]:
-    """Weights of the cross-entropy, inverse to the class's share of the training patches: (classes,), mean 1 per patch.
+    """Weights of the cross-entropy, inverse to the class's share of the patches (or slides) that are trained on: (classes,).
 
-    A class without any training patch weighs nothing.
+    Their mean over these is 1; a class without any weighs nothing.
     """
     counts = np.bincount(targets, minlength=classes)
     with np.errstate(divide="ignore"):
