@@ -8,8 +8,9 @@ import pytest
 from doctogres.cleaning import clean_cohort
 from doctogres.errors import CohortError
 from doctogres.settings import CleanSettings
+from doctogres.slides.reasons import Reason
 from doctogres.slides.splits import check_no_leakage
-from doctogres.slides.table import COLUMNS, CohortTable, reason_code, usable
+from doctogres.slides.table import COLUMNS, CohortTable, usable
 from tests.cleaning.drawn_slides import draw_cartoon, write_slide
 
 
@@ -19,7 +20,7 @@ def rows(result):
 
 def codes(result):
     table = rows(result)
-    return {slide: reason_code(reason) for slide, reason in table["reason"].items() if reason}
+    return {slide: Reason.of(reason) for slide, reason in table["reason"].items() if reason}
 
 
 def digests(root):

@@ -14,7 +14,8 @@ from doctogres.cleaning.decisions import Decision, read_decisions
 from doctogres.errors import CohortError, ParameterError
 from doctogres.presets import load_preset
 from doctogres.settings import CleanSettings
-from doctogres.slides.table import CohortTable, reason_code
+from doctogres.slides.reasons import Reason
+from doctogres.slides.table import CohortTable
 from doctogres.stages.clean import clean
 from doctogres.tracking.runs import PROBLEMS
 from doctogres.tracking.upstream import find_artifact
@@ -123,7 +124,7 @@ def test_near_copies_that_a_person_keeps_stay_on_one_side_of_the_split(cohort):
     write_slide(cohort, "img_0041", np.ascontiguousarray(green[:, ::-1]), np.ascontiguousarray(mask[:, ::-1]))
     with (cohort / "train_labels.csv").open("a") as labels:
         labels.write("\nimg_0040.png,a\nimg_0041.png,a")
-    assert set(rows(decided(cohort)).loc[["img_0040", "img_0041"], "reason"].map(reason_code)) == {"cartoon"}
+    assert set(rows(decided(cohort)).loc[["img_0040", "img_0041"], "reason"].map(Reason.of)) == {"cartoon"}
     table = rows(decided(cohort, img_0040="keep", img_0041="keep"))
     assert table.loc["img_0040", "group"] == table.loc["img_0041", "group"]
 
@@ -138,7 +139,7 @@ def test_the_csv_that_cleaning_leaves_is_the_one_it_takes(cohort, write, tmp_pat
     assert [line["slide_id"] for line in lines] == ["img_0020", "img_0021", "img_0022", "img_0023"]
     assert [line["possible"] for line in lines] == ["keep drop"] * 2 + ["keep drop repair"] * 2
     assert (lines[0]["machine_outcome"], lines[0]["twin_of"]) == ("dropped", "img_0000")
-    assert reason_code(lines[0]["machine_reason"]) == "cartoon_twin"
+    assert Reason.of(lines[0]["machine_reason"]) == "cartoon_twin"
     lines[0] |= {"decision": "keep", "reason": "a hand-made\nstain, real"}
     pd.DataFrame(lines).to_csv(path, index=False)
 

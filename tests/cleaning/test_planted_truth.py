@@ -10,7 +10,8 @@ from doctogres.cleaning import clean_cohort
 from doctogres.engine import map_slides
 from doctogres.settings import CleanSettings
 from doctogres.slides.images import encode_png
-from doctogres.slides.table import KEPT, reason_code
+from doctogres.slides.reasons import Reason
+from doctogres.slides.table import KEPT
 from doctogres.synthetic import LABELS, make_cohort
 from doctogres.synthetic import slide as generator
 from doctogres.synthetic.cartoon import with_cartoon
@@ -30,7 +31,7 @@ def found(result):
     """What cleaning says about every slide that is not plainly kept: kind by reason, and the genuine twin."""
     kinds = {"cartoon_twin": "shrek", "cartoon": "shrek", "slime": "slime"}
     table = result.table[(result.table["outcome"] != KEPT) | (result.table["reason"] != "")]
-    codes = table["reason"].map(reason_code)
+    codes = table["reason"].map(Reason.of)
     return {
         slide: (kinds.get(code, code), twin)
         for slide, code, twin in zip(table["slide_id"], codes, table["twin_of"], strict=True)
@@ -99,7 +100,7 @@ def test_of_every_twin_pair_the_genuine_slide_stays_and_exactly_the_cartoon_is_d
     assert set(kept["reason"]) == {""}
     others = table.drop(kept.index)
     assert set(others["outcome"]) == {"dropped"}
-    assert set(others["reason"].map(reason_code)) == {"cartoon_twin"}
+    assert set(others["reason"].map(Reason.of)) == {"cartoon_twin"}
     assert dict(others["twin_of"]) == genuine_of
 
 

@@ -22,7 +22,8 @@ from doctogres.settings import AnswerSettings, PatchSettings, TrainSettings
 from doctogres.training.loop import train_network
 from doctogres.training.samples import Samples
 
-Picture, Mask = NDArray[np.uint8], NDArray[np.bool_]
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 Slide = tuple[Picture, Mask]
 
 CLASSES = ("blue", "brown", "few")

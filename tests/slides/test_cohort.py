@@ -11,7 +11,8 @@ import pytest
 from doctogres.errors import CohortError, UpstreamError
 from doctogres.slides import archives
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort
-from doctogres.slides.table import COLUMNS, CohortTable, reason_code
+from doctogres.slides.reasons import Reason
+from doctogres.slides.table import COLUMNS, CohortTable
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def write_labels(folder, *lines, header="sample_index,label"):
 
 
 def reasons(table):
-    return dict(zip(table["slide_id"], table["reason"].map(reason_code), strict=True))
+    return dict(zip(table["slide_id"], map(Reason.of, table["reason"]), strict=True))
 
 
 def test_every_slide_is_found(root):
@@ -76,7 +77,7 @@ def test_labels_that_contradict_each_other(root):
     write_labels(root, "img_0000,a", "img_0000.png,b", "img_0001,a", "img_0001,a", "img_0002,b", "img_0003,b")
     found = reasons(find_slides(root))
     assert found["img_0000"] == "conflicting_labels"
-    assert found["img_0001"] == ""
+    assert found["img_0001"] is None
 
 
 def test_unlabelled_slides_lie_in_test_data_or_at_the_top(root, tmp_path):

@@ -10,7 +10,8 @@ import pytest
 
 from doctogres.errors import CohortError
 from doctogres.presets import load_preset
-from doctogres.slides.table import DROPPED, CohortTable, reason_code
+from doctogres.slides.reasons import Reason
+from doctogres.slides.table import DROPPED, CohortTable
 from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
 from doctogres.tracking.runs import PROBLEMS, finished_runs
@@ -58,7 +59,7 @@ def test_every_bad_slide_has_its_reason_and_the_stage_finishes(
     table = CohortTable.read(find_artifact(result.run_id, stage="clean", name="cohort").path).rows
     rows = table.set_index("slide_id")
     for slide, code in expected.items():
-        assert (rows["outcome"][slide], reason_code(rows["reason"][slide])) == (DROPPED, code)
+        assert (rows["outcome"][slide], Reason.of(rows["reason"][slide])) == (DROPPED, code)
         assert len(rows["reason"][slide]) > len(code) + 10
     assert result.metrics[PROBLEMS] == len(expected)
     printed = capsys.readouterr().out

@@ -15,8 +15,9 @@ from doctogres.engine import map_slides
 from doctogres.errors import CohortError
 from doctogres.settings import CleanSettings
 from doctogres.slides.cohort import find_slides
+from doctogres.slides.reasons import Reason
 from doctogres.slides.splits import assign_folds, check_no_leakage
-from doctogres.slides.table import COLUMNS, DROPPED, KEPT, checked, reason_code, usable
+from doctogres.slides.table import COLUMNS, DROPPED, KEPT, checked, usable
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _twin_table(joined: Mapping[str, Sequence[tuple[str, ...]]], table: pd.DataF
 
 
 def _reason_counts(table: pd.DataFrame) -> dict[str, int]:
-    codes = table.loc[table["reason"] != "", "reason"].map(reason_code)
+    codes = table["reason"].map(Reason.of).dropna()
     return {str(code): int(count) for code, count in codes.value_counts().items()}
 
 

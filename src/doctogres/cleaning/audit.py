@@ -15,7 +15,8 @@ import pandas as pd
 
 from doctogres.cleaning.decisions import REPAIR
 from doctogres.cleaning.evidence import Evidence
-from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW, reason_code, usable
+from doctogres.slides.reasons import Reason, parsed
+from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW, usable
 
 # In the order of the page: what needs a person comes first.
 SECTIONS: Final = {
@@ -86,14 +87,15 @@ def _reasons(table: pd.DataFrame) -> str:
     reasoned = table[table["reason"] != ""]
     if reasoned.empty:
         return "<p>Every slide is kept.</p>"
-    counts = Counter(zip(reasoned["reason"].map(reason_code), reasoned["outcome"], strict=True))
+    counts = Counter(zip(map(Reason.of, reasoned["reason"]), reasoned["outcome"], strict=True))
     rows = "".join(
-        f'<tr><td><code>{escape(code)}</code></td><td>{escape(outcome)}</td><td class="number">{count}</td></tr>'
+        f'<tr><td><code>{escape(reason)}</code></td><td>{escape(outcome)}</td><td class="number">{count}</td>'
+        f"<td>{escape(reason.remedy)}</td></tr>"
         for outcome in SECTIONS
-        for (code, of), count in counts.most_common()
-        if of == outcome
+        for (reason, of), count in counts.most_common()
+        if reason and of == outcome
     )
-    head = '<th>reason</th><th>outcome</th><th class="number">slides</th>'
+    head = '<th>reason</th><th>outcome</th><th class="number">slides</th><th>what to do</th>'
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
@@ -137,7 +139,7 @@ def _section(outcome: str, rows: pd.DataFrame, cards: Mapping[str, str]) -> str:
         return ""
     parts = [
         f"<h3><code>{escape(str(code))}</code> <span>{len(group)}</span></h3>{''.join(map(cards.__getitem__, group.index))}"
-        for code, group in shown.groupby(shown["reason"].map(reason_code), sort=True)
+        for code, group in shown.groupby(shown["reason"].map(Reason.of), sort=True)
     ]
     return f'<h2>{heading} <span>{len(shown)}</span></h2><p class="soft">{what}</p>{"".join(parts)}'
 
@@ -153,7 +155,7 @@ def _slide(row: Mapping[Any, Any], rows: pd.DataFrame, evidence: Mapping[str, Ev
     if found is not None and REPAIR in row["possible"]:
         left = f"{found.lesion_left} of {found.lesion_pixels} lesion pixels are left without it"
         flags.append(f"splat: {found.splat_share:.2%} of the picture; {left}")
-    code, _, sentence = row["machine_reason"].partition(": ")
+    code, sentence = parsed(row["machine_reason"])
     said = ": ".join(filter(None, [code and f"<code>{_text(code)}</code>", _text(sentence)]))
     if row["decision"]:
         why = f": {_text(row['reason'])}" if row["reason"] else ""

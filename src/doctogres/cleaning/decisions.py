@@ -16,13 +16,13 @@ from doctogres.cleaning.evidence import Evidence
 from doctogres.cleaning.outcome import can_be_used
 from doctogres.errors import CohortError, ParameterError
 from doctogres.slides.cohort import slide_name
-from doctogres.slides.table import DROPPED, KEPT, REPAIRED, reason_code
+from doctogres.slides.reasons import Reason
+from doctogres.slides.table import DROPPED, KEPT, REPAIRED
 
 KEEP: Final = "keep"
 DROP: Final = "drop"
 REPAIR: Final = "repair"
 OUTCOME_OF: Final = {KEEP: KEPT, DROP: DROPPED, REPAIR: REPAIRED}
-CODE: Final = "decision"  # of the reason of a decided slide
 REMEDY: Final = "save it as a CSV with commas, in UTF-8, with the columns slide_id,decision,reason"
 
 
@@ -76,7 +76,7 @@ def possible_decisions(found: Evidence | None, reason: str) -> tuple[str, ...]:
     """The decisions that a slide allows, from its measurements, if there are any, and the machine's reason."""
     if found is None or not can_be_used(found):
         return (DROP,)
-    drawn = reason_code(reason).startswith("cartoon")  # the green of a drawing is no splat
+    drawn = Reason.of(reason) in (Reason.CARTOON, Reason.CARTOON_TWIN)  # the green of a drawing is no splat
     return (KEEP, DROP, REPAIR) if found.splat_share and found.lesion_left and not drawn else (KEEP, DROP)
 
 
@@ -96,7 +96,7 @@ def apply_decisions(table: pd.DataFrame, decisions: Mapping[str, Decision], evid
                 f"the machine says {machine}); {' or '.join(possible)} it, or leave the decision blank"
             )
         why = f" ({decided.reason})" if decided.reason else ""
-        said = f"{CODE}: {decided.decision}{why}; the machine says {machine}"
+        said = Reason.DECISION.because(decision=decided.decision, why=why, machine=machine)
         table.loc[slide, ["outcome", "reason"]] = [OUTCOME_OF[decided.decision], said]
 
 

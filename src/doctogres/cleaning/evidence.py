@@ -15,6 +15,7 @@ from doctogres.files import digest
 from doctogres.slides.formats import ImageError
 from doctogres.slides.images import read_rgb
 from doctogres.slides.masks import read_with_mask
+from doctogres.slides.reasons import Reason, written
 from doctogres.slides.tissue import TissueColour, glass_colour, halved, judge_colour, silhouette, working_copy
 
 MAX_THUMBNAIL_SIZE = 320  # pixels on the long side
@@ -79,11 +80,11 @@ def _unusable(
     try:
         rgb = read_rgb(picture, name=name)
     except ImageError as error:
-        return Evidence(slide_id, f"{error.code}: {error}", None, None, *hashes)
+        return Evidence(slide_id, written(error.code, error), None, None, *hashes)
     height, width = rgb.shape[:2]
-    code = "unreadable_mask" if problem.code == ImageError.code else problem.code
+    code = Reason.UNREADABLE_MASK if problem.code == ImageError.code else problem.code
     thumbnail = _thumbnail(working_copy(rgb))
-    return Evidence(slide_id, f"{code}: {problem}", width, height, *hashes, thumbnail=thumbnail)
+    return Evidence(slide_id, written(code, problem), width, height, *hashes, thumbnail=thumbnail)
 
 
 def _measure(
@@ -149,7 +150,8 @@ def _read(root: Path, name: str) -> tuple[bytes, str]:
     try:
         return (root / name).read_bytes(), ""
     except OSError as error:
-        return b"", f"unreadable_file: {name} cannot be opened ({error.strerror or error}); check its rights"
+        problem = f"{name} cannot be opened ({error.strerror or error}); check its rights"
+        return b"", Reason.UNREADABLE_FILE.because(problem=problem)
 
 
 def _md5(data: bytes) -> str | None:

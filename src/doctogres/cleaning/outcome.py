@@ -9,6 +9,7 @@ from doctogres.cleaning.duplicates import near_duplicates
 from doctogres.cleaning.evidence import MISPLACED_SHARE, Evidence
 from doctogres.cleaning.twins import TwinVerdict, judge_copies, judge_twins, twin_groups
 from doctogres.settings import CleanSettings
+from doctogres.slides.reasons import Reason
 from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW
 
 FULL_MASK_SHARE: Final = 0.9
@@ -43,7 +44,7 @@ def decide(
     for group in pictures:
         standing = tuple(slide for slide in group if outcomes[slide].outcome == KEPT)
         if len(standing) > 1:
-            _apply(outcomes, judge_copies(standing, evidence, labels, shared="picture"))
+            _apply(outcomes, judge_copies(standing, evidence, labels, shared=Reason.SAME_PICTURE))
     compared = [slide for slide in readable if outcomes[slide].outcome != DROPPED or slide in wanted]
     prints = [found for slide in compared if (found := evidence[slide].fingerprint) is not None]
     copies = [tuple(compared[index] for index in cluster) for cluster in near_duplicates(prints)]
@@ -85,8 +86,7 @@ def rare_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> dict[s
     for slide, label in labels.items():
         parts[label].add(groups[slide])
     return {
-        label: f"rare_class: the class {label} has {slides[label]} usable slide(s) in {len(parts[label])} group(s); "
-        "at least two groups are needed to train and to test"
+        label: Reason.RARE_CLASS.because(label=label, slides=slides[label], groups=len(parts[label]))
         for label in slides
         if len(parts[label]) < 2
     }
@@ -97,16 +97,14 @@ def _alone(found: Evidence) -> Outcome:
     if found.reason:
         return Outcome(DROPPED, found.reason)
     if found.lesion_pixels == 0:
-        return Outcome(DROPPED, f"empty_mask: the mask of {found.slide_id} marks no lesion")
+        return Outcome(DROPPED, Reason.EMPTY_MASK.because(slide=found.slide_id))
     share = found.lesion_pixels / ((found.width or 1) * (found.height or 1))
     if share > FULL_MASK_SHARE:
-        return Outcome(REVIEW, f"full_mask: the mask of {found.slide_id} marks {share:.0%} of the picture as lesion")
+        return Outcome(REVIEW, Reason.FULL_MASK.because(slide=found.slide_id, share=share))
     if found.on_glass > MISPLACED_SHARE:
         left, turn = found.on_glass_turned
         hint = f"; turned {turn} it would be {left:.0%}" if left < MISPLACED_SHARE else ""
-        return Outcome(
-            REVIEW, f"mask_on_glass: {found.on_glass:.0%} of the mask of {found.slide_id} lies on glass{hint}"
-        )
+        return Outcome(REVIEW, Reason.MASK_ON_GLASS.because(slide=found.slide_id, share=found.on_glass, hint=hint))
     return Outcome()
 
 
@@ -122,16 +120,14 @@ def _lone_cartoons(slides: Sequence[str], evidence: Mapping[str, Evidence], read
     if len(cartoons) > max(1, MAX_CARTOON_SHARE * readable):
         return {
             slide: Outcome(
-                REVIEW,
-                f"stain: only {colours[slide]}, as with {len(cartoons)} of {readable} slides; "
-                "is this stain haematoxylin and eosin?",
+                REVIEW, Reason.STAIN.because(colour=colours[slide], cartoons=len(cartoons), readable=readable)
             )
             for slide in cartoons
         }
-    judged = {slide: Outcome(DROPPED, f"cartoon: only {colours[slide]}") for slide in cartoons}
+    judged = {slide: Outcome(DROPPED, Reason.CARTOON.because(colour=colours[slide])) for slide in cartoons}
     for slide, colour in colours.items():
         if colour.is_doubtful:
-            judged[slide] = Outcome(REVIEW, f"colour: only {colour}")
+            judged[slide] = Outcome(REVIEW, Reason.COLOUR.because(colour=colour))
     return judged
 
 
@@ -147,17 +143,16 @@ def _slimed(
         slide for cluster in copies if found.slide_id in cluster for slide in cluster if not evidence[slide].splat_share
     ]
     twin = clean[0] if clean else before.twin_of
-    reason = (
-        f"slime: a glossy green splat covers {found.splat_share:.2%} of the picture, "
-        f"{found.splat_in_mask:.0%} of it marked as lesion"
-    )
-    if clean:
-        reason += f"; {clean[0]} is the same slide without it"
+    same = f"; {clean[0]} is the same slide without it" if clean else ""
+
+    def reason(kept: str = "") -> str:
+        return Reason.SLIME.because(share=found.splat_share, in_mask=found.splat_in_mask, more=same + kept)
+
     if settings.slime == "drop":
-        return Outcome(DROPPED, reason, twin)
+        return Outcome(DROPPED, reason(), twin)
     if settings.slime == "keep":
-        return replace(before, reason=before.reason or f"{reason}; kept, as slime=keep asks", twin_of=twin)
+        return replace(before, reason=before.reason or reason("; kept, as slime=keep asks"), twin_of=twin)
     left = f"{found.lesion_left} pixels of lesion are left (min_lesion is {settings.min_lesion})"
     if found.lesion_left < settings.min_lesion:
-        return Outcome(DROPPED, f"{reason}; without it {left}", twin)
-    return Outcome(REPAIRED, f"{reason}; cut out of the mask, {left}", twin)
+        return Outcome(DROPPED, reason(f"; without it {left}"), twin)
+    return Outcome(REPAIRED, reason(f"; cut out of the mask, {left}"), twin)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from doctogres.cleaning.evidence import Evidence
+from doctogres.slides.reasons import Reason
 
 
 @dataclass(frozen=True)
@@ -39,27 +40,26 @@ def judge_twins(
     if not tissue or len(tissue) + len(cartoons) < len(group):
         return {member: _unsure(member, group, evidence) for member in group}
     judged = {member: _cartoon(member, tissue[0], evidence) for member in cartoons}
-    judged |= judge_copies(tuple(tissue), evidence, labels, shared="mask")
+    judged |= judge_copies(tuple(tissue), evidence, labels, shared=Reason.SAME_MASK)
     return judged
 
 
 def judge_copies(
-    group: tuple[str, ...], evidence: Mapping[str, Evidence], labels: Mapping[str, str], *, shared: str
+    group: tuple[str, ...], evidence: Mapping[str, Evidence], labels: Mapping[str, str], *, shared: Reason
 ) -> dict[str, TwinVerdict]:
-    """The verdict on tissue slides that share a file: true duplicates lose all but the first, others are for review."""
+    """The verdict on tissue slides that share a file: true duplicates lose all but the first, others are for review.
+
+    `shared` is SAME_MASK or SAME_PICTURE.
+    """
     first = group[0]
     files = {(evidence[member].image_md5, evidence[member].mask_md5, labels.get(member, "")) for member in group}
     if len(files) == 1:
-        reason = f"duplicate: picture, mask and label are those of {first}, byte for byte"
+        reason = Reason.DUPLICATE.because(first=first)
         return {member: TwinVerdict(True, reason, first) for member in group[1:]}
     judged = {}
     for member in group:
         others = [other for other in group if other != member]
-        reason = (
-            f"same_{shared}: its {shared} is byte for byte that of {', '.join(others)}, and all look like tissue; "
-            "look which one the labels mean"
-        )
-        judged[member] = TwinVerdict(False, reason, others[0])
+        judged[member] = TwinVerdict(False, shared.because(others=", ".join(others)), others[0])
     return judged
 
 
@@ -68,17 +68,12 @@ def _verdict(evidence: Evidence) -> str:
 
 
 def _cartoon(member: str, genuine: str, evidence: Mapping[str, Evidence]) -> TwinVerdict:
-    reason = (
-        f"cartoon_twin: its mask is byte for byte that of {genuine}, but only {evidence[member].colour} "
-        f"(of {genuine}: {evidence[genuine].colour})"
-    )
+    colours = {"colour": evidence[member].colour, "genuine_colour": evidence[genuine].colour}
+    reason = Reason.CARTOON_TWIN.because(genuine=genuine, **colours)
     return TwinVerdict(True, reason, genuine)
 
 
 def _unsure(member: str, group: tuple[str, ...], evidence: Mapping[str, Evidence]) -> TwinVerdict:
     others = [other for other in group if other != member]
-    reason = (
-        f"twin_unsure: its mask is byte for byte that of {', '.join(others)}, and the colours do not say which is "
-        f"tissue ({evidence[member].colour})"
-    )
+    reason = Reason.TWIN_UNSURE.because(others=", ".join(others), colour=evidence[member].colour)
     return TwinVerdict(False, reason, others[0])

@@ -12,6 +12,7 @@ from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.model.classifier import CutSlide, SlideAnswer, SlideClassifier
 from doctogres.patches.manifest import read_slide
+from doctogres.slides.reasons import written
 from doctogres.slides.table import KEPT
 
 ANSWERED: Final = "answered"
@@ -45,7 +46,7 @@ def row_of(
         known = {"label": answer.label, "outcome": ANSWERED, "reason": answer.note, "n_patches": len(answer.patches)}
         known |= {"confidence": answer.confidence, "abstained": answer.abstained}
         return base | known, answer.probabilities
-    reason = str(answer) if str(answer).startswith(answer.code) or ": " in str(answer) else f"{answer.code}: {answer}"
+    reason = row.reason or written(answer.code, answer)
     guess = {"label": classes[int(np.argmax(shares))], "outcome": GUESSED, "reason": reason, "n_patches": 0}
     guess |= {"confidence": 0.0, "abstained": True}
     return base | guess, np.array(shares)

@@ -26,6 +26,7 @@ from doctogres.model.temperature import Calibration, apply_temperature
 from doctogres.model.tiles import tissue_mask, tissue_tiles
 from doctogres.patches.regions import REGION_FIELDS, cut_patches, find_patches
 from doctogres.settings import ATTENTION, AnswerSettings, PatchSettings
+from doctogres.slides.reasons import Reason
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 CARD_FILE: Final = "classifier.json"
@@ -39,13 +40,13 @@ MaskSource = Literal["given", "tissue"]
 class NoLesionError(DoctogresError):
     """The mask is empty, or without a mask no tissue was found, so there is nothing to classify."""
 
-    code = "empty_mask"
+    code = Reason.EMPTY_MASK
 
 
 class TooManyRegionsError(DoctogresError):
     """The mask falls into more regions than a slide has, which would fill the memory with patches."""
 
-    code = "too_many_regions"
+    code = Reason.TOO_MANY_REGIONS
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from doctogres.settings import PatchSettings
+from doctogres.slides.reasons import Reason
 
 REGION_FIELDS: Final = ("x", "y", "width", "height", "area")
 
@@ -53,14 +54,13 @@ def select_regions(regions: npt.NDArray[np.int64], *, min_area: int) -> tuple[np
     areas = regions[:, 4]
     kept = areas >= min_area
     reasons = [
-        "" if keep else f"small_region: {area} px, under {min_area} px" for keep, area in zip(kept, areas, strict=True)
+        "" if keep else Reason.SMALL_REGION.because(area=area, min_area=min_area)
+        for keep, area in zip(kept, areas, strict=True)
     ]
     if len(regions) and not kept.any():
         largest = int(areas.argmax())
         kept[largest] = True
-        reasons[largest] = (
-            f"largest_region: no region reaches {min_area} px; the largest, {areas[largest]} px, stands for the slide"
-        )
+        reasons[largest] = Reason.LARGEST_REGION.because(area=areas[largest], min_area=min_area)
     return kept, reasons
 
 

@@ -12,8 +12,8 @@ from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.registry.gate import GateDecision
 from doctogres.registry.lineage import CardFacts
 from doctogres.report.report import METRICS
+from doctogres.slides.reasons import Reason
 from doctogres.slides.splits import HOLDOUT
-from doctogres.slides.table import reason_code
 
 FEW_SLIDES: Final = 10
 UNKNOWN: Final = "unknown"
@@ -116,7 +116,7 @@ def _data(facts: CardFacts) -> str:
     lines.append(f"{len(table)} slides found: {_counted(outcomes)}.")
     reasons = table.loc[table["reason"].fillna("") != "", ["outcome", "reason"]]
     for outcome, rows in reasons.groupby("outcome"):
-        codes = rows["reason"].map(reason_code).value_counts()
+        codes = rows["reason"].map(Reason.of).value_counts()
         lines.append(f"{escaped(outcome)}: {_counted({code: int(count) for code, count in codes.items()})}.")
     slides = facts.cohort.usable
     held = int((slides["fold"] == HOLDOUT).sum())

@@ -18,6 +18,7 @@ from doctogres.errors import CohortError, listed
 from doctogres.files import digest, file_digest, workspace
 from doctogres.slides.archives import unpack_zip
 from doctogres.slides.layout import LAYOUT, check_path
+from doctogres.slides.reasons import Reason
 from doctogres.slides.table import DROPPED, KEPT
 
 FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "label", "group", "outcome", "reason")
@@ -199,26 +200,25 @@ def _found_reason(
     labelled: bool,
 ) -> str:
     """Why the slide cannot be used, judged by names and labels alone; empty when it can."""
-    mask_stem = f"{prefix}mask_{slide.removeprefix('img_')}"
     if not pictures:
         has = "a label" if labels else "a mask"
-        return f"missing_image: {prefix}{slide}.png is not there, though {slide} has {has}"
+        return Reason.MISSING_IMAGE.because(file=f"{prefix}{slide}.png", slide=slide, has=has)
     for found, what in ((pictures, "pictures"), (masks, "masks")):
         if len(found) > 1:
-            return f"ambiguous_files: {slide} has {len(found)} {what} ({', '.join(found)}); leave one"
+            return Reason.AMBIGUOUS_FILES.because(slide=slide, count=len(found), what=what, files=", ".join(found))
         if found and PurePosixPath(found[0]).suffix.lower() not in SUFFIXES:
-            return f"unsupported_format: {found[0]} is not one of {', '.join(SUFFIXES)}"
+            return Reason.UNSUPPORTED_FORMAT.because(file=found[0], formats=", ".join(SUFFIXES))
     if not masks:
-        return f"missing_mask: {mask_stem}.png is not there"
+        return Reason.MISSING_MASK.because(file=f"{prefix}mask_{slide.removeprefix('img_')}.png")
     if not labelled:
         return ""
     spellings = sorted({label for label, _ in labels} - {""})
     if not spellings:
         where = "has a blank label" if labels else "is not listed"
-        return f"unlabelled: {slide} {where} in train_labels.csv"
+        return Reason.UNLABELLED.because(slide=slide, where=where)
     if len(set(labels)) > 1:
         listed = ", ".join(sorted({" / ".join(filter(None, line)) or "blank" for line in labels}))
-        return f"conflicting_labels: train_labels.csv lists {slide} {len(labels)} times, as {listed}"
+        return Reason.CONFLICTING_LABELS.because(slide=slide, count=len(labels), labels=listed)
     return ""
 
 

@@ -17,6 +17,7 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from doctogres.errors import DoctogresError
 from doctogres.slides.limits import limit_from_environment
+from doctogres.slides.reasons import Reason
 
 Source = Path | bytes
 Pixels = NDArray[np.integer[Any] | np.floating[Any]]  # what cv2 decodes, or part of it
@@ -37,13 +38,13 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
 class ImageError(DoctogresError):
     """A picture or mask that cannot be read."""
 
-    code: ClassVar[str] = "unreadable_image"
+    code: ClassVar[str] = Reason.UNREADABLE_IMAGE
 
 
 class TooManyPixelsError(ImageError):
     """The header announces more pixels than this machine was told to decode."""
 
-    code: ClassVar[str] = "too_many_pixels"
+    code: ClassVar[str] = Reason.TOO_MANY_PIXELS
 
 
 @dataclass(frozen=True)

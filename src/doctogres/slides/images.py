@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doctogres.slides.formats import ImageError, Pixels, Source, decode, read_header, source_bytes, source_name, upright
+from doctogres.slides.reasons import Reason
 
 ROWS_AT_ONCE: Final = 256
 
@@ -17,7 +18,7 @@ ROWS_AT_ONCE: Final = 256
 class ColourModeError(ImageError):
     """The colours are stored in a way that has no faithful conversion to 8-bit RGB."""
 
-    code: ClassVar[str] = "colour_mode"
+    code: ClassVar[str] = Reason.COLOUR_MODE
 
 
 def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from doctogres.slides.formats import (
     upright,
 )
 from doctogres.slides.images import picture_size, read_rgb
+from doctogres.slides.reasons import Reason
 
 JPEG_MASK_TOLERANCE: Final = 32  # how far compression moves a pixel of a binary mask from 0 or 255
 
@@ -26,13 +27,13 @@ JPEG_MASK_TOLERANCE: Final = 32  # how far compression moves a pixel of a binary
 class MaskValueError(ImageError):
     """The mask is not binary."""
 
-    code: ClassVar[str] = "mask_values"
+    code: ClassVar[str] = Reason.MASK_VALUES
 
 
 class SizeMismatchError(ImageError):
     """Picture and mask differ in size."""
 
-    code: ClassVar[str] = "size_mismatch"
+    code: ClassVar[str] = Reason.SIZE_MISMATCH
 
 
 def read_with_mask(

@@ -34,11 +34,6 @@ OUTCOMES: Final = (KEPT, DROPPED, REPAIRED, REVIEW)
 FILE: Final = TableFile("cohort table", version=1, columns=COLUMNS, stage="clean")
 
 
-def reason_code(reason: str) -> str:
-    """The machine-readable code of a reason, `missing_mask` of `missing_mask: ... is not there`."""
-    return reason.partition(":")[0]
-
-
 @dataclass(frozen=True)
 class CohortTable:
     """What `clean` hands on.

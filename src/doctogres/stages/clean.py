@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from doctogres.cleaning import CleanResult, clean_cohort
-from doctogres.cleaning.decisions import CODE, OUTCOME_OF, read_decisions
+from doctogres.cleaning.decisions import OUTCOME_OF, read_decisions
 from doctogres.drawing import contact_sheet
 from doctogres.files import file_digest, workspace
 from doctogres.progress import reporter
@@ -17,13 +17,14 @@ from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png, read_rgb
-from doctogres.slides.table import DROPPED, REVIEW, CohortTable, reason_code
+from doctogres.slides.reasons import Reason
+from doctogres.slides.table import DROPPED, REVIEW, CohortTable
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 
 SHEET_SLIDES: Final = 24
 # What cleaning, or a person, is there to drop; every other dropped slide is bad input, which `strict` refuses.
-CONTAMINATION: Final = ("cartoon", "cartoon_twin", "slime", "duplicate", CODE)
+CONTAMINATION: Final = (Reason.CARTOON, Reason.CARTOON_TWIN, Reason.SLIME, Reason.DUPLICATE, Reason.DECISION)
 
 TWIN_METRICS: Final = {
     "mask": "twins/mask_groups",
@@ -76,7 +77,7 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
     run.name(f"clean · {kept} of {len(table)} slides")
     reasons = ", ".join(f"{count} {code}" for code, count in sorted(result.reasons.items())) or "nothing"
     dropped = table[table["outcome"] == DROPPED]
-    unusable = dropped[~dropped["reason"].map(reason_code).isin(CONTAMINATION)]
+    unusable = dropped[~dropped["reason"].map(Reason.of).isin(CONTAMINATION)]
     for row in unusable.itertuples():
         print(f"clean: {row.slide_id} cannot be used: {row.reason}", flush=True)
     decided = result.decisions[result.decisions["decision"] != ""]

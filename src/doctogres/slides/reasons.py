@@ -1,0 +1,132 @@
+"""Why a slide or a region is not plainly kept: one member per reason, with its sentence and what a person can do.
+
+In files a reason is text, `code: sentence`; `written` makes it and `Reason.of` reads the member back.
+"""
+
+from enum import StrEnum
+from typing import Any, Self
+
+
+class Reason(StrEnum):
+    """A reason; as text it is its code.
+
+    Attributes:
+        sentence: a template for `str.format`.
+        remedy: what a person can do about it, where there is something that the sentence does not say itself.
+    """
+
+    sentence: str
+    remedy: str
+
+    def __new__(cls, code: str, sentence: str, remedy: str = "") -> Self:
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.sentence, member.remedy = sentence, remedy
+        return member
+
+    # Names and labels: what is found without opening a picture.
+    MISSING_IMAGE = (
+        "missing_image",
+        "{file} is not there, though {slide} has {has}",
+        "add the picture, or remove the line from train_labels.csv",
+    )
+    MISSING_MASK = ("missing_mask", "{file} is not there", "add the mask, or remove the slide")
+    AMBIGUOUS_FILES = ("ambiguous_files", "{slide} has {count} {what} ({files}); leave one")
+    UNSUPPORTED_FORMAT = ("unsupported_format", "{file} is not one of {formats}", "export it as PNG")
+    UNLABELLED = ("unlabelled", "{slide} {where} in train_labels.csv", "add its label")
+    CONFLICTING_LABELS = (
+        "conflicting_labels",
+        "train_labels.csv lists {slide} {count} times, as {labels}",
+        "leave the line that is right",
+    )
+    # Files that cannot be used; the sentence is the reader's.
+    UNREADABLE_FILE = ("unreadable_file", "{problem}")
+    UNREADABLE_IMAGE = ("unreadable_image", "{problem}")
+    UNREADABLE_MASK = ("unreadable_mask", "{problem}")
+    TOO_MANY_PIXELS = ("too_many_pixels", "{problem}")
+    COLOUR_MODE = ("colour_mode", "{problem}")
+    MASK_VALUES = ("mask_values", "{problem}")
+    SIZE_MISMATCH = ("size_mismatch", "{problem}")
+    EMPTY_MASK = ("empty_mask", "the mask of {slide} marks no lesion", "draw the lesion, or remove the slide")
+    RARE_CLASS = (
+        "rare_class",
+        "the class {label} has {slides} usable slide(s) in {groups} group(s); at least two groups are needed to train and "
+        "to test",
+        "add slides of the class, or keep more of them",
+    )
+    # Contamination.
+    CARTOON_TWIN = (
+        "cartoon_twin",
+        "its mask is byte for byte that of {genuine}, but only {colour} (of {genuine}: {genuine_colour})",
+    )
+    CARTOON = ("cartoon", "only {colour}", "keep it if it is tissue")
+    SLIME = (
+        "slime",
+        "a glossy green splat covers {share:.2%} of the picture, {in_mask:.0%} of it marked as lesion{more}",
+        "repair one in your decisions, or all with slime=repair",
+    )
+    DUPLICATE = ("duplicate", "picture, mask and label are those of {first}, byte for byte")
+    # Doubts, for a person to look at.
+    SAME_MASK = (
+        "same_mask",
+        "its mask is byte for byte that of {others}, and all look like tissue; look which one the labels mean",
+        "drop the others",
+    )
+    SAME_PICTURE = (
+        "same_picture",
+        "its picture is byte for byte that of {others}, and all look like tissue; look which one the labels mean",
+        "drop the others",
+    )
+    TWIN_UNSURE = (
+        "twin_unsure",
+        "its mask is byte for byte that of {others}, and the colours do not say which is tissue ({colour})",
+        "drop the cartoon",
+    )
+    COLOUR = ("colour", "only {colour}", "drop it if it is not tissue")
+    STAIN = (
+        "stain",
+        "only {colour}, as with {cartoons} of {readable} slides; is this stain haematoxylin and eosin?",
+        "keep them if the stain is meant",
+    )
+    FULL_MASK = (
+        "full_mask",
+        "the mask of {slide} marks {share:.0%} of the picture as lesion",
+        "look whether the mask is inverted",
+    )
+    MASK_ON_GLASS = (
+        "mask_on_glass",
+        "{share:.0%} of the mask of {slide} lies on glass{hint}",
+        "look whether the mask is turned or another slide's",
+    )
+    DECISION = ("decision", "{decision}{why}; the machine says {machine}")
+    # Regions of a slide.
+    SMALL_REGION = ("small_region", "{area} px, under {min_area} px")
+    LARGEST_REGION = (
+        "largest_region",
+        "no region reaches {min_area} px; the largest, {area} px, stands for the slide",
+    )
+    TOO_MANY_REGIONS = ("too_many_regions", "{problem}")
+
+    def because(self, **facts: Any) -> str:
+        """The reason as the files hold it, with the facts put into its sentence."""
+        return written(self, self.sentence.format(**facts))
+
+    @classmethod
+    def of(cls, text: str) -> "Reason | None":
+        """The member of a reason in a file; None where there is none (the text is empty).
+
+        Raises:
+            ValueError: another version's reason.
+        """
+        return cls(parsed(text)[0]) if text else None  # type: ignore[call-arg]  # the look-up by value
+
+
+def written(code: str, sentence: object) -> str:
+    """A reason as text."""
+    return f"{code}: {sentence}"
+
+
+def parsed(text: str) -> tuple[str, str]:
+    """Code and sentence of a reason as text."""
+    code, _, sentence = text.partition(": ")
+    return code, sentence
