@@ -63,7 +63,7 @@ def slides(small_cohort: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def result(store: Path, slides: Path, classifier: SlideClassifier, monkeypatch: pytest.MonkeyPatch) -> StageResult:
-    monkeypatch.setattr("doctogres.stages.predict.load_classifier", lambda address: classifier)
+    monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
     return predict(data=str(slides), model="models:/m-made-here", preset=load_preset("demo"))
 
 
@@ -96,7 +96,7 @@ def test_the_patches_are_those_of_the_answered_slides(result: StageResult) -> No
 def test_without_a_single_answer_there_is_no_submission(
     store: Path, slides: Path, classifier: SlideClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("doctogres.stages.predict.load_classifier", lambda address: classifier)
+    monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
     sorted(slides.glob("mask_*.png"))[0].unlink()
     with pytest.raises(CohortError, match="none of the 5 slides could be used; the first: missing_mask: "):
         predict(data=str(slides), model="models:/m-made-here", preset=load_preset("demo"))
