@@ -65,7 +65,8 @@ def without(mask: Mask, x: int, y: int) -> Mask:
     """The mask without the region whose box starts at x, y."""
     _, parts, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     (gone,) = np.flatnonzero((boxes[:, 0] == x) & (boxes[:, 1] == y))
-    return mask & (parts != gone)
+    left: Mask = mask & (parts != gone)
+    return left
 
 
 @pytest.fixture(scope="module")
