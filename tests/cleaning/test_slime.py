@@ -36,3 +36,43 @@ def test_ink_strokes_and_tinted_tissue_are_no_splats():
     assert find_splat(inked) is None
     tinted = (0.75 * rgb + 0.25 * np.array([120, 200, 120])).astype(np.uint8)
     assert find_splat(tinted) is None
+
+
+GLOSSY = (40, 220, 20)
+
+
+def blob(colour, *, centre=(256, 60), axes=(45, 40)):
+    """An even ellipse on a slide."""
+    rgb, _ = draw_tissue(2)
+    cv2.ellipse(rgb, centre, axes, 0, 0, 360, colour, cv2.FILLED)
+    return rgb
+
+
+def bar(x, y, *, width=120, height=20):
+    rgb, _ = draw_tissue(2)
+    cv2.rectangle(rgb, (x, y), (x + width - 1, y + height - 1), GLOSSY, cv2.FILLED)
+    return rgb
+
+
+def test_a_large_compact_bright_and_saturated_green_is_a_splat():
+    assert find_splat(blob(GLOSSY)) is not None
+    assert find_splat(blob(GLOSSY, centre=(256, 0))) is not None, "half of it beyond the edge"
+
+
+@pytest.mark.parametrize(
+    "rgb",
+    [
+        pytest.param(blob(GLOSSY, axes=(9, 8)), id="a dot"),
+        pytest.param(blob((20, 110, 10)), id="matt and dark"),
+        pytest.param(blob((120, 220, 110)), id="pale"),
+        pytest.param(blob((220, 40, 20)), id="red"),
+        pytest.param(blob((20, 60, 220)), id="blue"),
+        pytest.param(bar(180, 60), id="a broad stroke"),
+        pytest.param(bar(180, 0), id="along the upper edge"),
+        pytest.param(bar(180, 364), id="along the lower edge"),
+        pytest.param(bar(0, 100, width=20, height=120), id="along the left edge"),
+        pytest.param(bar(492, 100, width=20, height=120), id="along the right edge"),
+    ],
+)
+def test_green_that_lacks_one_of_these_is_none(rgb):
+    assert find_splat(rgb) is None

@@ -61,3 +61,13 @@ def test_an_estimate_reads_back_from_json_and_says_what_is_undefined() -> None:
     assert str(Estimate(0.661, 0.489, 0.783)) == "0.661 [0.489, 0.783]"
     assert str(Estimate(0.5, math.nan, 0.6)) == str(Estimate(0.5, 0.4, math.nan)) == "0.500 [no interval]"
     assert str(Estimate(math.nan, 0.0, 1.0)) == "undefined"
+
+
+def test_every_unit_is_drawn_about_as_often_as_the_others() -> None:
+    draws = resample(
+        lambda weights: {str(unit): weights[:, unit] for unit in range(5)}, np.arange(5), resamples=4000, seed=0
+    )
+    for counts in draws.values():
+        assert counts.mean() == pytest.approx(1, abs=0.06)
+        assert counts.max() >= 4
+    assert set(np.sum(list(draws.values()), axis=0)) == {5.0}

@@ -273,6 +273,7 @@ def test_a_model_that_knows_nothing_does_not_beat_chance() -> None:
         (["a"], np.full((2, 2), 0.5), r"1 slides, 2 classes"),
         (["a"], np.array([[np.nan, 1.0]]), "finite"),
         (["a"], np.array([[4.0, 2.0]]), "sum to one"),
+        (["a"], np.array([[1.5, -0.5]]), "non-negative"),
         ([], np.empty((0, 2)), "no slides"),
     ],
 )
@@ -283,3 +284,37 @@ def test_what_cannot_be_measured_is_refused(truth: list[str], rows: NDArray[np.f
 
 def test_an_estimate_reads_as_in_a_table() -> None:
     assert str(Estimate(0.6612, 0.4888, 0.7834)) == "0.661 [0.489, 0.783]"
+
+
+def test_classes_and_groups_that_do_not_fit_are_refused() -> None:
+    rows = np.full((2, 2), 0.5)
+    with pytest.raises(ParameterError, match="distinct"):
+        slide_metrics(["a", "a"], rows, ["a", "a"])
+    with pytest.raises(ParameterError, match="2 slides, 3 groups"):
+        slide_metrics(["a", "b"], rows, ["a", "b"], groups=["x", "y", "z"])
+
+
+def test_the_calibration_error_by_hand_has_ten_bins() -> None:
+    """Two neighbouring bins whose errors would cancel out in one, up to the very last."""
+    sure = np.array([0.85, 0.85, 0.95, 0.95, 1.0, 0.62, 0.69])
+    right = np.array([1, 1, 1, 0, 1, 0, 1], bool)
+    rows = np.column_stack([sure, 1 - sure])
+    found = slide_metrics(["a" if one else "b" for one in right], rows, ["a", "b"], resamples=10)["ece"]
+    expected = abs(2 * 0.85 - 2) + abs(0.95 + 0.95 + 1.0 - 2) + abs(0.62 + 0.69 - 1)
+    assert found.value == pytest.approx(expected / 7)
+
+
+def test_the_order_of_the_slides_moves_no_interval_with_patients_either() -> None:
+    truth, rows = planted(40, 2)
+    patients = [f"p{index % 13}" for index in range(40)]
+    order = np.random.default_rng(0).permutation(40)
+    straight = slide_metrics(truth, rows, CLASSES, groups=patients, resamples=100)
+    mixed = slide_metrics(
+        [truth[index] for index in order],
+        rows[order],
+        CLASSES,
+        groups=[patients[index] for index in order],
+        resamples=100,
+    )
+    for name, one in straight.items():
+        assert mixed[name].to_dict() == pytest.approx(one.to_dict(), nan_ok=True), name

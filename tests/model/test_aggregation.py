@@ -203,3 +203,18 @@ def test_a_refused_slide_is_named() -> None:
 def test_patches_that_do_not_line_up_are_refused() -> None:
     with pytest.raises(ParameterError, match="1 slide ids, 2 probability rows"):
         aggregate_slides(["a"], np.full((2, 2), 0.5), None, method="mean")
+
+
+def test_a_region_without_area_says_nothing_and_any_unit_of_area_does() -> None:
+    rows = np.array([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9]])
+    areas = np.array([3.0, 1.0, 0.0])
+    np.testing.assert_allclose(aggregate(rows, weights=areas, method="area_mean"), [0.7, 0.3])
+    for unit in (1e-300, 1e300):
+        np.testing.assert_allclose(aggregate(rows, weights=unit * areas, method="area_mean"), [0.7, 0.3])
+
+
+def test_missing_areas_are_named_with_the_remedy() -> None:
+    with pytest.raises(ParameterError, match="area_mean needs the patches' areas; give them or choose mean"):
+        aggregate(np.array([[0.5, 0.5]]), method="area_mean")
+    with pytest.raises(ParameterError, match=r"\(patches, classes\), got shape \(2,\)"):
+        aggregate_slides(["x", "y"], np.array([0.5, 0.5]), None, method="mean")

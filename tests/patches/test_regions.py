@@ -190,3 +190,27 @@ def test_a_whole_picture_gets_no_margin():
 def test_settings_that_cannot_work_are_refused(values):
     with pytest.raises(ValidationError, match=next(iter(values))):
         PatchSettings(**values)
+
+
+def test_shrinking_averages_and_does_not_alias():
+    """A pattern of single pixels, as of a halftone, becomes its mean and no coarser pattern."""
+    rows, columns = np.mgrid[:96, :96]
+    checks = np.repeat((255 * ((rows + columns) % 2))[..., None], 3, axis=2).astype(np.uint8)
+    patch = crop(checks, np.array([0, 0, 96, 96]), size=40, margin=0.0).astype(int)
+    assert abs(patch - 127).max() <= 30
+    assert patch.mean() == pytest.approx(127.5, abs=1)
+
+
+def test_enlarging_is_smooth():
+    step = np.zeros((8, 8, 3), np.uint8)
+    step[:, 4:] = 200
+    patch = crop(step, np.array([0, 0, 8, 8]), size=64, margin=0.0)
+    assert len(np.unique(patch[32])) > 10  # a ramp, where blocks would have two values
+
+
+@pytest.mark.parametrize("sizes", [(3, 6), (6, 3)])
+def test_regions_that_begin_in_one_row_come_from_left_to_right(sizes):
+    mask = np.zeros((20, 30), bool)
+    for left, size in zip((2, 15), sizes, strict=True):
+        mask[5 : 5 + size, left : left + size] = True
+    assert mask_regions(mask)[:, 0].tolist() == [2, 15]

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doctogres.slides.splits import HOLDOUT, LeakageError, assign_folds, check_no_leakage
+from doctogres.errors import ParameterError
+from doctogres.slides.splits import HOLDOUT, LeakageError, assign_folds, check_no_leakage, draw_folds
 
 SLIDES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12).map(str)), min_size=1, max_size=60)
 
@@ -60,3 +61,43 @@ def test_no_slides_no_folds():
 def test_leakage_names_the_group():
     with pytest.raises(LeakageError, match="patient7 in fold0 and holdout"):
         check_no_leakage(["holdout", "fold0", "fold0"], ["patient7", "patient7", "p"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "holdout", "folds", "named"),
+    [
+        (["a"], 0.2, 3, "1 labels but 2 groups"),
+        (["a", "b"], 0.0, 3, "holdout=0.0"),
+        (["a", "b"], 1.0, 3, "holdout=1.0"),
+        (["a", "b"], 0.2, 1, "folds=1"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(labels, holdout, folds, named):
+    with pytest.raises(ParameterError, match=named):
+        assign_folds(labels, ["x", "y"], holdout=holdout, folds=folds, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_patients_of_very_different_size_share_out_as_evenly_as_they_can(seed):
+    """Large groups first: small ones fill what is left."""
+    sizes = [30, 25, 20, 15, 10, *[1] * 100]
+    groups = [f"p{patient}" for patient, size in enumerate(sizes) for _ in range(size)]
+    labels = ["ab"[patient % 2] for patient, size in enumerate(sizes) for _ in range(size)]
+    sides = draw_folds(labels, groups, folds=4, seed=seed)
+    for fold in range(4):
+        for label in "ab":
+            held = [one for one, side in zip(labels, sides, strict=True) if side == f"fold{fold}"]
+            assert abs(held.count(label) - labels.count(label) / 4) <= 6
+    sides = assign_folds(labels, groups, holdout=0.25, folds=4, seed=seed)
+    assert abs((sides == HOLDOUT).mean() - 0.25) <= 0.02
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_every_group_is_large_the_smallest_that_no_class_needs_is_held_out(seed):
+    groups = [name for name, size in (("x", 9), ("y", 7), ("z", 8)) for _ in range(size)]
+    labels = ["a", "b"] * 12
+    sides = assign_folds(labels, groups, holdout=0.05, folds=2, seed=seed)
+    assert {group for group, side in zip(groups, sides, strict=True) if side == HOLDOUT} == {"y"}
+    lonely = ["a" if group == "y" else "b" for group in groups]  # now the class of `y` has no other group
+    sides = assign_folds(lonely, groups, holdout=0.05, folds=2, seed=seed)
+    assert {group for group, side in zip(groups, sides, strict=True) if side == HOLDOUT} == {"z"}
