@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.registry.gate import ChampionComparison, GateDecision, gate, overruled
 from doctogres.registry.versions import DESCRIPTION_LIMIT, _shortened
+from doctogres.settings import GateSettings
 
 NULLS = {"majority/macro_f1": Estimate(0.2, 0.1, 0.3), "chance/macro_f1": Estimate(0.25, 0.15, 0.4)}
 GOOD = Estimate(0.6, 0.45, 0.7)
@@ -19,11 +20,17 @@ def versus(value: float, low: float, high: float) -> ChampionComparison:
     return ChampionComparison("3", 40, Estimate(value, low, high), "")
 
 
+def decision(
+    macro_f1: Estimate, nulls: dict[str, Estimate], comparison: ChampionComparison | None, margin: float = 0.1
+) -> GateDecision:
+    return gate(macro_f1, nulls, comparison, settings=GateSettings(loss_margin=margin), split="hold-out")
+
+
 @pytest.mark.parametrize(
     ("low", "passes"), [(0.26, True), (0.25, False), (0.22, False), (0.1, False), (math.nan, False)]
 )
 def test_a_version_is_made_only_above_both_null_models(low: float, passes: bool) -> None:
-    decided = gate(Estimate(0.6, low, 0.7), NULLS, None, loss_margin=0.1, split="hold-out")
+    decided = decision(Estimate(0.6, low, 0.7), NULLS, None)
     assert decided.alias == ("champion" if passes else "")
     assert "0.200" in decided.reason
     assert "0.250" in decided.reason
@@ -31,7 +38,7 @@ def test_a_version_is_made_only_above_both_null_models(low: float, passes: bool)
 
 def test_an_undefined_null_model_is_not_beaten() -> None:
     nan = Estimate(math.nan, math.nan, math.nan)
-    assert gate(GOOD, {**NULLS, "chance/macro_f1": nan}, None, loss_margin=0.1, split="hold-out").alias == ""
+    assert decision(GOOD, {**NULLS, "chance/macro_f1": nan}, None).alias == ""
 
 
 @pytest.mark.parametrize(
@@ -48,7 +55,7 @@ def test_an_undefined_null_model_is_not_beaten() -> None:
 def test_the_champion_is_replaced_only_by_what_does_not_lose(
     difference: tuple[float, float, float], alias: str, words: str
 ) -> None:
-    decided = gate(GOOD, NULLS, versus(*difference), loss_margin=0.1, split="hold-out")
+    decided = decision(GOOD, NULLS, versus(*difference))
     assert decided.alias == alias
     assert words in decided.reason
     assert "version 3" in decided.reason
@@ -63,9 +70,7 @@ def test_where_the_champions_answers_came_from_is_said() -> None:
 
 
 def test_what_cannot_be_compared_is_a_challenger_that_says_why() -> None:
-    decided = gate(
-        GOOD, NULLS, ChampionComparison("3", 0, None, "the slides are gone"), loss_margin=1, split="hold-out"
-    )
+    decided = decision(GOOD, NULLS, ChampionComparison("3", 0, None, "the slides are gone"), margin=1)
     assert decided.alias == "challenger"
     assert "the slides are gone" in decided.reason
 
@@ -75,9 +80,9 @@ def test_a_wider_margin_never_costs_a_champion(
     value: float, below: float, above: float, margin: float, wider: float
 ) -> None:
     contest = versus(value, value - below, value + above)
-    strict = gate(GOOD, NULLS, contest, loss_margin=margin, split="hold-out").alias == "champion"
+    strict = decision(GOOD, NULLS, contest, margin=margin).alias == "champion"
     assert strict == (round(value, 9) >= 0 and value - below >= -margin)
-    assert not strict or gate(GOOD, NULLS, contest, loss_margin=margin + wider, split="hold-out").alias == "champion"
+    assert not strict or decision(GOOD, NULLS, contest, margin=min(1, margin + wider)).alias == "champion"
 
 
 def test_force_makes_a_champion_and_keeps_what_the_gate_says() -> None:

@@ -46,7 +46,7 @@ def plain(source: Path) -> dict[str, str]:
         ),
         ("report/report.css", "{", "{ color: red;", {"evaluate", "register"}),
         ("training/optimizer.py", "0.01 + 0.99", "0.02 + 0.98", {"train", "network"}),
-        ("registry/gate.py", ">= -loss_margin", "> -loss_margin", {"register"}),
+        ("registry/gate.py", ">= -settings.loss_margin", "> -settings.loss_margin", {"register"}),
         ("cleaning/slime.py", '"""', '"""Reworded. ', set()),
         ("cleaning/slime.py", "\n\n\ndef", "\n\n\n# a comment\ndef", set()),
     ],

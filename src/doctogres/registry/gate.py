@@ -6,6 +6,7 @@ from typing import Final
 
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.null_models import NULL_MODELS
+from doctogres.settings import GateSettings
 
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
@@ -41,7 +42,7 @@ def gate(
     nulls: Mapping[str, Estimate],
     comparison: ChampionComparison | None,
     *,
-    loss_margin: float,
+    settings: GateSettings,
     split: str,
 ) -> GateDecision:
     """Decides between champion, challenger, and no version.
@@ -54,7 +55,7 @@ def gate(
         macro_f1: of the model, on slides that it has not seen.
         nulls: macro-F1 of the null models on these slides, by their names in `null_models.NULL_MODELS`.
         comparison: with the champion; None when there is no champion.
-        loss_margin: of macro-F1.
+        settings: the thresholds.
         split: what these slides are called, as in "hold-out".
     """
     scored = f"on the {split} slides, macro-F1 {macro_f1}"
@@ -74,10 +75,10 @@ def gate(
     )
     if not round(gain.value, 9) >= 0:
         return GateDecision(CHALLENGER, f"{compared}: it scores lower")
-    if not gain.low >= -loss_margin:
-        return GateDecision(CHALLENGER, f"{compared}: a loss of more than {loss_margin:g} is not excluded")
+    if not gain.low >= -settings.loss_margin:
+        return GateDecision(CHALLENGER, f"{compared}: a loss of more than {settings.loss_margin:g} is not excluded")
     return GateDecision(
-        CHAMPION, f"{compared}: it scores no lower, and a loss of more than {loss_margin:g} is excluded"
+        CHAMPION, f"{compared}: it scores no lower, and a loss of more than {settings.loss_margin:g} is excluded"
     )
 
 

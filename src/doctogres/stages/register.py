@@ -127,11 +127,11 @@ def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
     return run_stage(
         "register",
         body,
-        settings={
+        settings=candidate.preset.gate.model_dump()
+        | {
             "promote": candidate.promote,
             "split": scored.scores.split,
             "model_name": candidate.model.name,
-            "loss_margin": candidate.preset.gate.loss_margin,
             "resamples": candidate.preset.evaluate.resamples,
             "seed": candidate.seed,
             "data": candidate.data,
@@ -151,7 +151,7 @@ def _decide(candidate: Candidate, champion: ModelVersion | None) -> tuple[GateDe
     macro_f1, nulls = scored.scores.metrics["macro_f1"], {name: scored.scores.null[name] for name in NULL_MODELS}
 
     def gated(comparison: ChampionComparison | None) -> GateDecision:
-        return gate(macro_f1, nulls, comparison, loss_margin=preset.gate.loss_margin, split=candidate.split)
+        return gate(macro_f1, nulls, comparison, settings=preset.gate, split=candidate.split)
 
     if (
         champion is not None and champion.source == candidate.source
