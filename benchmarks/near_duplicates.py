@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 
-from doctogres.cleaning.duplicates import HASH_BITS, SIDE, TURNS, Fingerprint, near_duplicates
+from doctogres.cleaning.duplicates import HASH_BITS, SIDE, Fingerprint, near_duplicates
+from doctogres.slides.turns import TURNS
 
 BIT_ERRORS = (0.0, 0.1, 0.2)  # copies saved again have 0 to 0.02, copies with a splat 0 to 0.23
 COPY_SHARE = 20

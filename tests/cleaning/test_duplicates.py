@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.near_duplicates import made_fingerprints
-from doctogres.cleaning.duplicates import TURNS, _coefficients, _turned_bits, fingerprint, near_duplicates
+from doctogres.cleaning.duplicates import _coefficients, _turned_bits, fingerprint, near_duplicates
 from doctogres.cleaning.slime import find_splat
 from doctogres.slides.tissue import glass_colour, silhouette, working_copy
+from doctogres.slides.turns import TURNS, turned
 from tests.cleaning.drawn_slides import draw_splat, draw_tissue
 
 
@@ -41,9 +42,7 @@ def test_a_slimed_slide_joins_its_original(slides):
 def test_the_bits_of_a_turned_picture_are_those_of_the_library(seed, turn):
     noise = np.random.default_rng(seed).integers(0, 256, (64, 64), np.uint8)
     picture = cv2.GaussianBlur(noise, (0, 0), 2).astype(np.uint8)
-    quarters, swapped = TURNS[turn]
-    turned = np.rot90(picture, quarters)[:, :: -1 if swapped else 1]
-    wanted, _ = pdqhash.compute(np.repeat(turned[..., None], 3, axis=2))
+    wanted, _ = pdqhash.compute(np.repeat(turned(picture, turn)[..., None], 3, axis=2))
     # The library computes in single precision, and the coefficients are kept in half of it.
     assert np.count_nonzero(_turned_bits(_coefficients(picture)[None], turn).ravel() != wanted) <= 4
 

@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
@@ -20,12 +20,11 @@ import pdqhash
 from numpy.typing import NDArray
 
 from doctogres.slides.tissue import halved, halved_mask
+from doctogres.slides.turns import TURNS, turned
 
 HASH_SIDE: Final = 64  # of the square that PDQ hashes
 SIDE: Final = 32  # of the square whose grey values are compared
 HASH_BITS: Final = 16  # on each side of the square of PDQ's bits
-# Quarter turns counter-clockwise, then whether left and right are swapped.
-TURNS: Final = tuple((quarters, swapped) for quarters in range(4) for swapped in (False, True))
 MAX_DISTANCE: Final = 80  # of 256 bits; unrelated slides lie around 128, the best of eight turns seldom under 90
 FEW_SLIDES: Final = 1000  # up to which all pairs are compared, without drawing
 MAX_EVEN_DISTANCE: Final = 27  # of the 64 bits that flips leave alone; seven of eight unrelated slides are further
@@ -101,7 +100,7 @@ def near_duplicates(prints: Sequence[Fingerprint]) -> list[tuple[int, ...]]:
 
 def similarity(one: Fingerprint, other: Fingerprint, view: int, turn: int) -> tuple[float, float]:
     """Correlation of the grey values on common tissue, and overlap of the two tissues, after turning `other`."""
-    tissue, hidden = (_turned(_unpacked(packed[view]), turn) for packed in (other.tissue, other.hidden))
+    tissue, hidden = (turned(_unpacked(packed[view]), turn) for packed in (other.tissue, other.hidden))
     own = _unpacked(one.tissue[view])
     seen = ~(_unpacked(one.hidden[view]) | hidden)
     either = (own | tissue) & seen
@@ -109,7 +108,7 @@ def similarity(one: Fingerprint, other: Fingerprint, view: int, turn: int) -> tu
     if both.sum() < MIN_PIXELS:
         return 0.0, 0.0
     first = one.grey[view][both].astype(np.float32)
-    second = _turned(other.grey[view], turn)[both].astype(np.float32)
+    second = turned(other.grey[view], turn)[both].astype(np.float32)
     first, second = first - first.mean(), second - second.mean()
     norm = float(np.sqrt((first**2).sum() * (second**2).sum()))
     return (float((first * second).sum()) / norm if norm else 0.0), float(both.sum() / either.sum())
@@ -128,11 +127,11 @@ def _meetings(prints: Sequence[Fingerprint]) -> list[tuple[int, int, int, int]]:
         if len(shown) < 2:
             continue
         coefficients = np.stack([prints[index].coefficients[view] for index in shown])
-        turned = [_packed(_turned_bits(coefficients, turn)) for turn in range(len(TURNS))]
+        hashes = [_packed(_turned_bits(coefficients, turn)) for turn in range(len(TURNS))]
         for one, other, transposed in _drawn_together(_turned_bits(coefficients, 0)):
             for turn, (quarters, _) in enumerate(TURNS):
                 if quarters % 2 == transposed:
-                    distance = np.bitwise_count(turned[0][one] ^ turned[turn][other]).sum(axis=1, dtype=np.uint16)
+                    distance = np.bitwise_count(hashes[0][one] ^ hashes[turn][other]).sum(axis=1, dtype=np.uint16)
                     near = np.flatnonzero(distance <= MAX_DISTANCE)
                     pairs = zip(one[near].tolist(), other[near].tolist(), strict=True)
                     found.update((shown[i], shown[j], view, turn) for i, j in pairs)
@@ -146,7 +145,7 @@ def _drawn_together(bits: NDArray[np.bool_]) -> Iterator[_Pairs]:
     """
     slides, even = len(bits), bits[:, ::2, ::2]
     flat = [of.reshape(slides, -1) for of in (even, even.swapaxes(1, 2))]
-    upright, turned = (np.ascontiguousarray(of.T, dtype=np.int32) for of in flat)
+    upright, lying = (np.ascontiguousarray(of.T, dtype=np.int32) for of in flat)
     words = [np.packbits(of, axis=1).view(np.uint64)[:, 0] for of in flat]
 
     def near(one: NDArray[np.int64], other: NDArray[np.int64], transposed: bool) -> _Pairs:
@@ -164,7 +163,7 @@ def _drawn_together(bits: NDArray[np.bool_]) -> Iterator[_Pairs]:
     place = slides.bit_length()  # the slide's number stands in the lowest bits of its key
     for _ in range(draws):
         chosen = random.choice(len(upright), drawn, replace=False).tolist()
-        stored, asked = (np.sort(_keys(of, chosen) << place | np.arange(slides)) for of in (upright, turned))
+        stored, asked = (np.sort(_keys(of, chosen) << place | np.arange(slides)) for of in (upright, lying))
         for keys, transposed in ((stored, False), (asked, True)):
             position = np.searchsorted(stored, keys)  # where the slide itself would stand among those with its key
             for back in range(1, MAX_BUCKET + 1):
@@ -192,26 +191,19 @@ def _coefficients(square: NDArray[np.uint8]) -> NDArray[np.float16]:
 
 
 def _turned_bits(coefficients: NDArray[np.float16], turn: int) -> NDArray[np.bool_]:
-    """The PDQ bits (slides, 16, 16) of the turned pictures."""
-    quarters, swapped = TURNS[turn]
-    turned = (coefficients.swapaxes(1, 2) if quarters % 2 else coefficients).astype(np.float32)
+    """The PDQ bits (slides, 16, 16) of the pictures in one of the TURNS."""
+    quarters, mirrored = TURNS[turn]
+    values = (coefficients.swapaxes(1, 2) if quarters % 2 else coefficients).astype(np.float32)
     if quarters in (1, 2):
-        turned[:, 1::2] *= -1
-    if (quarters in (2, 3)) != swapped:
-        turned[:, :, 1::2] *= -1
-    return np.asarray(turned > np.median(turned, axis=(1, 2), keepdims=True))
+        values[:, 1::2] *= -1
+    if (quarters in (2, 3)) != mirrored:
+        values[:, :, 1::2] *= -1
+    return np.asarray(values > np.median(values, axis=(1, 2), keepdims=True))
 
 
 def _packed(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """Bits (slides, 16, 16) as words, (slides, 4)."""
     return np.packbits(bits.reshape(len(bits), -1), axis=1).view(np.uint64)
-
-
-def _turned(square: NDArray[Any], turn: int) -> NDArray[Any]:
-    """One of the eight `TURNS`; turn 0 leaves the square as it is."""
-    quarters, swapped = TURNS[turn]
-    turned = np.rot90(square, quarters)
-    return turned[:, ::-1] if swapped else turned
 
 
 def _box(tissue: NDArray[np.uint8]) -> tuple[slice, slice]:

@@ -13,9 +13,9 @@ from torch import nn
 from doctogres.model.attention import GatedAttention
 from doctogres.model.compiled import CompiledNetwork
 from doctogres.model.network import normalise
+from doctogres.slides.turns import TURNS, turned
 
 logger: Final = logging.getLogger(__name__)
-TURNS: Final = 8  # flips and quarter turns of a square: the dihedral group
 WITHOUT_OPENVINO: Final = "PyTorch and not OpenVINO runs the networks, so that answers take longer"
 BATCH: Final = 64  # patches per forward pass
 COMPILED_BATCH: Final = 16  # as fast on the CPU as more, in less memory: see benchmarks/README.md
@@ -166,12 +166,6 @@ class Outputs:
         return np.asarray(np.mean(answers, axis=0))
 
 
-def turned(pixels: torch.Tensor, turn: int) -> torch.Tensor:
-    """The patches (patches, size, size, 3) in one of their eight turns; 0 is as they are."""
-    quarter = torch.rot90(pixels, turn % 4, (1, 2))
-    return (quarter.flip(2) if turn >= 4 else quarter).contiguous()
-
-
 @torch.no_grad()  # not inference mode: an attention head trains on the features
 def outputs_of(
     ensemble: Ensemble,
@@ -198,13 +192,13 @@ def outputs_of(
     statistics = torch.tensor(mean, device=device), torch.tensor(std, device=device)
     if was_training := ensemble.training:
         ensemble.eval()
-    views = range(TURNS if tta else 1)
+    views = range(len(TURNS) if tta else 1)
     answers: list[list[list[Any]]] = [[[] for _ in ensemble.members] for _ in views]
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in ensemble.members] for _ in views]
     for batch in _batches(pixels, np.arange(len(pixels)) if rows is None else rows, ensemble.batch_size):
-        patches = torch.from_numpy(batch).to(device)
         for view in views:
-            outputs = ensemble.member_outputs(turned(patches, view), *statistics, features=features)
+            patches = torch.from_numpy(turned(batch, view, axes=(1, 2))).to(device)
+            outputs = ensemble.member_outputs(patches, *statistics, features=features)
             for place, (logits, *body) in enumerate(outputs):
                 answers[view][place].append(logits.cpu().double().softmax(1).numpy())
                 kept[view][place].extend(one.float().cpu() for one in body)

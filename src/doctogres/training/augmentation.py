@@ -14,12 +14,16 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
+from doctogres.slides.turns import TURNS
+
 # Optical density in R, G, B of haematoxylin, eosin and the residual (DAB), a column each: Ruifrok & Johnston 2001.
 STAINS: Final = F.normalize(torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])).T
 UNMIXING: Final = torch.linalg.inv(STAINS)
-# Places (x, y) of the turns by 0, 90, 180 and 270 degrees, then of the same mirrored: (8, 2, 2).
-QUARTERS: Final = torch.stack([torch.tensor([[0.0, -1.0], [1.0, 0.0]]).matrix_power(times) for times in range(4)])
-DIHEDRAL: Final = torch.cat([QUARTERS, QUARTERS * torch.tensor([-1.0, 1.0])])
+# The places (x, y) of the eight turns, as matrices, because one interpolation turns, moves and zooms: (8, 2, 2).
+QUARTER: Final = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+DIHEDRAL: Final = torch.stack(
+    [QUARTER.matrix_power(quarters) * torch.tensor([-1.0 if mirrored else 1.0, 1.0]) for quarters, mirrored in TURNS]
+)
 CACHED_PIXELS: Final = 2**15  # a CPU works on about so many at a time, so that what lies between stays in its cache
 
 
