@@ -33,7 +33,7 @@ import torch
 
 from benchmarks.runtimes import NETWORKS
 from benchmarks.training_memory import look
-from doctogres.model.card import Seen
+from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import create_network, normalise
@@ -76,7 +76,7 @@ def made_classifier(backbone: str, size: int, members: int) -> SlideClassifier:
         answer=AnswerSettings(aggregation="mean", tta=False, target_precision=0.9),
         calibration=Calibration.none(0.9),
         region_side=60,
-        seen=Seen(),
+        seen=TrainingRecord(),
         evidence={},
     )
 

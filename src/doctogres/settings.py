@@ -59,7 +59,7 @@ class TrainSettings(BaseModel):
     unfreeze_every: int = Field(
         20,
         ge=0,
-        description="epochs between two openings of two more backbone blocks; 0 trains everything from the start",
+        description="epochs between unfreezing steps (two blocks each); 0 trains everything from the start",
     )
     batch_size: int = Field(32, ge=1, le=4096, description="patches per optimizer step")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="learning rate of the head (Lion)")
@@ -72,7 +72,7 @@ class TrainSettings(BaseModel):
     patience: int = Field(
         25,
         ge=1,
-        description="epochs without a better slide-level macro-F1 (or, at the same, validation loss) after which training stops",
+        description="epochs without improvement of the slide-level macro-F1 (on ties: of the validation loss) after which training stops",
     )
     augmentation: bool = Field(True, description="flips, turns, small affine, stain and colour jitter on every batch")
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of MixUp on the patches of a batch; 0 is none")
@@ -94,7 +94,10 @@ class TrainSettings(BaseModel):
         description="folds left out in turn for out-of-fold predictions, a network for each; 0 leaves out every fold once",
     )
     repeats: int = Field(
-        1, ge=1, le=20, description="times this is done, from the second on with newly drawn folds of the training part"
+        1,
+        ge=1,
+        le=20,
+        description="how often this is done; from the second time on, the training part is divided into new folds",
     )
     ensemble: bool = Field(
         False, description="keep all these networks as one model (the mean of their probabilities), not the first alone"
@@ -189,7 +192,7 @@ class AnswerSettings(BaseModel):
     aggregation: Aggregation = Field(
         "mean",
         description="How a slide's patch probabilities become one: their mean, the mean weighted by region area, the "
-        "normalised geometric mean, the majority's vote, the surest patch, the mean of the highest per class, a soft "
+        "normalised geometric mean, the majority vote, the most confident patch, the mean of the highest per class, a soft "
         "maximum, or a gated-attention head (Ilse 2018) on the patches' features.",
     )
     tta: bool = Field(False, description="Classify every patch in its eight flips and turns and take the mean.")
@@ -197,8 +200,8 @@ class AnswerSettings(BaseModel):
         0.9,
         gt=0,
         le=1,
-        description="Share of right answers among those given: a slide whose confidence is below the out-of-fold "
-        "threshold for it gets `abstained`.",
+        description="Share of correct answers to aim for: a slide whose confidence is below the out-of-fold "
+        "threshold for it is marked `abstained`.",
     )
 
 
@@ -211,7 +214,7 @@ class EvaluateSettings(BaseModel):
         default=2000,
         ge=100,
         le=100_000,
-        description="How many bootstrap resamples stand behind every 95 % interval.",
+        description="Number of bootstrap resamples for every 95 % interval.",
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from doctogres.model.aggregation import POOLING, aggregate
-from doctogres.model.card import Seen
+from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideAnswer, SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.temperature import Calibration
@@ -92,7 +92,7 @@ def model() -> SlideClassifier:
         Ensemble([trained.network]).eval(),
         backbone=RECIPE.backbone, classes=CLASSES, class_shares=dict.fromkeys(CLASSES, 1 / 3), patch=PATCH,
         answer=AnswerSettings(aggregation="mean", tta=False), calibration=Calibration.none(0.9), region_side=40,
-        seen=Seen(), evidence={},
+        seen=TrainingRecord(), evidence={},
     )  # fmt: skip
 
 

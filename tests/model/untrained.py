@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from doctogres.model.card import Seen
+from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
@@ -27,7 +27,7 @@ def classifier() -> SlideClassifier:
         answer=AnswerSettings(aggregation="mean", tta=False, target_precision=0.9),
         calibration=Calibration.none(0.9).model_copy(update={"temperature": 0.1}),  # so that slides differ
         region_side=24,
-        seen=Seen(),
+        seen=TrainingRecord(),
         evidence={"slides": 0},
     )
 

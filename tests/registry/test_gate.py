@@ -62,11 +62,11 @@ def test_the_champion_is_replaced_only_by_what_does_not_lose(
 
 
 def test_where_the_champions_answers_came_from_is_said() -> None:
-    contest = ChampionComparison("3", 40, Estimate(0.1, 0.0, 0.2), "scored anew")
-    decided = gate(GOOD, NULLS, contest, loss_margin=0.1, split="hold-out")
-    assert "on the same 40 hold-out slides (scored anew): it scores no lower" in decided.reason
+    contest = ChampionComparison("3", 40, Estimate(0.1, 0.0, 0.2), "scored again")
+    decided = decision(GOOD, NULLS, contest)
+    assert "on the same 40 hold-out slides (scored again): it scores no lower" in decided.reason
     assert not decided.forced
-    assert "()" not in gate(GOOD, NULLS, versus(0.1, 0.0, 0.2), loss_margin=0.1, split="hold-out").reason
+    assert "()" not in decision(GOOD, NULLS, versus(0.1, 0.0, 0.2)).reason
 
 
 def test_what_cannot_be_compared_is_a_challenger_that_says_why() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from doctogres.drawing import heat_colours
-from doctogres.model.card import Seen
+from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideAnswer, SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
@@ -33,7 +33,7 @@ def classifier(backbone: str = "test_resnet", classes: list[str] = CLASSES) -> S
         patch=PatchSettings(patch_size=64),
         answer=AnswerSettings(),
         calibration=Calibration.none(0.9),
-        seen=Seen(),
+        seen=TrainingRecord(),
         evidence={},
     )
 

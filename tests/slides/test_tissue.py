@@ -10,7 +10,7 @@ from tests.cleaning.drawn_slides import GLASS, STAINS, draw_cartoon, draw_tissue
 def verdict(rgb):
     small = working_copy(rgb)
     glass = glass_colour(small)
-    return judge_colour(small, silhouette(small, glass), glass).verdict
+    return judge_colour(small, silhouette(small, glass), glass).kind
 
 
 @pytest.mark.parametrize("stain", STAINS)

@@ -15,7 +15,7 @@ from doctogres.evaluation.predictions import PATCHES, Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.unseen import check_unseen
 from doctogres.files import digest
-from doctogres.model.card import Seen
+from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 CALIBRATION = Calibration.none(0.9).model_copy(update={"temperature": 0.5, "threshold": 0.3})
 
 
-def untrained(classes: list[str], seen: Seen = Seen()) -> SlideClassifier:  # noqa: B008
+def untrained(classes: list[str], seen: TrainingRecord = TrainingRecord()) -> SlideClassifier:  # noqa: B008
     torch.manual_seed(0)
     return make_classifier(
         Ensemble([create_network("test_resnet", classes=len(classes), size=64) for _ in range(2)]),
@@ -120,7 +120,7 @@ def test_it_does_not_score_what_the_model_has_seen(
     table = CohortTable.read(cohort).rows
     classes = sorted(table["label"].dropna().unique())
     held = table[table["fold"] == "holdout"].iloc[0]
-    seen = Seen(pictures=(held["image_md5"],))
+    seen = TrainingRecord(pictures=(held["image_md5"],))
     with pytest.raises(LeakageError, match=f"1 of .*{held['slide_id']}"):
         evaluated(untrained(classes, seen), cohort, preset, monkeypatch)
     assert mlflow.search_runs(
@@ -137,17 +137,21 @@ SLIDES = pd.DataFrame({
 @pytest.mark.parametrize(
     ("seen", "split", "words"),
     [
-        (Seen(pictures=("bb",)), "test", r"1 of the 4 .*img_2 \(this picture\)"),
-        (Seen(data_digest="d", groups=(digest("p2"),)), "holdout", r"2 of the 4 .*img_2 \(its group p2\), img_3"),
-        (Seen(data_digest="d", groups=(digest("p1"),), pictures=("aa",)), "fold0", r"img_1 \(this picture\)"),
-        (Seen(data_digest="d", groups=(digest("p2"),)), "test", r"2 of the 4 .*img_2 \(its group p2\)"),
-        (Seen(data_digest="d", groups=(digest("img_4"),)), "test", None),  # another slide's name
-        (Seen(data_digest="another", groups=(digest("p2"),)), "holdout", None),
-        (Seen(data_digest="d", groups=(digest("p3"),), pictures=("ee",)), "holdout", None),
-        (Seen(), "holdout", None),
+        (TrainingRecord(pictures=("bb",)), "test", r"1 of the 4 .*img_2 \(this picture\)"),
+        (
+            TrainingRecord(data_digest="d", groups=(digest("p2"),)),
+            "holdout",
+            r"2 of the 4 .*img_2 \(its group p2\), img_3",
+        ),
+        (TrainingRecord(data_digest="d", groups=(digest("p1"),), pictures=("aa",)), "fold0", r"img_1 \(this picture\)"),
+        (TrainingRecord(data_digest="d", groups=(digest("p2"),)), "test", r"2 of the 4 .*img_2 \(its group p2\)"),
+        (TrainingRecord(data_digest="d", groups=(digest("img_4"),)), "test", None),  # another slide's name
+        (TrainingRecord(data_digest="another", groups=(digest("p2"),)), "holdout", None),
+        (TrainingRecord(data_digest="d", groups=(digest("p3"),), pictures=("ee",)), "holdout", None),
+        (TrainingRecord(), "holdout", None),
     ],
 )
-def test_what_counts_as_seen(seen: Seen, split: str, words: str | None) -> None:
+def test_what_counts_as_seen(seen: TrainingRecord, split: str, words: str | None) -> None:
     if words is None:
         check_unseen(SLIDES, seen, data_digest="d", split=split)
     else:

@@ -11,7 +11,7 @@ import torch
 from doctogres.errors import CohortError
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
 from doctogres.evaluation.unlabelled import ANSWERED, GUESSED
-from doctogres.model.card import Seen
+from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
@@ -38,7 +38,7 @@ def classifier() -> SlideClassifier:
         answer=AnswerSettings(),
         region_side=40,
         calibration=Calibration.none(0.9),
-        seen=Seen(),
+        seen=TrainingRecord(),
         evidence={},
     )
 

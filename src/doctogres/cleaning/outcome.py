@@ -7,7 +7,7 @@ from typing import Final
 
 from doctogres.cleaning.duplicates import near_duplicates
 from doctogres.cleaning.evidence import MISPLACED_SHARE, Evidence
-from doctogres.cleaning.twins import TwinVerdict, judge_copies, judge_twins, twin_groups
+from doctogres.cleaning.twins import TwinFinding, judge_copies, judge_twins, twin_groups
 from doctogres.settings import CleanSettings
 from doctogres.slides.reasons import Reason
 from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW
@@ -108,15 +108,15 @@ def _alone(found: Evidence) -> Outcome:
     return Outcome()
 
 
-def _apply(outcomes: dict[str, Outcome], verdicts: Mapping[str, TwinVerdict]) -> None:
-    for slide, verdict in verdicts.items():
-        outcomes[slide] = Outcome(DROPPED if verdict.drop else REVIEW, verdict.reason, verdict.twin_of)
+def _apply(outcomes: dict[str, Outcome], findings: Mapping[str, TwinFinding]) -> None:
+    for slide, finding in findings.items():
+        outcomes[slide] = Outcome(DROPPED if finding.drop else REVIEW, finding.reason, finding.twin_of)
 
 
 def _lone_cartoons(slides: Sequence[str], evidence: Mapping[str, Evidence], readable: int) -> dict[str, Outcome]:
     """Slides without a twin whose colours are not tissue's; when they are many it is the stain that differs."""
     colours = {slide: colour for slide in slides if (colour := evidence[slide].colour) is not None}
-    cartoons = [slide for slide, colour in colours.items() if colour.verdict == "cartoon"]
+    cartoons = [slide for slide, colour in colours.items() if colour.kind == "cartoon"]
     if len(cartoons) > max(1, MAX_CARTOON_SHARE * readable):
         return {
             slide: Outcome(

@@ -9,7 +9,7 @@ from doctogres.slides.reasons import Reason
 
 
 @dataclass(frozen=True)
-class TwinVerdict:
+class TwinFinding:
     """What the comparison within a group of twins says about one slide; `drop` or else `review`."""
 
     drop: bool
@@ -28,15 +28,15 @@ def twin_groups(hashes: Iterable[tuple[str, str | None]]) -> list[tuple[str, ...
 
 def judge_twins(
     group: tuple[str, ...], evidence: Mapping[str, Evidence], labels: Mapping[str, str]
-) -> dict[str, TwinVerdict]:
-    """The verdict on the members of a group with byte-identical masks; a member without a verdict is kept.
+) -> dict[str, TwinFinding]:
+    """What follows for the members of a group with byte-identical masks; a member without a finding is kept.
 
     Cartoons are dropped when exactly the others are tissue. Of byte-identical pictures with one label the first is
     kept. Whatever remains doubtful is for review, nobody is dropped.
     """
-    verdicts = {member: _verdict(evidence[member]) for member in group}
-    tissue = [member for member in group if verdicts[member] == "tissue"]
-    cartoons = [member for member in group if verdicts[member] == "cartoon"]
+    kinds = {member: _kind(evidence[member]) for member in group}
+    tissue = [member for member in group if kinds[member] == "tissue"]
+    cartoons = [member for member in group if kinds[member] == "cartoon"]
     if not tissue or len(tissue) + len(cartoons) < len(group):
         return {member: _unsure(member, group, evidence) for member in group}
     judged = {member: _cartoon(member, tissue[0], evidence) for member in cartoons}
@@ -46,8 +46,8 @@ def judge_twins(
 
 def judge_copies(
     group: tuple[str, ...], evidence: Mapping[str, Evidence], labels: Mapping[str, str], *, shared: Reason
-) -> dict[str, TwinVerdict]:
-    """The verdict on tissue slides that share a file: true duplicates lose all but the first, others are for review.
+) -> dict[str, TwinFinding]:
+    """What follows for tissue slides that share a file: true duplicates lose all but the first, others are for review.
 
     `shared` is SAME_MASK or SAME_PICTURE.
     """
@@ -55,25 +55,25 @@ def judge_copies(
     files = {(evidence[member].image_md5, evidence[member].mask_md5, labels.get(member, "")) for member in group}
     if len(files) == 1:
         reason = Reason.DUPLICATE.because(first=first)
-        return {member: TwinVerdict(True, reason, first) for member in group[1:]}
+        return {member: TwinFinding(True, reason, first) for member in group[1:]}
     judged = {}
     for member in group:
         others = [other for other in group if other != member]
-        judged[member] = TwinVerdict(False, shared.because(others=", ".join(others)), others[0])
+        judged[member] = TwinFinding(False, shared.because(others=", ".join(others)), others[0])
     return judged
 
 
-def _verdict(evidence: Evidence) -> str:
-    return evidence.colour.verdict if evidence.colour else "unsure"
+def _kind(evidence: Evidence) -> str:
+    return evidence.colour.kind if evidence.colour else "unsure"
 
 
-def _cartoon(member: str, genuine: str, evidence: Mapping[str, Evidence]) -> TwinVerdict:
+def _cartoon(member: str, genuine: str, evidence: Mapping[str, Evidence]) -> TwinFinding:
     colours = {"colour": evidence[member].colour, "genuine_colour": evidence[genuine].colour}
     reason = Reason.CARTOON_TWIN.because(genuine=genuine, **colours)
-    return TwinVerdict(True, reason, genuine)
+    return TwinFinding(True, reason, genuine)
 
 
-def _unsure(member: str, group: tuple[str, ...], evidence: Mapping[str, Evidence]) -> TwinVerdict:
+def _unsure(member: str, group: tuple[str, ...], evidence: Mapping[str, Evidence]) -> TwinFinding:
     others = [other for other in group if other != member]
     reason = Reason.TWIN_UNSURE.because(others=", ".join(others), colour=evidence[member].colour)
-    return TwinVerdict(False, reason, others[0])
+    return TwinFinding(False, reason, others[0])

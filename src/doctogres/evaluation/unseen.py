@@ -4,12 +4,12 @@ import pandas as pd
 
 from doctogres.errors import listed
 from doctogres.files import digest
-from doctogres.model.card import Seen
+from doctogres.model.card import TrainingRecord
 from doctogres.slides.selection import TEST
 from doctogres.slides.splits import LeakageError
 
 
-def check_unseen(slides: pd.DataFrame, seen: Seen, *, data_digest: str, split: str) -> None:
+def check_unseen(slides: pd.DataFrame, seen: TrainingRecord, *, data_digest: str, split: str) -> None:
     """Refuses to score a model on what it was trained on.
 
     A slide was seen if its picture was, file for file, or, in the cohort that the model comes from, if a slide of its

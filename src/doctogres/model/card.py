@@ -6,7 +6,7 @@ from doctogres.model.temperature import Calibration
 from doctogres.settings import AnswerSettings, PatchSettings
 
 
-class Seen(BaseModel):
+class TrainingRecord(BaseModel):
     """What a model was trained on, so that nobody scores it on the same: digests only, no names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,4 +35,4 @@ class ClassifierCard(BaseModel):
     region_side: int  # median longer side of the training's regions in pixels: that of a tile where no mask is given
     weights_sha256: str = ""  # of the weights' file, filled in when it is written
     calibration: Calibration
-    seen: Seen
+    seen: TrainingRecord

@@ -19,7 +19,7 @@ from doctogres.errors import DoctogresError, UpstreamError, WeightsError
 from doctogres.files import file_digest
 from doctogres.model.aggregation import aggregate
 from doctogres.model.attention import GatedAttention
-from doctogres.model.card import ClassifierCard, Seen
+from doctogres.model.card import ClassifierCard, TrainingRecord
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import create_network, load_weights, normalisation, save_weights
 from doctogres.model.temperature import Calibration, apply_temperature
@@ -310,7 +310,7 @@ def make_classifier(
     answer: AnswerSettings,
     calibration: Calibration,
     region_side: int,
-    seen: Seen,
+    seen: TrainingRecord,
     evidence: Mapping[str, Any],
 ) -> SlideClassifier:
     """A classifier around trained networks; the normalisation is the backbone's own."""

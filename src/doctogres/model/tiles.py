@@ -25,7 +25,7 @@ def tissue_mask(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     small = working_copy(rgb)
     glass = glass_colour(small)
     inside = silhouette(small, glass)
-    if judge_colour(small, inside, glass).verdict == "cartoon":
+    if judge_colour(small, inside, glass).kind == "cartoon":
         return np.zeros_like(inside)
     saturation = cv2.medianBlur(np.ascontiguousarray(cv2.cvtColor(small, cv2.COLOR_RGB2HSV)[..., 1]), BLUR)
     _, stained = cv2.threshold(saturation, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)

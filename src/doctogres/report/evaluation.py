@@ -15,9 +15,9 @@ from doctogres.report.gallery import gallery_html
 from doctogres.report.report import render_report
 
 CAPTIONS: Final = {
-    "confusion": "A row is a true class: how many of its slides got which answer. Right answers are on the diagonal.",
-    "reliability": "Of the slides with about the same confidence, how many were right. Under the dashed line the model is "
-    "too sure, above it not sure enough; the bars say how few slides a point stands for.",
+    "confusion": "A row is a true class: how many of its slides got which answer. Correct answers are on the diagonal.",
+    "reliability": "Of the slides with about the same confidence, how many were correct. Below the dashed line the model is "
+    "over-confident, above it under-confident; the bars show how many slides each point stands for.",
     "risk_coverage": "If only the most confident slides were answered: how many of those answers would be wrong.",
 }
 

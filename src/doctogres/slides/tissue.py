@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Verdict = Literal["tissue", "cartoon", "unsure"]
+Kind = Literal["tissue", "cartoon", "unsure"]
 
 WORKING_SIZES: Final = (256, 640)  # pixels on the long side of the reduced copy
 GLASS_STEP: Final = 8  # grey levels per bin in the search for the glass colour
@@ -31,7 +31,7 @@ class TissueColour:
     """What was measured inside the silhouette, and what it means.
 
     Attributes:
-        verdict: tissue, cartoon or unsure.
+        kind: tissue, cartoon or unsure.
         stain_share: share of the coloured pixels that absorb green as H&E does.
         coloured_share: share of the silhouette that has a colour at all.
         hue: mean hue in degrees, weighted by saturation.
@@ -39,7 +39,7 @@ class TissueColour:
         inside_share: share of the picture that is silhouette.
     """
 
-    verdict: Verdict
+    kind: Kind
     stain_share: float
     coloured_share: float
     hue: float
@@ -49,7 +49,7 @@ class TissueColour:
     @property
     def is_doubtful(self) -> bool:
         """Whether there is plenty of colour, and it is neither tissue's nor plainly something else's."""
-        return self.verdict == "unsure" and self.coloured_share >= MIN_COLOURED_SHARE
+        return self.kind == "unsure" and self.coloured_share >= MIN_COLOURED_SHARE
 
     def __str__(self) -> str:
         """The numbers as they stand in a reason."""
@@ -134,12 +134,12 @@ def judge_colour(small: NDArray[np.uint8], inside: NDArray[np.bool_], glass: NDA
     coloured_share = coloured_pixels / len(pixels)
     stain_share = np.count_nonzero(stained) / max(1, coloured_pixels)
     hue, saturation = _hue_and_saturation(pixels)
-    verdict: Verdict = "unsure"
+    kind: Kind = "unsure"
     if coloured_pixels >= MIN_COLOURED_PIXELS and stain_share >= TISSUE_SHARE:
-        verdict = "tissue"
+        kind = "tissue"
     elif coloured_share >= MIN_COLOURED_SHARE and stain_share <= CARTOON_SHARE:
-        verdict = "cartoon"
-    return TissueColour(verdict, stain_share, coloured_share, hue, saturation, inside_share)
+        kind = "cartoon"
+    return TissueColour(kind, stain_share, coloured_share, hue, saturation, inside_share)
 
 
 def _hue_and_saturation(pixels: NDArray[np.uint8]) -> tuple[float, float]:

@@ -143,10 +143,11 @@ def _publish(
 
 
 def _note(members: "Sequence[Member]", kept: "Sequence[Member]", assessment: "Assessment", recipe: Preset) -> str:
-    silent = [member.of.name for member in kept if member.trained.single_class]
-    alarm = (
-        f" ALARM: with {', '.join(silent)} left out it predicts one class for every slide; look at the class shares and the learning rate."
-        if silent
+    one_class = [member.of.name for member in kept if member.trained.single_class]
+    warning = (
+        f" Warning: the network for {', '.join(one_class)} predicts one class for every slide; "
+        "check the class shares and the learning rate."
+        if one_class
         else ""
     )
     epochs = ", ".join(f"{member.trained.best.epoch} ({member.of.name})" for member in members)
@@ -154,7 +155,7 @@ def _note(members: "Sequence[Member]", kept: "Sequence[Member]", assessment: "As
     calibration = assessment.calibration
     answered = (
         f"a confidence of {calibration.threshold:.2f} is reached for {calibration.coverage:.0%} of the slides, "
-        f"and {calibration.precision:.0%} of those answers are right"
+        f"and {calibration.precision:.0%} of those answers are correct"
         if calibration.precision is not None and calibration.coverage is not None
         else f"no threshold reaches a precision of {calibration.target_precision:.0%}: every slide is marked as not sure"
     )
@@ -162,5 +163,5 @@ def _note(members: "Sequence[Member]", kept: "Sequence[Member]", assessment: "As
         f"Trained {recipe.train.backbone} with {len(members)} fold(s) left out in turn, and kept "
         f"{'all of them as one model' if len(kept) > 1 else 'the network of the first'}; the best epochs were {epochs}. "
         f"Out of fold, {assessment.evidence['slides']} slides reach a macro-F1 of {macro_f1} (the folds chose the epochs; "
-        f"the hold-out was not looked at); temperature {calibration.temperature:.2f}, {answered}.{alarm}"
+        f"the hold-out was not looked at); temperature {calibration.temperature:.2f}, {answered}.{warning}"
     )

@@ -9,7 +9,7 @@ import pandas as pd
 from doctogres.evaluation.oof import Assessment, assess, gather
 from doctogres.evaluation.predictions import OUT_OF_FOLD, Predictions
 from doctogres.files import digest
-from doctogres.model.card import Seen
+from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.patches.manifest import Manifest
@@ -69,7 +69,7 @@ def classifier_of(
         calibration=assessment.calibration,
         region_side=round(part.patches.table[["width", "height"]].max(axis=1).median()),
         # The folds left out chose epochs and threshold: every slide but the hold-out's had a say.
-        seen=Seen(
+        seen=TrainingRecord(
             data_digest=manifest.data_digest,
             pictures=tuple(sorted({manifest.image_md5[slide] for slide in slides["slide_id"]})),
             groups=tuple(sorted({digest(str(group)) for group in slides["group"]})),

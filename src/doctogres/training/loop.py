@@ -87,7 +87,7 @@ def train_network(
         on_epoch: called after every epoch, and at once for those of an earlier process; what it raises ends the
             training (a pruned trial).
         checkpoint: a file that holds the state after every epoch; where it exists, the training goes on from it.
-        features: a folder in which a frozen backbone's features are kept; without one they are computed anew.
+        features: a folder in which a frozen backbone's features are kept; without one they are computed again.
         progress: opens a report on a loop, by what is done and its unit.
 
     Raises:

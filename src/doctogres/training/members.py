@@ -25,7 +25,7 @@ from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
 from doctogres.training.left_out import LeftOut, answer_left_out
 from doctogres.training.loop import Epoch, Trained, train_network
 from doctogres.training.part import Rows, TrainingPart, training_part
-from doctogres.training.processes import is_leader, process_count, shared
+from doctogres.training.processes import broadcast, is_leader, process_count
 
 FEATURES: Final = "features"  # folder in the workspace
 NETWORKS: Final = "networks"
@@ -126,7 +126,7 @@ def train_members(job: Job, part: TrainingPart, *, on_epoch: OnEpoch, rerun: boo
         fold.file.unlink(missing_ok=True)
         fold.checkpoint.unlink(missing_ok=True)
     if process_count() > 1:
-        shared(replace(job, finished=frozenset(fold.key for fold in folds if fold.file.is_file())), job.settings)
+        broadcast(replace(job, finished=frozenset(fold.key for fold in folds if fold.file.is_file())), job.settings)
     members = [_finished(fold, part, job, on_epoch) or _trained(fold, part, job, on_epoch) for fold in folds]
     _forget_oldest({fold.file for fold in folds})
     return members
@@ -134,7 +134,7 @@ def train_members(job: Job, part: TrainingPart, *, on_epoch: OnEpoch, rerun: boo
 
 def assist(settings: TrainSettings) -> None:
     """What a process does that does not lead (see `processes`): trains what the leader hands it, until there is no more."""
-    while (job := shared(None, settings)) is not None:
+    while (job := broadcast(None, settings)) is not None:
         part = training_part(job.manifest, cache=workspace(), data=job.data)
         for fold in left_out_folds(part, job.settings, job.seed):
             if fold.key not in job.finished:
@@ -143,7 +143,7 @@ def assist(settings: TrainSettings) -> None:
 
 def dismiss(settings: TrainSettings) -> None:
     """Lets the other processes go."""
-    shared(None, settings)
+    broadcast(None, settings)
 
 
 def reporting(label: str, what: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:

@@ -20,7 +20,7 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def shared(job: Any, settings: TrainSettings) -> Any:
+def broadcast(job: Any, settings: TrainSettings) -> Any:
     """The leader's `job`, in every process; all of them must call this. Joins the processes where they are not yet."""
     from accelerate.utils import broadcast_object_list
 

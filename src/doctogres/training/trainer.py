@@ -137,7 +137,7 @@ class Trainer:
             return
         apply_freezing(self.network, self.groups, wanted)
         self.blocks_open = wanted
-        # The gradients that processes exchange are settled when the network is wrapped, so it is wrapped anew.
+        # The gradients that processes exchange are settled when the network is wrapped, so it is wrapped again.
         forward = _Forward(self.network)
         self.forward: nn.Module = DistributedDataParallel(forward) if self.processes > 1 else forward
 
