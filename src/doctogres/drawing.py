@@ -66,9 +66,9 @@ def contact_sheet(tiles: Sequence[Pixels], captions: Sequence[str], *, columns: 
     for index, (pixels, caption) in enumerate(zip(tiles, captions, strict=True)):
         x, y = GAP + index % across * pitch_x, GAP + index // across * pitch_y
         draw.rectangle((x, y, x + tile - 1, y + tile - 1), fill=(236, 236, 236))
-        fitted = _fitted(pixels, tile)
-        height, width = fitted.shape[:2]
-        sheet.paste(Image.fromarray(fitted), (x + (tile - width) // 2, y + (tile - height) // 2))
+        picture = fitted(pixels, tile)
+        height, width = picture.shape[:2]
+        sheet.paste(Image.fromarray(picture), (x + (tile - width) // 2, y + (tile - height) // 2))
         text = elide(caption, font, tile)
         draw.text((x + (tile - font.getlength(text)) / 2, y + tile + 1), text, font=font, fill=(40, 40, 40))
     return np.asarray(sheet)
@@ -99,8 +99,8 @@ def overlay(
     if mask is not None and mask.shape != rgb.shape[:2]:
         raise ParameterError(f"the mask is {mask.shape} and the slide {rgb.shape[:2]}: they must have the same size")
     scale = min(1.0, OVERLAY_SIDE / max(rgb.shape[:2]))
-    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))  # width, height
-    canvas = np.array(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA) if scale < 1 else rgb, dtype=np.uint8)
+    canvas = np.array(shrunk(rgb, OVERLAY_SIDE))
+    size = (canvas.shape[1], canvas.shape[0])
     line = max(2, round(max(size) / 600))
     if mask is not None:
         _outline(canvas, mask, size, line // 2)
@@ -172,7 +172,13 @@ def _outline(canvas: Pixels, mask: NDArray[np.bool_], size: tuple[int, int], lin
     cv2.drawContours(canvas, contours, -1, (255, 255, 255), line)
 
 
-def _fitted(pixels: Pixels, side: int) -> Pixels:
+def shrunk(pixels: Pixels, side: int) -> Pixels:
+    """Returns the picture, (h, w, 3), at most `side` pixels long; a smaller one as it is."""
+    return fitted(pixels, side) if max(pixels.shape[:2]) > side else pixels
+
+
+def fitted(pixels: Pixels, side: int) -> Pixels:
+    """Returns the picture, (h, w, 3), exactly `side` pixels long, its shape kept."""
     scale = side / max(pixels.shape[:2])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

@@ -18,7 +18,7 @@ from doctogres.report.figures import (
     risk_coverage_figure,
     training_curves_figure,
 )
-from doctogres.slides.images import read_rgb
+from doctogres.slides.images import encode_png
 
 HOSTILE = ["$\\frac{x}$ and $", "<script>alert(1)</script>", "_^{}", "tab\tand\nline"]
 
@@ -107,11 +107,6 @@ def test_training_curves_do_without_what_was_not_measured(epochs: int) -> None:
     assert png_bytes(training_curves_figure(curves)).startswith(b"\x89PNG")
 
 
-def test_a_picture_survives_its_png() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(read_rgb(png_bytes(picture), name="picture"), picture)
-
-
 def test_classes_never_share_a_colour() -> None:
     for count in (1, 4, 8, 40):
         assert len(set(class_colours([str(index) for index in range(count)]).values())) == count
@@ -149,7 +144,7 @@ def test_a_long_caption_does_not_widen_the_sheet_or_reach_its_neighbour() -> Non
 
 
 def test_no_tiles_make_a_sheet_that_can_be_saved() -> None:
-    assert png_bytes(contact_sheet([], [])).startswith(b"\x89PNG")
+    assert encode_png(contact_sheet([], [])).startswith(b"\x89PNG")
 
 
 def test_tiles_without_captions_are_refused() -> None:

@@ -1,16 +1,14 @@
 """An answer as HTML for the page. Names, sentences and numbers are escaped; pictures are inside it."""
 
-import base64
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any, Final, Literal, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from doctogres.drawing import class_colours
-from doctogres.slides.images import encode_png
+from doctogres.drawing import class_colours, shrunk
+from doctogres.slides.images import data_address, encode_png
 
 MOST_PATCHES: Final = 200  # that are shown of a slide
 PATCH_SIDE: Final = 128  # pixels; a larger one is shown smaller
@@ -98,9 +96,7 @@ def percent(share: float) -> str:
 def _crop(rgb: npt.NDArray[np.uint8], box: Mapping[str, Any]) -> str:
     """The box as the address of an `<img>`."""
     pixels = rgb[box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
-    if (scale := PATCH_SIDE / max(pixels.shape[:2])) < 1:
-        pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return f"data:image/png;base64,{base64.b64encode(encode_png(pixels)).decode()}"
+    return data_address(encode_png(shrunk(pixels, PATCH_SIDE)), "png")
 
 
 def _css(colour: tuple[int, int, int]) -> str:

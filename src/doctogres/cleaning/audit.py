@@ -4,7 +4,6 @@ It reads without its script; with it, the page writes the CSV of decisions that 
 it in a frame that allows scripts but neither downloads nor the clipboard's newer interface.
 """
 
-import base64
 from collections import Counter
 from collections.abc import Mapping
 from html import escape
@@ -15,6 +14,7 @@ import pandas as pd
 
 from doctogres.cleaning.decisions import REPAIR
 from doctogres.cleaning.evidence import Evidence
+from doctogres.slides.images import data_address
 from doctogres.slides.reasons import Reason, parsed
 from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW, usable
 
@@ -184,9 +184,9 @@ def _figure(slide: str, rows: pd.DataFrame, evidence: Mapping[str, Evidence]) ->
     outcome = _text(rows["outcome"].get(slide))
     if found is None or found.thumbnail is None:
         return f"<figure><figcaption>{name}: no picture to show</figcaption></figure>"
-    data = base64.b64encode(found.thumbnail).decode()
+    address = data_address(found.thumbnail, "jpeg")
     caption = f"{name} <span>{outcome}</span>"
-    return f'<figure><img alt="{name}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    return f'<figure><img alt="{name}" src="{address}"><figcaption>{caption}</figcaption></figure>'
 
 
 def _text(value: object) -> str:

@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 from typing import Final
 
-import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,20 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from doctogres.drawing import class_colours, contact_sheet, overlay
 from doctogres.evaluation.metrics import CALIBRATION_BINS, class_indices, confidence_bins
-
-__all__ = [
-    "class_colours",
-    "class_shares_figure",
-    "confusion_figure",
-    "contact_sheet",
-    "overlay",
-    "png_bytes",
-    "reliability_figure",
-    "risk_coverage_figure",
-    "training_curves_figure",
-]
 
 BLUE: Final = "#0072b2"
 ORANGE: Final = "#d55e00"
@@ -34,13 +20,11 @@ GREY: Final = "#767676"
 NAME_LENGTH: Final = 22
 
 
-def png_bytes(picture: Figure | NDArray[np.uint8]) -> bytes:
-    """Returns a figure, or an RGB array, as a PNG file's content."""
-    if isinstance(picture, Figure):
-        buffer = io.BytesIO()
-        picture.savefig(buffer, format="png", dpi=144)
-        return buffer.getvalue()
-    return bytes(cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1])
+def png_bytes(figure: Figure) -> bytes:
+    """Returns a figure as a PNG file's content; `images.encode_png` is for arrays."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=144)
+    return buffer.getvalue()
 
 
 def confusion_figure(truth: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> Figure:

@@ -1,6 +1,5 @@
 """The slides to look at as HTML without a script."""
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from typing import Final
@@ -9,9 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from doctogres.drawing import Colour, Pixels, class_colours, heat_colours
+from doctogres.drawing import Colour, Pixels, class_colours, heat_colours, shrunk
 from doctogres.patches.regions import REGION_FIELDS
 from doctogres.report.examples import PATCHES, ShownPatch, ShownSlide, Wall
+from doctogres.slides.images import data_address, encode_jpeg
 
 CLASSES: Final = 6  # whose bars are drawn; the truth and the answer are always among them
 FILL: Final = 0.6  # opacity of a box whose probability is 1
@@ -162,13 +162,7 @@ def heated(pixels: Pixels, heat: NDArray[np.float32]) -> Pixels:
 
 def jpeg_address(pixels: Pixels, side: int, quality: int) -> str:
     """Returns the picture, at most `side` pixels long, as a `data:` address."""
-    scale = side / max(pixels.shape[:2])
-    if scale < 1:
-        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"
+    return data_address(encode_jpeg(shrunk(pixels, side), quality), "jpeg")
 
 
 def _rgb(colour: Sequence[int], opacity: float = 1.0) -> str:

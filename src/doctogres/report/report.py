@@ -1,6 +1,5 @@
 """The evaluation as one self-contained HTML file: no script, no outside address, everything from the data escaped."""
 
-import base64
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
@@ -13,6 +12,7 @@ from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.metrics import PER_CLASS
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.model.temperature import Calibration
+from doctogres.slides.images import data_address
 
 PAGE_BYTES: Final = 4_800_000  # opens fast and goes through a mail: under 5 MB with whatever counts as a MB
 TABLE_BYTES: Final = 800_000
@@ -240,7 +240,7 @@ def _value_cell(value: object) -> str:
 
 def _figures(pictures: Iterable[tuple[str, bytes]]) -> str:
     figures = [
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
+        f'<figure><img alt="{escape(caption)}" src="{data_address(png, "png")}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, png in pictures
     ]

@@ -3,6 +3,7 @@
 Every function takes a path or the bytes of a file, so that a caller that hashes a file reads it once.
 """
 
+import base64
 from typing import ClassVar, Final
 
 import cv2
@@ -64,6 +65,16 @@ def encode_png(array: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
     if not done:
         raise ImageError(f"an array of shape {array.shape} cannot be written as PNG; give (height, width[, 3])")
     return encoded.tobytes()
+
+
+def encode_jpeg(rgb: NDArray[np.uint8], quality: int) -> bytes:
+    """The JPEG file of an RGB picture (height, width, 3), for a page."""
+    return cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def data_address(file: bytes, kind: str) -> str:
+    """The address of an encoded picture (png, jpeg) that a page holds itself."""
+    return f"data:image/{kind};base64,{base64.b64encode(file).decode()}"
 
 
 def _on_white(pixels: Pixels, name: str) -> Pixels:

@@ -4,13 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 from doctogres.cleaning import CleanResult, clean_cohort
 from doctogres.cleaning.decisions import OUTCOME_OF, read_decisions
-from doctogres.drawing import contact_sheet
+from doctogres.drawing import contact_sheet, shrunk
 from doctogres.files import file_digest, workspace
 from doctogres.progress import reporter
 from doctogres.settings import Preset
@@ -23,6 +19,7 @@ from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 
 SHEET_SLIDES: Final = 24
+TILE: Final = 200  # pixels
 # What cleaning, or a person, is there to drop; every other dropped slide is bad input, which `strict` refuses.
 CONTAMINATION: Final = (Reason.CARTOON, Reason.CARTOON_TWIN, Reason.SLIME, Reason.DUPLICATE, Reason.DECISION)
 
@@ -103,14 +100,6 @@ def _contact_sheet(run: StageRun, cohort: CohortTable) -> None:
     slides = cohort.usable
     per_class = max(1, SHEET_SLIDES // max(1, slides["label"].nunique()))
     shown = slides.groupby("label", sort=True).head(per_class).sort_values("label", kind="stable")
-    tiles = [_thumbnail(cohort.root / name) for name in shown["image"]]
+    tiles = [shrunk(read_rgb(cohort.root / name), TILE) for name in shown["image"]]
     captions = [f"{row.slide_id} {row.label}" for row in shown.itertuples()]
-    run.attach("contact_sheet.png").write_bytes(encode_png(contact_sheet(tiles, captions, columns=6, tile=200)))
-
-
-def _thumbnail(path: Path, side: int = 400) -> npt.NDArray[np.uint8]:
-    rgb = read_rgb(path)
-    scale = side / max(rgb.shape[:2])
-    if scale >= 1:
-        return rgb
-    return np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    run.attach("contact_sheet.png").write_bytes(encode_png(contact_sheet(tiles, captions, columns=6, tile=TILE)))
