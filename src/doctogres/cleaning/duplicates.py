@@ -9,7 +9,6 @@ slides is alike.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -81,21 +80,13 @@ def fingerprint(
 
 def near_duplicates(prints: Sequence[Fingerprint]) -> list[tuple[int, ...]]:
     """The clusters of two or more near-copies, as positions in `prints`, each sorted."""
-    parent = list(range(len(prints)))
+    from scipy.cluster.hierarchy import DisjointSet  # half a second, which a reused run does not spend
 
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
+    copies = DisjointSet(range(len(prints)))
     for one, other, view, turn in _meetings(prints):
-        if root(one) != root(other) and _are_copies(prints[one], prints[other], view, turn):
-            parent[max(root(one), root(other))] = min(root(one), root(other))
-    clusters: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(prints)):
-        clusters[root(index)].append(index)
-    return [tuple(cluster) for cluster in clusters.values() if len(cluster) > 1]
+        if not copies.connected(one, other) and _are_copies(prints[one], prints[other], view, turn):
+            copies.merge(one, other)
+    return sorted(tuple(sorted(cluster)) for cluster in copies.subsets() if len(cluster) > 1)
 
 
 def similarity(one: Fingerprint, other: Fingerprint, view: int, turn: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from doctogres.cleaning.duplicates import near_duplicates
@@ -64,19 +65,15 @@ def merged_groups(slides: Sequence[str], given: Mapping[str, str], joined: Itera
 
     A merged group has the first of its names, in alphabetical order.
     """
+    from scipy.cluster.hierarchy import DisjointSet  # half a second, which a reused run does not spend
+
     name = {slide: given.get(slide, slide) for slide in slides}
-    parent = {group: group for group in name.values()}
-
-    def root(group: str) -> str:
-        while parent[group] != group:
-            group = parent[group]
-        return group
-
+    merged = DisjointSet(name.values())
     for together in joined:
-        roots = sorted({root(name[slide]) for slide in together})
-        for other in roots[1:]:
-            parent[other] = roots[0]
-    return {slide: root(name[slide]) for slide in slides}
+        for one, other in pairwise(together):
+            merged.merge(name[one], name[other])
+    first = {group: min(groups) for groups in merged.subsets() for group in groups}
+    return {slide: first[name[slide]] for slide in slides}
 
 
 def rare_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,6 @@ A worker takes a trial while it holds a lock on the storage: what it reads there
 lacking) is then true until it has written its own name on the trial. The lock ends with the process, however that ends.
 """
 
-import fcntl
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import optuna
 import sqlalchemy
+from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
@@ -68,8 +68,7 @@ def locked(storage: str) -> Iterator[None]:
     if backend == "sqlite" and url.database not in (None, "", ":memory:"):
         path = Path(f"{url.database}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with FileLock(path):
             yield
     elif backend == "postgresql":
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
