@@ -15,8 +15,9 @@ from doctogres.app.findings import Notice, notices, notices_html, patches_html, 
 from doctogres.errors import DoctogresError
 from doctogres.serving.client import RefusedError, ask, slide_body
 from doctogres.slides.images import read_rgb
+from doctogres.slides.layout import FORMAT_NAMES, SUFFIXES
 
-PICTURES = ["png", "jpg", "jpeg", "tif", "tiff"]
+PICTURES = [suffix.removeprefix(".") for suffix in SUFFIXES]
 BOXES = "Boxes: the patches, in the subtypes' colours mixed by probability."
 
 given = options()
@@ -30,7 +31,7 @@ st.html(
 
 with st.form("slide", border=False):
     left, right = st.columns(2)
-    slide = left.file_uploader("Slide (H&E): PNG, JPEG or TIFF", type=PICTURES)
+    slide = left.file_uploader(f"Slide (H&E): {FORMAT_NAMES}", type=PICTURES)
     mask = right.file_uploader("Mask of its lesions: same size, white on black (optional)", type=PICTURES)
     pressed = st.form_submit_button("Classify", type="primary")
 

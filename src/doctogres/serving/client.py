@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from doctogres.errors import DoctogresError
+from doctogres.slides.layout import FORMAT_NAMES
 
 URL: Final = "http://127.0.0.1:5001"
 TIMEOUT: Final = 120.0
@@ -134,7 +135,7 @@ def as_text(answer: Mapping[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 where the slide was answered, 1 where it was not."""
     parser = argparse.ArgumentParser(prog="doctogres.client", description="Asks a served model about one slide.")
-    parser.add_argument("slide", type=Path, help="the picture: PNG, JPEG or TIFF")
+    parser.add_argument("slide", type=Path, help=f"the picture: {FORMAT_NAMES}")
     parser.add_argument("mask", type=Path, nargs="?", help="the lesions' mask of the same size; without it, the tissue")
     parser.add_argument("--url", default=URL, help="of the server (default: %(default)s)")
     parser.add_argument("--overlay", type=Path, metavar="FILE", help="write a PNG of the slide with its regions")

@@ -17,13 +17,11 @@ from doctogres.engine import map_slides
 from doctogres.errors import CohortError, listed
 from doctogres.files import digest, file_digest, workspace
 from doctogres.slides.archives import unpack_zip
-from doctogres.slides.layout import LAYOUT, check_path
+from doctogres.slides.layout import LAYOUT, SUFFIXES, check_path
 from doctogres.slides.reasons import Reason
 from doctogres.slides.table import DROPPED, KEPT
 
 FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "label", "group", "outcome", "reason")
-
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 def slide_name(sample: str) -> str:

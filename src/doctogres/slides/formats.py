@@ -6,9 +6,10 @@ Pillow reads the header (size, mode, orientation); cv2 decodes, and Pillow most 
 import io
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import IO, Any, ClassVar, Final
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from doctogres.errors import DoctogresError
+from doctogres.slides.layout import FORMAT_NAMES, FORMATS
 from doctogres.slides.limits import limit_from_environment
 from doctogres.slides.reasons import Reason
 
@@ -51,7 +53,7 @@ class TooManyPixelsError(ImageError):
 class Header:
     """What a file says about itself before it is decoded; width and height are those of the upright picture."""
 
-    kind: str  # PNG, JPEG or TIFF
+    kind: str  # a name in READERS
     width: int
     height: int
     mode: str  # Pillow's name
@@ -70,6 +72,49 @@ class _FirstPage(TiffImagePlugin.TiffImageFile):
         if self._im is None:
             self.im = Image.new(self.mode, self._tile_size, None).im
         super().load_prepare()
+
+
+def _png_is_complete(data: bytes) -> bool:
+    """Whether the chunks lead to the end chunk: some decoders return the part of a truncated picture without a word."""
+    position: int = len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if kind == b"IEND":
+            return position <= len(data)
+    return False
+
+
+def _jpeg_is_complete(data: bytes) -> bool:
+    return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") > 0
+
+
+def _decoder_refuses(data: bytes) -> bool:
+    """Nothing to look at: the decoder raises where the end is missing."""
+    return True
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the files of a format are told from others and read.
+
+    Attributes:
+        signatures: a file begins with one of them.
+        plugin: Pillow's class for the header; Image.open has a pixel limit of its own, process-wide and lower than ours.
+        is_complete: whether a file's end is there; cv2 returns part of some truncated pictures without a word.
+    """
+
+    signatures: tuple[bytes, ...]
+    plugin: Callable[[IO[bytes]], Image.Image]
+    is_complete: Callable[[bytes], bool]
+
+
+READERS: Final = {
+    "PNG": Reader((PNG_SIGNATURE,), PngImagePlugin.PngImageFile, _png_is_complete),
+    "JPEG": Reader((b"\xff\xd8",), JpegImagePlugin.JpegImageFile, _jpeg_is_complete),
+    "TIFF": Reader((b"II", b"MM"), TiffImagePlugin.TiffImageFile, _decoder_refuses),
+}
+assert READERS.keys() == FORMATS.keys()
 
 
 def max_pixels() -> int:
@@ -98,35 +143,28 @@ def source_bytes(source: Source, name: str) -> bytes:
 
 def read_header(data: bytes, name: str) -> Header:
     """Reads the header and refuses a picture that is truncated or too large, before anything is decoded."""
+    kind = next((kind for kind, reader in READERS.items() if data.startswith(reader.signatures)), "")
+    if not kind:
+        what = "is not a picture this project reads" if data else "is empty"
+        raise ImageError(f"{name} {what}; give a {FORMAT_NAMES} file")
     try:
-        header = _png_header(data) if data.startswith(PNG_SIGNATURE) else _other_header(data)
+        header = _header_of(READERS[kind].plugin(io.BytesIO(data)), kind)
     except (SyntaxError, OSError, ValueError, struct.error, KeyError, IndexError) as error:
-        raise ImageError(f"{name} {_what_it_is(data)}; give a PNG, JPEG or TIFF file") from error
+        raise ImageError(f"{name} is truncated or damaged ({len(data)} bytes); give a {FORMAT_NAMES} file") from error
     if header.width * header.height > (limit := max_pixels()):
         raise TooManyPixelsError(
             f"{name} has {header.width} x {header.height} pixels, more than the limit of {limit}; "
             f"raise the environment variable {MAX_PIXELS_VARIABLE} if the machine has the memory"
         )
-    if (header.kind == "PNG" and not _png_is_complete(data)) or (header.kind == "JPEG" and not _jpeg_is_complete(data)):
+    if not READERS[kind].is_complete(data):
         raise ImageError(f"{name} is truncated ({len(data)} bytes, its end is missing); copy or export it again")
-    if header.kind == "JPEG" and header.width * header.height > JPEG_PIXELS_PER_BYTE * len(data):
+    if kind == "JPEG" and header.width * header.height > JPEG_PIXELS_PER_BYTE * len(data):
         # The decoder would fill what is missing with grey: gigabytes for a header of some hundred bytes.
         raise ImageError(
             f"{name} is truncated or damaged: {len(data)} bytes are too few for {header.width} x {header.height} pixels; "
             "copy or export it again"
         )
     return header
-
-
-def _png_header(data: bytes) -> Header:
-    # The plugin's class and not Image.open: the latter has a pixel limit of its own, process-wide and lower than ours.
-    return _header_of(PngImagePlugin.PngImageFile(io.BytesIO(data)), "PNG")
-
-
-def _other_header(data: bytes) -> Header:
-    if data.startswith(b"\xff\xd8"):
-        return _header_of(JpegImagePlugin.JpegImageFile(io.BytesIO(data)), "JPEG")
-    return _header_of(TiffImagePlugin.TiffImageFile(io.BytesIO(data)), "TIFF")
 
 
 def _header_of(image: Image.Image, kind: str) -> Header:
@@ -146,28 +184,6 @@ def _orientation(exif: bytes) -> int:
         return 1  # a damaged tag block says nothing about the pixels
     value = tags.get(ORIENTATION_TAG, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _what_it_is(data: bytes) -> str:
-    if not data:
-        return "is empty"
-    known = data.startswith((PNG_SIGNATURE, b"\xff\xd8", b"II", b"MM"))
-    return f"is truncated or damaged ({len(data)} bytes)" if known else "is not a picture this project reads"
-
-
-def _png_is_complete(data: bytes) -> bool:
-    """Whether the chunks lead to the end chunk: some decoders return the part of a truncated picture without a word."""
-    position: int = len(PNG_SIGNATURE)
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        position += 12 + length
-        if kind == b"IEND":
-            return position <= len(data)
-    return False
-
-
-def _jpeg_is_complete(data: bytes) -> bool:
-    return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") > 0
 
 
 def decode(data: bytes, flags: int, header: Header, name: str) -> Pixels:

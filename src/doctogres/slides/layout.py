@@ -1,4 +1,7 @@
-"""How a cohort lies on the disk, in words; and the check of its path. Imports nothing heavy."""
+"""How a cohort lies on the disk: its layout in words, the formats of its pictures, the check of its path.
+
+Imports nothing heavy.
+"""
 
 import zipfile
 from pathlib import Path
@@ -10,6 +13,10 @@ LAYOUT: Final = (
     "a cohort holds train_data/img_0000.png, train_data/mask_0000.png, ... and train_labels.csv with the columns "
     "sample_index,label (or test_data/ alone, to predict); `mlflow run . -e demo_data` makes one to look at"
 )
+
+FORMATS: Final = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}  # formats.py reads each
+SUFFIXES: Final = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+FORMAT_NAMES: Final = " or ".join(", ".join(FORMATS).rsplit(", ", 1))
 
 
 def check_path(data: str | Path) -> Path:
