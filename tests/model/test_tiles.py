@@ -1,7 +1,7 @@
 """Tissue found by its colour, and the grid over it."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from doctogres.model.tiles import MAX_TILES, tissue_mask, tissue_tiles
@@ -13,6 +13,7 @@ from tests.serving.drawn_requests import drawn
 @given(
     height=st.integers(8, 700), width=st.integers(8, 700), side=st.integers(1, 900), min_area=st.integers(1, 10_000)
 )  # fmt: skip
+@example(height=698, width=698, side=337, min_area=1)  # a tile full of tissue whose share is rounded above one
 def test_tiles_lie_in_the_picture_and_do_not_overlap(height: int, width: int, side: int, min_area: int) -> None:
     rgb = np.full((height, width, 3), (190, 190, 188), np.uint8)
     rgb[height // 4 :, width // 4 :] = (200, 130, 180)

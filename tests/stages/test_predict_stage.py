@@ -18,7 +18,7 @@ from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
 from doctogres.presets import load_preset
 from doctogres.settings import AnswerSettings, PatchSettings
-from doctogres.slides.images import encode_png
+from doctogres.slides.images import encode_png, read_rgb
 from doctogres.slides.reasons import Reason
 from doctogres.stages.predict import predict
 from doctogres.tracking.runs import PROBLEMS, StageResult
@@ -55,7 +55,8 @@ def slides(small_cohort: Path, tmp_path: Path) -> Path:
     missing.unlink()
     picture = folder / cut_off.name.replace("mask", "img")
     picture.write_bytes(picture.read_bytes()[:-40])
-    grey.write_bytes(encode_png(np.arange(256, dtype=np.uint8).reshape(16, 16)))
+    height, width = read_rgb(grey.with_name(grey.name.replace("mask", "img"))).shape[:2]
+    grey.write_bytes(encode_png((np.arange(height * width) % 256).astype(np.uint8).reshape(height, width)))
     empty.write_bytes(encode_png(np.zeros((16, 16), bool)))
     (folder / empty.name.replace("mask", "img")).write_bytes(encode_png(np.full((16, 16, 3), 200, np.uint8)))
     return folder

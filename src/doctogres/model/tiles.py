@@ -52,7 +52,7 @@ def tissue_tiles(
     across, down = width // side, height // side
     shares = cv2.resize(tissue_mask(rgb).astype(np.float32), (across, down), interpolation=cv2.INTER_AREA)
     rows, columns = np.nonzero(shares > 0)
-    share = shares[rows, columns]
+    share = np.minimum(shares[rows, columns], 1)  # a sum of float32 weights may exceed it by rounding
     areas = np.rint(share * side**2).astype(np.int64)
     sides = np.full_like(areas, side)
     tiles = np.column_stack([columns * width // across, rows * height // down, sides, sides, areas])
