@@ -13,7 +13,7 @@ from doctogres.model.classifier import SlideAnswer, SlideClassifier, make_classi
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
-from doctogres.report.examples import PATCHES, Wall, choose_slides, show_slide
+from doctogres.report.examples import PATCHES, GallerySection, choose_slides, show_slide
 from doctogres.report.gallery import gallery_html, heated, jpeg_address
 from doctogres.settings import AnswerSettings, PatchSettings
 from doctogres.slides.images import read_rgb
@@ -104,7 +104,9 @@ def page(count: int = 1, budget: int = 5_000_000, **changes: Any) -> str:
     shown = [
         show_slide(classifier(), rgb, mask, answer, slide_id=f"img_{one}{HOSTILE}", truth="two") for one in range(count)
     ]
-    return gallery_html([Wall("worst", "because", shown), Wall("none", "because", [])], CLASSES, budget)
+    return gallery_html(
+        [GallerySection("worst", "because", shown), GallerySection("none", "because", [])], CLASSES, budget
+    )
 
 
 def test_a_slide_is_told_in_words_and_hostile_names_do_nothing() -> None:
@@ -137,7 +139,7 @@ def test_boxes_lie_where_the_regions_do_and_are_filled_by_probability() -> None:
 def test_a_network_without_heat_maps_says_so_and_shows_its_patches_plain() -> None:
     rgb, mask = slide(1)
     shown = show_slide(classifier("test_vit"), rgb, mask, answered([[0.8, 0.1, 0.1]]), slide_id="s", truth="one")
-    html = gallery_html([Wall("worst", "", [shown])], CLASSES, 10**7)
+    html = gallery_html([GallerySection("worst", "", [shown])], CLASSES, 10**7)
     assert "not available for this network" in html
     assert "heat map of patch" not in html
     assert html.count("<img") == 1
@@ -161,7 +163,7 @@ def test_a_picture_shrinks_to_its_side_and_keeps_its_shape() -> None:
 
 
 def test_without_slides_there_is_no_gallery() -> None:
-    assert gallery_html([Wall("worst", "", []), Wall("unsure", "", [])], CLASSES, 10**6) == ""
+    assert gallery_html([GallerySection("worst", "", []), GallerySection("unsure", "", [])], CLASSES, 10**6) == ""
 
 
 @pytest.mark.parametrize("budget", [400_000, 4_500_000])
@@ -170,7 +172,9 @@ def test_forty_large_noisy_slides_stay_within_the_budget(budget: int) -> None:
     answer = answered([[0.1, 0.1, 0.8]] * 6)
     one = show_slide(classifier(), rgb, mask, answer, slide_id="img", truth="two")
     html = gallery_html(
-        [Wall("worst", "because.", [one] * 30), Wall("unsure", "because.", [one] * 10)], CLASSES, budget
+        [GallerySection("worst", "because.", [one] * 30), GallerySection("unsure", "because.", [one] * 10)],
+        CLASSES,
+        budget,
     )
     assert len(html.encode()) <= budget
     shown = html.count("<article")

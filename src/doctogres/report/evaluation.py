@@ -9,7 +9,7 @@ from doctogres import __version__
 from doctogres.evaluation.predictions import Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.scoring import Scored
-from doctogres.report.examples import walls
+from doctogres.report.examples import sections
 from doctogres.report.figures import confusion_figure, png_bytes, reliability_figure, risk_coverage_figure
 from doctogres.report.gallery import gallery_html
 from doctogres.report.report import render_report
@@ -70,7 +70,7 @@ def evaluation_page(
         calibration=classifier.card.calibration,
         evidence=classifier.evidence,
         figures={CAPTIONS[name]: png for name, png in figures.items()},
-        gallery=partial(gallery_html, walls(scored, root), scored.classes),
+        gallery=partial(gallery_html, sections(scored, root), scored.classes),
         predictions=predictions.table,
         facts={**facts, **_model_facts(scored, commit)},
     )

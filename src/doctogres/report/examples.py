@@ -43,7 +43,7 @@ class ShownSlide:
 
 
 @dataclass(frozen=True)
-class Wall:
+class GallerySection:
     """Slides that are shown for one reason."""
 
     heading: str
@@ -105,7 +105,7 @@ def show_slide(
     return ShownSlide(slide_id, truth, answer, (width, height), overlay(rgb, NO_BOXES, [], [], mask), patches)
 
 
-def walls(scored: Scored, root: Path) -> list[Wall]:
+def sections(scored: Scored, root: Path) -> list[GallerySection]:
     """The slides to look at: the most wrong ones, and the least sure of the others."""
     probabilities, truth = scored.probabilities, class_indices(scored.slides["label"].tolist(), scored.classes)
     wrong, unsure = choose_slides(
@@ -116,8 +116,8 @@ def walls(scored: Scored, root: Path) -> list[Wall]:
         unsure=UNSURE_SLIDES,
     )
     return [
-        Wall("The most wrong", "The true class got the lowest probability.", _shown(scored, wrong, root)),
-        Wall(
+        GallerySection("The most wrong", "The true class got the lowest probability.", _shown(scored, wrong, root)),
+        GallerySection(
             "The least sure",
             "The highest probability is the lowest among the other slides.",
             _shown(scored, unsure, root),

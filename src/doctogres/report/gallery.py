@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from doctogres.drawing import Colour, Pixels, class_colours, heat_colours, shrunk
 from doctogres.patches.regions import REGION_FIELDS
-from doctogres.report.examples import PATCHES, ShownPatch, ShownSlide, Wall
+from doctogres.report.examples import PATCHES, GallerySection, ShownPatch, ShownSlide
 from doctogres.slides.images import data_address, encode_jpeg
 
 CLASSES: Final = 6  # whose bars are drawn; the truth and the answer are always among them
@@ -19,31 +19,36 @@ FILL: Final = 0.6  # opacity of a box whose probability is 1
 SIZES: Final = ((1400, 160, 82), (1100, 144, 70), (900, 128, 60), (700, 96, 50))
 
 
-def gallery_html(walls: Sequence[Wall], classes: Sequence[str], budget: int) -> str:
+def gallery_html(sections: Sequence[GallerySection], classes: Sequence[str], budget: int) -> str:
     """Returns the gallery, at most `budget` bytes long; empty if there is no slide to show.
 
     Pictures get smaller and coarser until they fit; where that is not enough, the last slides are left out, and the
     text says so.
     """
-    if not any(wall.slides for wall in walls):
+    if not any(section.slides for section in sections):
         return ""
     colours = class_colours(classes)
     switch = '<input type="checkbox" id="boxes" checked><label for="boxes"> show the region boxes</label>'
-    head = [_legend(colours, [slide for wall in walls for slide in wall.slides]), switch]
-    most = max(len(wall.slides) for wall in walls)
+    head = [_legend(colours, [slide for section in sections for slide in section.slides]), switch]
+    most = max(len(section.slides) for section in sections)
     for size in SIZES:
-        drawn = [[_slide(slide, colours, size) for slide in wall.slides] for wall in walls]
+        drawn = [[_slide(slide, colours, size) for slide in section.slides] for section in sections]
         for kept in range(most, -1, -1) if size == SIZES[-1] else (most,):
-            page = "\n".join([*head, *(_wall(wall, slides, kept) for wall, slides in zip(walls, drawn, strict=True))])
+            page = "\n".join(
+                [
+                    *head,
+                    *(_section_html(section, slides, kept) for section, slides in zip(sections, drawn, strict=True)),
+                ]
+            )
             if len(page.encode()) <= budget:
                 return page
     return page
 
 
-def _wall(wall: Wall, slides: Sequence[str], kept: int) -> str:
+def _section_html(section: GallerySection, slides: Sequence[str], kept: int) -> str:
     left_out = f" The first {kept} of {len(slides)} are shown, to keep this file small." if kept < len(slides) else ""
     return (
-        f'<section class="wall"><h3>{escape(wall.heading)}</h3><p>{escape(wall.lead + left_out)}</p>'
+        f'<section class="wall"><h3>{escape(section.heading)}</h3><p>{escape(section.lead + left_out)}</p>'
         f"{''.join(slides[:kept])}</section>"
     )
 
@@ -83,7 +88,7 @@ def _legend(colours: dict[str, Colour], shown: Sequence[ShownSlide]) -> str:
 def _slide(slide: ShownSlide, colours: dict[str, Colour], size: tuple[int, int, int]) -> str:
     side, patch_side, quality = size
     answer = slide.answer
-    verdict = "right" if slide.truth == answer.label else "wrong"
+    correctness = "correct" if slide.truth == answer.label else "wrong"
     sure = " · <strong>not sure</strong>" if answer.abstained else ""
     note = f'<p class="note">{escape(answer.note)}</p>' if answer.note else ""
     patches = "".join(
@@ -91,7 +96,7 @@ def _slide(slide: ShownSlide, colours: dict[str, Colour], size: tuple[int, int, 
     )
     return (
         f'<article class="slide"><h4>{escape(slide.slide_id)}</h4><p>truth <strong>{escape(slide.truth)}</strong> · '
-        f"predicted <strong>{escape(answer.label)}</strong> ({verdict}) · confidence {answer.confidence:.2f}{sure}</p>{note}"
+        f"predicted <strong>{escape(answer.label)}</strong> ({correctness}) · confidence {answer.confidence:.2f}{sure}</p>{note}"
         f'{_bars(slide, colours)}<div class="scroll">{_picture(slide, colours, side, quality)}</div>'
         f'<div class="patches">{patches}</div></article>'
     )

@@ -194,9 +194,7 @@ def _out_of_fold(evidence: Mapping[str, Any], calibration: Calibration) -> str:
         cells += [str(difference), way["against"]] if difference else ["", ""]
         rows.append(tuple(_cell(text) for text in cells))
     table = _table(("From patches to the slide", "Macro-F1", "Difference", "Against"), rows)
-    explained = (
-        "Differences are paired: both ways on the same resampled slides. An interval that holds 0 shows no difference."
-    )
+    explained = "Differences are paired: both ways on the same resampled slides. An interval that includes 0 shows no difference."
     cost = f" Eight flips and turns took {evidence['tta_cost']:.1f} times as long." if "tta_cost" in evidence else ""
     return (
         f"<p>{escape(start)}</p>{table}<p>{escape(explained + cost)}</p><p>{escape(_calibration_text(calibration))}</p>"
