@@ -126,7 +126,7 @@ def test_the_served_model_answers_as_it_was_evaluated(
                 assert (answer["label"], answer["error"]) == (expected["predicted"], None)
                 assert answer["n_patches"] == len(answer["patches"]) == expected["n_patches"]
                 assert answer["probabilities"] == pytest.approx(
-                    {name: expected[name] for name in answer["probabilities"]}, abs=1e-5
+                    {name: expected[f"p_{name}"] for name in answer["probabilities"]}, abs=1e-5
                 )
         half = {"image": slides[0]["image"][:400], "slide_id": "img_7"}
         with pytest.raises(urllib.error.HTTPError) as refused:

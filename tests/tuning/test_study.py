@@ -91,7 +91,8 @@ def worker(storage):
     for process in started:
         process.kill()
         process.wait()
-        process.communicate()
+        assert process.stdout is not None  # a pipe, by `start`
+        process.stdout.close()
 
 
 def lines_until(process, number):
