@@ -4,7 +4,7 @@ In files a reason is text, `code: sentence`; `written` makes it and `Reason.of` 
 """
 
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 
 class Reason(StrEnum):
@@ -119,6 +119,10 @@ class Reason(StrEnum):
             ValueError: another version's reason.
         """
         return cls(parsed(text)[0]) if text else None  # type: ignore[call-arg]  # the look-up by value
+
+
+# What cleaning, or a person, is there to drop; every other dropped slide is bad input, which `strict` refuses.
+CONTAMINATION: Final = (Reason.CARTOON, Reason.CARTOON_TWIN, Reason.SLIME, Reason.DUPLICATE, Reason.DECISION)
 
 
 def written(code: str, sentence: object) -> str:

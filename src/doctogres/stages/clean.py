@@ -13,15 +13,13 @@ from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png, read_rgb
-from doctogres.slides.reasons import Reason
+from doctogres.slides.reasons import CONTAMINATION, Reason
 from doctogres.slides.table import DROPPED, REVIEW, CohortTable
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 
 SHEET_SLIDES: Final = 24
 TILE: Final = 200  # pixels
-# What cleaning, or a person, is there to drop; every other dropped slide is bad input, which `strict` refuses.
-CONTAMINATION: Final = (Reason.CARTOON, Reason.CARTOON_TWIN, Reason.SLIME, Reason.DUPLICATE, Reason.DECISION)
 
 TWIN_METRICS: Final = {
     "mask": "twins/mask_groups",
