@@ -178,7 +178,14 @@ class TuneSettings(BaseModel):
 
 
 Aggregation = Literal[
-    "mean", "area_mean", "log_mean", "majority", "max_confidence", "top_k_mean", "log_sum_exp", "attention"
+    "mean",
+    "area_mean",
+    "log_mean",
+    "majority",
+    "max_confidence",
+    "top_k_mean",
+    "log_sum_exp",
+    "attention",
 ]
 AGGREGATIONS: Final[tuple[str, ...]] = get_args(Aggregation)  # each is a function in model/aggregation.py
 ATTENTION: Final = "attention"  # but this one, a trained head on the patches' features

@@ -14,7 +14,11 @@ LAYOUT: Final = (
     "sample_index,label (or test_data/ alone, to predict); `mlflow run . -e demo_data` makes one to look at"
 )
 
-FORMATS: Final = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}  # formats.py reads each
+FORMATS: Final = {  # each has a reader in formats.py
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "TIFF": (".tif", ".tiff"),
+}
 SUFFIXES: Final = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 FORMAT_NAMES: Final = " or ".join(", ".join(FORMATS).rsplit(", ", 1))
 
