@@ -87,6 +87,7 @@ def test_byte_identical_slides_are_kept_once(cohort, slides):
     write_slide(cohort, "img_0002", *slides["img_0004"])  # labels alternate: both are class a
     result = clean_cohort(cohort, CleanSettings(), seed=7)
     assert codes(result)["img_0004"] == "duplicate"
+    assert rows(result).loc["img_0004", "outcome"] == "dropped"
     assert rows(result).loc["img_0002", "outcome"] == "kept"
 
 
@@ -95,6 +96,7 @@ def test_the_policy_decides_about_splats(cohort, policy, outcome):
     result = clean_cohort(cohort, CleanSettings(slime=policy), seed=7)
     table = rows(result)
     assert set(table.loc[["img_0022", "img_0023"], "outcome"]) == {outcome}
+    assert "img_0005 is the same slide without it" in table.loc["img_0022", "reason"]
     assert table.loc["img_0022", "group"] == table.loc["img_0005", "group"]
     left = usable(result.table)
     check_no_leakage(left["fold"].tolist(), left["group"].tolist())

@@ -130,3 +130,21 @@ def test_what_is_sent_back_is_the_sentence_alone() -> None:
 def test_spark_takes_every_field_of_the_answer() -> None:
     """MLflow's spark_udf refuses a struct with a binary field."""
     assert "binary" not in json.dumps(model_signature().outputs.to_dict())
+
+
+def test_the_signature_demands_no_more_than_the_contract() -> None:
+    """What a slide may lack, and what an answer lacks when there is none, is optional for MLflow and Spark, too."""
+    signature = model_signature()
+    assert not any(column.required for column in signature.inputs)
+    optional = {column.name for column in signature.outputs if not column.required}
+    assert optional == {"label", "confidence", "mask_source", "overlay", "error"}
+    defaults = {param.name: param.default for param in signature.params}
+    assert Parameters.of(defaults) == Parameters()
+
+
+def test_what_is_just_within_the_limits_is_taken() -> None:
+    assert Parameters.of({"min_area": 1}).min_area == 1
+    (slide,) = requested_slides(table({"image": "aGVsbG8=", "slide_id": "x" * 200}))
+    assert slide.slide_id == "x" * 200
+    with pytest.raises(RequestError, match=r"not a name"):
+        requested_slides(table({"image": "aGVsbG8=", "slide_id": "x" * 201}))
