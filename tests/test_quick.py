@@ -94,6 +94,8 @@ def test_what_is_left_when_the_time_is_over_is_not_run(
         "no:cacheprovider",
         "-p",
         "no:terminal",
+        "-p",
+        "no:unraisableexception",
         "--import-mode",
         "importlib",
         "-c",

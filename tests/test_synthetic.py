@@ -117,6 +117,7 @@ def test_same_seed_gives_the_same_bytes_with_one_worker_and_two(summary: CohortS
     assert all_bytes(again.folder) == all_bytes(summary.folder)
 
 
+@pytest.mark.slow
 def test_another_seed_replaces_the_cohort_and_differs(summary: CohortSummary, tmp_path: Path) -> None:
     shutil.copytree(summary.folder, tmp_path / "demo")
     first = all_bytes(tmp_path / "demo")

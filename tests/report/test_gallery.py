@@ -166,7 +166,7 @@ def test_without_slides_there_is_no_gallery() -> None:
     assert gallery_html([GallerySection("worst", "", []), GallerySection("unsure", "", [])], CLASSES, 10**6) == ""
 
 
-@pytest.mark.parametrize("budget", [400_000, 4_500_000])
+@pytest.mark.parametrize("budget", [400_000, pytest.param(4_500_000, marks=pytest.mark.slow)])
 def test_forty_large_noisy_slides_stay_within_the_budget(budget: int) -> None:
     rgb, mask = slide(6, size=(1024, 1400))
     answer = answered([[0.1, 0.1, 0.8]] * 6)

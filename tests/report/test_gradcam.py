@@ -115,6 +115,7 @@ def test_a_transformer_is_refused_and_stays_in_training_mode(name: str, size: in
     assert network.training
 
 
+@pytest.mark.slow
 def test_a_learned_class_is_found_in_its_corner() -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)

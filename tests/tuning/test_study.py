@@ -482,6 +482,7 @@ def test_a_space_over_unknown_settings_is_refused_by_name():
         TuneSettings(space={"momentum": {"low": 0, "high": 1}, "dropout": {"low": 0, "high": 0.5}})
 
 
+@pytest.mark.slow
 def test_a_study_is_drawn(study_of):
     figures = study_figures(study_of(trials=3).study)
     assert figures.keys() == {"history", "timeline", "importance", "slice"}
