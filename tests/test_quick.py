@@ -105,3 +105,4 @@ def test_what_is_left_when_the_time_is_over_is_not_run(
     ]
     assert pytest.main([*options, str(tmp_path)], plugins=[stopwatch]) == status
     assert (stopwatch.done, stopwatch.collected, stopwatch.failed) == (done, 2, failed)
+    assert stopwatch.over == (done < 2)
