@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from doctogres.cleaning.evidence import Evidence
-from doctogres.cleaning.outcome import Outcome, decide, rare_classes
+from doctogres.cleaning.outcome import Outcome, decide, merged_groups, rare_classes
 from doctogres.settings import CleanSettings
 from doctogres.slides.reasons import Reason
 from doctogres.slides.tissue import TissueColour
@@ -41,6 +41,8 @@ def test_slides_of_tissue_that_share_one_file_are_for_review_and_name_each_other
     assert told(found["y"]) == told(found["z"]) == ("review", f"same_{shared}", "x")
     assert "of x, z" in found["y"].reason
     assert found["w"] == Outcome()
+    pair = decided(*(measured(slide, **{field: "same"}) for slide in "xy"))
+    assert {outcome.outcome for outcome in pair.values()} == {"review"}
 
 
 def test_of_copies_with_one_label_the_first_stays_and_with_two_labels_a_person_looks() -> None:
@@ -134,3 +136,11 @@ def test_a_class_needs_two_groups_to_be_trained_and_tested() -> None:
     reasons = rare_classes(labels, groups)
     assert reasons.keys() == {"rare", "once"}
     assert Reason.of(reasons["rare"]) == "rare_class"
+
+
+def test_slides_that_are_joined_and_all_of_their_patients_stay_together() -> None:
+    given = {"a": "p2", "b": "p2", "c": "p1", "d": "p3"}
+    assert merged_groups("abcdef", given, [("b", "c"), ("e", "f")]) == {
+        "a": "p1", "b": "p1", "c": "p1", "d": "p3", "e": "e", "f": "e",
+    }  # fmt: skip
+    assert merged_groups("abc", {}, [("a", "b"), ("b", "c")]) == dict.fromkeys("abc", "a")
