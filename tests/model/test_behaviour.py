@@ -21,6 +21,7 @@ from doctogres.patches.regions import cut_patches, find_patches
 from doctogres.settings import AnswerSettings, PatchSettings, TrainSettings
 from doctogres.training.loop import train_network
 from doctogres.training.samples import Samples
+from tests.model.untrained import classified
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -183,8 +184,8 @@ def test_the_order_of_the_slides_changes_nothing(
     monkeypatch.setattr("doctogres.model.classifier.PATCHES_AT_ONCE", 7)  # so that slides change their neighbours
     slides = [slide for _, slide in unseen]
     order = [4, 0, 5, 2, 1, 3]
-    straight = model.classify_all(slides)
-    mixed = model.classify_all([slides[place] for place in order])
+    straight = classified(model, slides)
+    mixed = classified(model, [slides[place] for place in order])
     for place, answer in zip(order, mixed, strict=True):
         expected = straight[place]
         assert isinstance(answer, SlideAnswer)

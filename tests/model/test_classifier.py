@@ -17,6 +17,7 @@ from doctogres.model.classifier import (
     SlideClassifier,
     TooManyRegionsError,
 )
+from tests.model.untrained import classified
 from tests.serving.drawn_requests import GLASS, drawn
 
 
@@ -25,7 +26,7 @@ def test_many_slides_together_are_answered_as_one_by_one(
 ) -> None:
     slides = [drawn(seed, lesions=1 + seed % 4) for seed in range(7)]
     monkeypatch.setattr("doctogres.model.classifier.PATCHES_AT_ONCE", 6)  # so that chunks end inside the list
-    together = classifier.classify_all(slides)
+    together = classified(classifier, slides)
     assert len({tuple(answer.probabilities) for answer in together if isinstance(answer, SlideAnswer)}) == len(slides)
     for (rgb, mask), answer in zip(slides, together, strict=True):
         alone = classifier.classify(rgb, mask)
@@ -40,7 +41,7 @@ def test_a_slide_that_fails_keeps_its_place(classifier: SlideClassifier) -> None
     rgb, mask = drawn(1)
     unread = DoctogresError("s2: cannot be read")
     given: list[Any] = [(rgb, mask), unread, (rgb, np.zeros_like(mask)), (rgb, mask[1:]), (rgb, mask)]
-    first, second, third, fourth, fifth = classifier.classify_all(given)
+    first, second, third, fourth, fifth = classified(classifier, given)
     assert isinstance(first, SlideAnswer)
     assert isinstance(fifth, SlideAnswer)
     assert second is unread

@@ -1,12 +1,15 @@
 """A small untrained classifier."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
+from doctogres.errors import DoctogresError
 from doctogres.model.card import TrainingRecord
-from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.classifier import CutSlide, SlideAnswer, SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
@@ -37,3 +40,15 @@ def unsure(classifier: SlideClassifier) -> SlideClassifier:
     """The same one, never sure."""
     calibration = classifier.card.calibration.model_copy(update={"threshold": 1.1})
     return replace(classifier, card=classifier.card.model_copy(update={"calibration": calibration}))
+
+
+def classified(classifier: SlideClassifier, slides: Iterable[Any]) -> list[SlideAnswer | DoctogresError]:
+    """The answers for slides (picture and mask, or an error), in batches that they share; an error stays in its place."""
+
+    def cut(slide: Any) -> CutSlide | DoctogresError:
+        try:
+            return slide if isinstance(slide, DoctogresError) else classifier.cut(*slide)
+        except DoctogresError as error:
+            return error
+
+    return list(classifier.answers(map(cut, slides)))

@@ -168,25 +168,6 @@ class SlideClassifier:
         assert isinstance(answer, SlideAnswer)  # only errors that are put in come out
         return answer
 
-    def classify_all(
-        self, slides: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None] | DoctogresError]
-    ) -> list[SlideAnswer | DoctogresError]:
-        """The answer for each slide, or the error that says why there is none: patches of several slides share batches.
-
-        Args:
-            slides: picture and mask as for `classify`, taken one at a time, or an error, which stays in its place.
-        """
-
-        def cut(slide: tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None] | DoctogresError) -> Any:
-            if isinstance(slide, DoctogresError):
-                return slide
-            try:
-                return self.cut(*slide)
-            except DoctogresError as error:
-                return error
-
-        return list(self.answers(map(cut, slides)))
-
     def cut(self, rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> CutSlide:
         """The patches of a slide; arguments and errors as for `classify`. Several threads may call it at once."""
         settings = self.card.patch

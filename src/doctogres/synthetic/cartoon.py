@@ -29,7 +29,7 @@ def ogre(rng: np.random.Generator) -> Bytes:
     _oval(art, (150, 132), (86, 98), 0, dark)
     _oval(art, (148, 130), (82, 94), 0, skin)
     _oval(art, (136, 84), (46, 26), -6, light)
-    _draw_face(rng, art, skin, dark, light)
+    _draw_face(rng, art, dark, light)
     return np.asarray(cv2.GaussianBlur(art, (0, 0), 1.0), dtype=np.uint8)
 
 
@@ -51,7 +51,7 @@ def _draw_body(art: Bytes, skin: Floats, dark: Floats) -> None:
     _oval(art, (150, 220), (52, 34), 0, skin)
 
 
-def _draw_face(rng: np.random.Generator, art: Bytes, skin: Floats, dark: Floats, light: Floats) -> None:
+def _draw_face(rng: np.random.Generator, art: Bytes, dark: Floats, light: Floats) -> None:
     """Brows, eyes, a broad nose, a wide grin."""
     for side in (-1, 1):
         eye = (150 + side * 36, 112)

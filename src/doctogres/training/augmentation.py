@@ -81,16 +81,7 @@ def augment_pixels(pixels: torch.Tensor, generator: torch.Generator, strength: S
     Returns:
         (patches, 3, size, size) float32 in 0..1, on the device.
     """
-    return _augmented(pixels.permute(0, 3, 1, 2), generator, strength)
-
-
-def augment(batch: torch.Tensor, generator: torch.Generator, strength: Strength = DEFAULT) -> torch.Tensor:
-    """The same for values in 0..1: (patches, 3, size, size) -> the same shape. `augment_pixels` is cheaper."""
-    return _augmented(batch * 255, generator, strength)
-
-
-def _augmented(batch: torch.Tensor, generator: torch.Generator, strength: Strength) -> torch.Tensor:
-    """(patches, 3, size, size) in 0..255 of any type -> float32 in 0..1."""
+    batch = pixels.permute(0, 3, 1, 2)
     count, size = len(batch), batch.shape[-1]
     places = placements(count, generator, strength)
     matrix, offset = stain_change(*_even(generator, 2, count, 3) * strength.stain)
