@@ -60,7 +60,7 @@ def test_a_slide_stands_beside_its_twin_with_the_measured_reason(page):
 
 def test_human_decisions_are_seen_beside_what_the_machine_says(page):
     shown = card(page, "img_0020")
-    assert "A person decided to keep it: says &quot;Fiona&quot;." in shown
+    assert "A person decided to keep it: says &#34;Fiona&#34;." in shown
     assert "The machine says dropped, <code>cartoon_twin</code>: its mask is byte for byte that of img_0000" in shown
     assert re.search(r'value="keep" checked', shown)
     assert "<strong>3</strong> decided by a person" in page

@@ -104,9 +104,8 @@ def page(count: int = 1, budget: int = 5_000_000, **changes: Any) -> str:
     shown = [
         show_slide(classifier(), rgb, mask, answer, slide_id=f"img_{one}{HOSTILE}", truth="two") for one in range(count)
     ]
-    return gallery_html(
-        [GallerySection("worst", "because", shown), GallerySection("none", "because", [])], CLASSES, budget
-    )
+    sections = [GallerySection("worst", "because", shown), GallerySection("none", "because", [])]
+    return str(gallery_html(sections, CLASSES, budget))
 
 
 def test_a_slide_is_told_in_words_and_hostile_names_do_nothing() -> None:

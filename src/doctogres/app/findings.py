@@ -1,17 +1,20 @@
 """An answer as HTML for the page. Names, sentences and numbers are escaped; pictures are inside it."""
 
 from collections.abc import Iterable, Mapping
-from html import escape
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 from doctogres.drawing import class_colours, shrunk
+from doctogres.pages import part
 from doctogres.slides.images import data_address, encode_png
 
 MOST_PATCHES: Final = 200  # that are shown of a slide
 PATCH_SIDE: Final = 128  # pixels; a larger one is shown smaller
+
+NOTICES, SUBTYPE, PATCHES = (part(__package__, "findings.html", macro) for macro in ("notices", "subtype", "patches"))
 
 
 class Notice(NamedTuple):
@@ -41,49 +44,38 @@ def notices(answer: Mapping[str, Any]) -> list[Notice]:
     return found
 
 
-def notices_html(found: Iterable[Notice]) -> str:
+def notices_html(found: Iterable[Notice]) -> Markup:
     """Each notice in a frame of its own."""
-    frames = "".join(
-        f'<div class="notice {kind}" role="alert"><b>{escape(title)}</b>{escape(text)}</div>'
-        for kind, title, text in found
-    )
-    return f"<div>{frames}</div>"
+    return NOTICES(notices=list(found))
 
 
-def subtype_html(answer: Mapping[str, Any]) -> str:
+def subtype_html(answer: Mapping[str, Any]) -> Markup:
     """The subtype and a bar per class, the most probable first; the bars' colours are those of the overlay."""
     shares: dict[str, float] = answer["probabilities"]
     colours = class_colours(list(shares))
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td class="bar"><div><div style="width:{100 * share:.1f}%;'
-        f'background:{_css(colours[name])}"></div></div></td><td>{percent(share)}</td></tr>'
+    bars = [
+        (name, f"{100 * share:.1f}", _css(colours[name]), percent(share))
         for name, share in sorted(shares.items(), key=lambda item: -item[1])
-    )
-    headline, beneath = escape(answer["label"]), f"probability {percent(answer['confidence'])}"
-    if answer["abstained"]:
-        headline, beneath = "Not sure", f"most probable: {headline}, {percent(answer['confidence'])}"
-    return (
-        f'<section class="subtype{" unsure" if answer["abstained"] else ""}"><p>{escape(answer["slide_id"])}</p>'
-        f"<h2>{headline}</h2><p>{beneath}</p><table>{rows}</table>"
-        f"<p>Patches: {answer['n_patches']} classified, {answer['n_dropped']} left out. Model: "
-        f"{escape(answer['model_version'])}</p></section>"
-    )
+    ]
+    return SUBTYPE(answer=answer, confidence=percent(answer["confidence"]), bars=bars)
 
 
-def patches_html(answer: Mapping[str, Any], rgb: npt.NDArray[np.uint8]) -> str:
+def patches_html(answer: Mapping[str, Any], rgb: npt.NDArray[np.uint8]) -> Markup:
     """The classified patches, cut from the picture (height, width, 3): those that speak most for the subtype first."""
     label = answer["label"]
     patches = sorted(answer["patches"], key=lambda patch: -patch["probabilities"][label])
     colours = class_colours(list(answer["probabilities"]))
-    figures = "".join(
-        f'<figure style="border-color:{_css(colours[patch["label"]])}"><img src="{_crop(rgb, patch)}" '
-        f'alt="patch at {patch["x"]}, {patch["y"]}"><figcaption>{escape(patch["label"])}<br>'
-        f"{percent(patch['probabilities'][patch['label']])}</figcaption></figure>"
+    shown = [
+        {
+            "at": f"{patch['x']}, {patch['y']}",
+            "label": patch["label"],
+            "share": percent(patch["probabilities"][patch["label"]]),
+            "colour": _css(colours[patch["label"]]),
+            "pixels": _crop(rgb, patch),
+        }
         for patch in patches[:MOST_PATCHES]
-    )
-    shown = f"{MOST_PATCHES} of {len(patches)}" if len(patches) > MOST_PATCHES else f"{len(patches)}"
-    heading = f"Classified patches ({shown}), those that speak most for {escape(label)} first"
-    return f'<section class="patches"><h3>{heading}</h3><div>{figures}</div></section>'
+    ]
+    return PATCHES(label=label, patches=shown, total=len(patches))
 
 
 def percent(share: float) -> str:

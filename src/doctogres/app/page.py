@@ -5,10 +5,10 @@ Streamlit would read it as Markdown.
 """
 
 import base64
-from html import escape
 from pathlib import Path
 
 import streamlit as st
+from markupsafe import Markup
 
 from doctogres.app.__main__ import options
 from doctogres.app.findings import Notice, notices, notices_html, patches_html, subtype_html
@@ -24,10 +24,10 @@ given = options()
 st.set_page_config(page_title="doctogres", page_icon="🔬", layout="wide")
 st.html(Path(__file__).with_name("page.css"))
 st.title("Subtype of a slide")
-st.html(
-    "<p><b>Research use, not a medical device.</b> "
-    f"Slides go to {escape(given.url)} and nowhere else; this page stores nothing.</p>"
+purpose = Markup(
+    "<p><b>Research use, not a medical device.</b> Slides go to {} and nowhere else; this page stores nothing.</p>"
 )
+st.html(purpose.format(given.url))
 
 with st.form("slide", border=False):
     left, right = st.columns(2)

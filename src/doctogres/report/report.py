@@ -1,17 +1,18 @@
 """The evaluation as one self-contained HTML file: no script, no outside address, everything from the data escaped."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
-from importlib.resources import files
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import pandas as pd
+from markupsafe import escape
 
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.metrics import PER_CLASS
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.model.temperature import Calibration
+from doctogres.pages import page
 from doctogres.slides.images import data_address
 
 PAGE_BYTES: Final = 4_800_000  # opens fast and goes through a mail: under 5 MB with whatever counts as a MB
@@ -69,40 +70,27 @@ def render_report(
     """
     of_patches = {key.removeprefix(PATCH): one for key, one in metrics.items() if key.startswith(PATCH)}
     of_slides = {key: one for key, one in metrics.items() if not key.startswith(PATCH)}
-    head = [
-        f"<h1>{escape(result_sentence(slides, metrics, null))}</h1>",
-        f"<p>{escape(answer_sentence(len(predictions), metrics, calibration))}</p>",
-        _section(
-            "Slides: the answers a person gets",
-            _metrics_table({**of_slides, **null}) + _class_table(of_slides, classes),
-        ),
-        _section("Patches: each region on its own", _metrics_table(of_patches) + _class_table(of_patches, classes)),
-        _section(
-            "Figures",
-            f"<p>{escape(ece_sentence(metrics, raw_ece, calibration))}</p>{_figures(figures.items())}"
-            if figures
-            else "",
-        ),
-        _section("Before this evaluation: how the networks did out of fold", _out_of_fold(evidence, calibration)),
-    ]
-    tail = [
-        _section("Predictions", _predictions_table(predictions)),
-        _section("What was evaluated", _table(("", ""), [(_cell(name), _cell(fact)) for name, fact in facts.items()])),
-    ]
-    left = PAGE_BYTES - len(_page(title, head + tail).encode())
-    return _page(title, [*head, _section("Slides to look at", gallery(left)), *tail])
-
-
-def _page(title: str, parts: Sequence[str]) -> str:
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    style = files("doctogres.report").joinpath("report.css").read_text("utf-8")
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
+    values = {
+        "title": title,
+        "result": result_sentence(slides, metrics, null),
+        "answered": answer_sentence(len(predictions), metrics, calibration),
+        "calibrated": ece_sentence(metrics, raw_ece, calibration),
+        "slide_metrics": _metric_rows({**of_slides, **null}),
+        "slide_classes": _class_rows(of_slides, classes),
+        "patch_metrics": _metric_rows(of_patches),
+        "patch_classes": _class_rows(of_patches, classes),
+        "figures": {caption: data_address(png, "png") for caption, png in figures.items()},
+        "evidence": evidence,
+        "ways": _way_rows(evidence),
+        "calibration": _calibration_text(calibration),
+        "slides": len(predictions),
+        "columns": [str(column) for column in predictions.columns],
+        "rows": _prediction_rows(predictions),
+        "facts": [(Cell(name), Cell(fact)) for name, fact in facts.items()],
+    }
+    filled = partial(page, __package__, "report.html", **values)
+    left = PAGE_BYTES - len(filled(gallery="").encode())
+    return filled(gallery=gallery(left))
 
 
 def result_sentence(slides: str, metrics: Mapping[str, Estimate], null: Mapping[str, Estimate]) -> str:
@@ -151,54 +139,50 @@ def ece_sentence(metrics: Mapping[str, Estimate], raw_ece: Estimate, calibration
     )
 
 
-def _metrics_table(metrics: Mapping[str, Estimate]) -> str:
-    rows = [
+class Cell(NamedTuple):
+    """A cell of a table; `kind` is its class in the style, `number` or `note`."""
+
+    text: str
+    kind: str = ""
+
+
+Row = tuple[Cell, ...]
+
+
+def _metric_rows(metrics: Mapping[str, Estimate]) -> list[Row]:
+    return [
         (
-            _cell(METRICS.get(key, (key, ""))[0]),
+            Cell(METRICS.get(key, (key, ""))[0]),
             *_estimate_cells(one),
-            _cell(METRICS.get(key, ("", ""))[1], kind="note"),
+            Cell(METRICS.get(key, ("", ""))[1], "note"),
         )
         for key, one in metrics.items()
         if key.partition("/")[0] not in PER_CLASS or "/" not in key
     ]
-    return _table(("Metric", "Value", "95 % interval", "What it says"), rows)
 
 
-def _class_table(metrics: Mapping[str, Estimate], classes: Sequence[str]) -> str:
-    rows = []
-    for name in classes:
-        estimates = [metrics.get(f"{kind}/{name}") for kind in PER_CLASS]
-        if any(estimates):
-            rows.append((_cell(name), *(_cell("" if one is None else str(one), kind="number") for one in estimates)))
-    table = _table(("Class", "F1", "Recall (share found)", "Precision (share right)"), rows)
-    return f"<h3>By class</h3>{table}" if rows else ""
+def _class_rows(metrics: Mapping[str, Estimate], classes: Sequence[str]) -> list[Row]:
+    measured = {name: [metrics.get(f"{kind}/{name}") for kind in PER_CLASS] for name in classes}
+    return [
+        (Cell(name), *(Cell("" if one is None else str(one), "number") for one in estimates))
+        for name, estimates in measured.items()
+        if any(estimates)
+    ]
 
 
-def _estimate_cells(estimate: Estimate) -> tuple[str, str]:
+def _estimate_cells(estimate: Estimate) -> Row:
     interval = f"{estimate.low:.3f} – {estimate.high:.3f}" if math.isfinite(estimate.low + estimate.high) else "none"
     value = f"{estimate.value:.3f}" if math.isfinite(estimate.value) else "undefined"
-    return _cell(value, kind="number"), _cell(interval, kind="number")
+    return Cell(value, "number"), Cell(interval, "number")
 
 
-def _out_of_fold(evidence: Mapping[str, Any], calibration: Calibration) -> str:
-    if not evidence:
-        return "<p>The model carries no out-of-fold evidence.</p>"
-    again = f", {evidence['repeats']} times with new folds" if evidence["repeats"] > 1 else ""
-    start = (
-        f"{evidence['slides']} training slides, {evidence['folds']} folds left out in turn{again}. {evidence['note']}"
-    )
+def _way_rows(evidence: Mapping[str, Any]) -> list[Row]:
     rows = []
-    for way in evidence["aggregations"]:
-        difference = Estimate.from_dict(way["difference"]) if way["difference"] else None
-        cells = [way["name"] + (" (chosen)" if way["chosen"] else ""), str(Estimate.from_dict(way["macro_f1"]))]
-        cells += [str(difference), way["against"]] if difference else ["", ""]
-        rows.append(tuple(_cell(text) for text in cells))
-    table = _table(("From patches to the slide", "Macro-F1", "Difference", "Against"), rows)
-    explained = "Differences are paired: both ways on the same resampled slides. An interval that includes 0 shows no difference."
-    cost = f" Eight flips and turns took {evidence['tta_cost']:.1f} times as long." if "tta_cost" in evidence else ""
-    return (
-        f"<p>{escape(start)}</p>{table}<p>{escape(explained + cost)}</p><p>{escape(_calibration_text(calibration))}</p>"
-    )
+    for way in evidence.get("aggregations", ()):
+        name = way["name"] + (" (chosen)" if way["chosen"] else "")
+        difference = (str(Estimate.from_dict(way["difference"])), way["against"]) if way["difference"] else ("", "")
+        rows.append(tuple(map(Cell, (name, str(Estimate.from_dict(way["macro_f1"])), *difference))))
+    return rows
 
 
 def _calibration_text(calibration: Calibration) -> str:
@@ -214,54 +198,25 @@ def _calibration_text(calibration: Calibration) -> str:
     return text
 
 
-def _predictions_table(predictions: pd.DataFrame) -> str:
-    if predictions.empty:
-        return ""
-    rows: list[tuple[str, ...]] = []
+def _prediction_rows(predictions: pd.DataFrame) -> list[Row]:
+    """As many rows as fit TABLE_BYTES."""
+    rows: list[Row] = []
     left = TABLE_BYTES
-    for row in predictions.itertuples(index=False, name=None):
-        cells = tuple(_value_cell(value) for value in row)
-        left -= sum(len(cell.encode()) for cell in cells)
+    for values in predictions.itertuples(index=False, name=None):
+        row = tuple(map(_value_cell, values))
+        left -= sum(map(_size, row))
         if left < 0:
             break
-        rows.append(cells)
-    shown = f"; the first {len(rows)} are shown, predictions.csv holds all" if len(rows) < len(predictions) else ""
-    table = _table([str(column) for column in predictions.columns], rows, tall=True)
-    return f"<details><summary>{len(predictions)} slides{shown}</summary>{table}</details>"
+        rows.append(row)
+    return rows
 
 
-def _value_cell(value: object) -> str:
+def _size(cell: Cell) -> int:
+    """Bytes of a cell in the page."""
+    return len(escape(cell.text).encode()) + len("<td></td>") + (len(f' class="{cell.kind}"') if cell.kind else 0)
+
+
+def _value_cell(value: object) -> Cell:
     if isinstance(value, float):
-        return _cell(f"{value:.3f}" if math.isfinite(value) else "", kind="number")
-    return _cell("" if value is None or value is pd.NA else str(value))
-
-
-def _figures(pictures: Iterable[tuple[str, bytes]]) -> str:
-    figures = [
-        f'<figure><img alt="{escape(caption)}" src="{data_address(png, "png")}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, png in pictures
-    ]
-    return f'<div class="grid">{"".join(figures)}</div>'
-
-
-def _section(heading: str, body: str) -> str:
-    return f"<h2>{escape(heading)}</h2>\n{body}" if body else ""
-
-
-def _table(headers: Sequence[str], rows: Sequence[tuple[str, ...]], *, tall: bool = False) -> str:
-    """Returns a table of finished cells; a column is headed to the right where its first cell is a number."""
-    if not rows:
-        return ""
-    numbers = ["number" in cell.partition(">")[0] for cell in rows[0]]
-    cells = (
-        f'<th class="number">{escape(header)}</th>' if number else f"<th>{escape(header)}</th>"
-        for header, number in zip(headers, numbers, strict=True)
-    )
-    head = f"<thead><tr>{''.join(cells)}</tr></thead>" if any(headers) else ""
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    return f'<div class="scroll{" tall" if tall else ""}"><table>{head}<tbody>{body}</tbody></table></div>'
-
-
-def _cell(text: str, *, kind: str = "") -> str:
-    return f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>"
+        return Cell(f"{value:.3f}" if math.isfinite(value) else "", "number")
+    return Cell("" if value is None or value is pd.NA else str(value))
