@@ -31,6 +31,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.augmentation import text
+from doctogres.engine import default_workers
 from doctogres.model.network import create_network
 from doctogres.presets import load_preset
 from doctogres.settings import TrainSettings, TuneSettings
@@ -190,7 +191,7 @@ def loop(repeats: int, folder: Path) -> None:
 
 def threads(repeats: int, folder: Path) -> None:
     """Our loop on one thread and on as many as there are cores."""
-    cores, before = os.cpu_count() or 1, torch.get_num_threads()
+    cores, before = default_workers(), torch.get_num_threads()
     print(f"Load {os.getloadavg()[0]:.1f} before; OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', '')}.\n")
     print(f"| network | px | 1 thread, patches/s | {cores} threads | times as fast | in CPU time |\n{'|---' * 6}|")
     for backbone, size, batch_size, steps in (LOOPS[0], LOOPS[2]):
