@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from doctogres.cleaning import CleanResult, clean_cohort
+from doctogres.cleaning.cohort import CleanResult, clean_cohort
 from doctogres.engine import default_workers, one_cv2_thread
 from doctogres.patches.manifest import read_slide
 from doctogres.patches.pixels import cut_cohort

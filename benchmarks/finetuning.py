@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from doctogres.cleaning import clean_cohort
+from doctogres.cleaning.cohort import clean_cohort
 from doctogres.evaluation import comparison
 from doctogres.evaluation.metrics import class_indices, macro_f1
 from doctogres.evaluation.weighted import class_f1, confusion_cells, confusions

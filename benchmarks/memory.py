@@ -27,7 +27,7 @@ def cohort_of(folder: Path, slides: int) -> Path:
 
 def peak_after_cleaning(root: Path) -> None:
     """Prints MiB before cleaning (libraries loaded), the peak after it, and the slides; run in a process of its own."""
-    from doctogres.cleaning import clean_cohort
+    from doctogres.cleaning.cohort import clean_cohort
     from doctogres.settings import CleanSettings
 
     before = _peak_mib()

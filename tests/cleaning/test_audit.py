@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from doctogres.cleaning import clean_cohort
+from doctogres.cleaning.cohort import clean_cohort
 from doctogres.cleaning.decisions import Decision
 from doctogres.settings import CleanSettings
 from tests.cleaning.drawn_slides import write_slide

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from doctogres.cleaning import clean_cohort
+from doctogres.cleaning.cohort import clean_cohort
 from doctogres.errors import CohortError
 from doctogres.settings import CleanSettings
 from doctogres.slides.reasons import Reason

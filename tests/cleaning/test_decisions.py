@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from doctogres.cleaning import clean_cohort
+from doctogres.cleaning.cohort import clean_cohort
 from doctogres.cleaning.decisions import Decision, read_decisions
 from doctogres.errors import CohortError, ParameterError
 from doctogres.presets import load_preset

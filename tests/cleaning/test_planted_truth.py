@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doctogres.cleaning import clean_cohort
+from doctogres.cleaning.cohort import clean_cohort
 from doctogres.engine import map_slides
 from doctogres.settings import CleanSettings
 from doctogres.slides.images import encode_png

@@ -46,7 +46,7 @@ def plain(source: Path) -> dict[str, str]:
         ),
         ("report/templates/report.css", "{", "{ color: red;", {"evaluate", "register"}),
         ("report/templates/gallery.html", "truth <strong>", "true <strong>", {"evaluate", "register"}),
-        ("cleaning/templates/audit.js", '"use strict";', "", {"clean", "patch"}),
+        ("cleaning/templates/audit.js", '"use strict";', "", {"clean"}),
         ("training/optimizer.py", "0.01 + 0.99", "0.02 + 0.98", {"train", "network"}),
         ("registry/gate.py", ">= -settings.loss_margin", "> -settings.loss_margin", {"register"}),
         ("cleaning/slime.py", '"""', '"""Reworded. ', set()),

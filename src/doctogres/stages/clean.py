@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from doctogres.cleaning import CleanResult, clean_cohort
+from doctogres.cleaning.cohort import CleanResult, clean_cohort
 from doctogres.cleaning.decisions import OUTCOME_OF, read_decisions
 from doctogres.drawing import contact_sheet, shrunk
 from doctogres.files import file_digest, workspace
@@ -59,14 +59,14 @@ def clean(
 
 
 def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str) -> None:
+    from doctogres.report.figures import class_shares_figure  # a reused stage does not load matplotlib
+
     table = cohort.rows
     cohort.write(run.publish("cohort"))
     run.publish("audit").write_text(result.audit_html, encoding="utf-8")
     result.decisions.to_csv(run.publish("decisions"), index=False)
     result.twins.to_csv(run.publish("twin_groups"), index=False)
     result.class_shares.to_csv(run.publish("class_shares"), index=False)
-    from doctogres.report.figures import class_shares_figure  # matplotlib takes a second
-
     class_shares_figure(result.class_shares).savefig(run.attach("class_shares.png"), dpi=120)
     kept = len(cohort.usable)
     run.name(f"clean · {kept} of {len(table)} slides")

@@ -1,0 +1,193 @@
+"""Cleans a whole cohort: every slide measured and judged, groups joined, what is usable split."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import pandas as pd
+
+from doctogres.cleaning.audit import render_audit
+from doctogres.cleaning.decisions import DROP, Decision, apply_decisions, check_followed, check_known, decision_table
+from doctogres.cleaning.evidence import Evidence, measure_slide
+from doctogres.cleaning.outcome import decide, merged_groups, rare_classes
+from doctogres.engine import map_slides
+from doctogres.errors import CohortError
+from doctogres.settings import CleanSettings
+from doctogres.slides.cohort import find_slides
+from doctogres.slides.reasons import Reason
+from doctogres.slides.splits import assign_folds, check_no_leakage
+from doctogres.slides.table import COLUMNS, DROPPED, KEPT, checked, usable
+
+
+@dataclass(frozen=True)
+class CleanResult:
+    """What cleaning leaves.
+
+    Attributes:
+        table: a row per slide found, with the columns of the cohort table.
+        audit_html: the audit page.
+        outcomes: number of slides by outcome.
+        reasons: number of slides by reason code.
+        class_shares: label, slides_before, slides_after, share_before, share_after.
+        twins: group, shared (mask, picture or near-copy), slide_id, label, outcome: a row per member of a group.
+        decisions: a row per slide that is not plainly kept, what the machine says and what a person decided.
+    """
+
+    table: pd.DataFrame
+    audit_html: str
+    outcomes: dict[str, int]
+    reasons: dict[str, int]
+    class_shares: pd.DataFrame
+    twins: pd.DataFrame
+    decisions: pd.DataFrame
+
+
+def clean_cohort(
+    root: Path,
+    settings: CleanSettings,
+    *,
+    seed: int,
+    decisions: Mapping[str, Decision] | None = None,
+    hashes: Mapping[str, str] | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CleanResult:
+    """Judges every slide of the labelled part of a cohort and splits what is usable.
+
+    Nothing in the folder is changed. The result does not depend on the number of workers.
+
+    Args:
+        root: the cohort's folder.
+        settings: the policy.
+        seed: of the split.
+        decisions: a person's, by slide; they override the policy.
+        hashes: the MD5 of files that somebody hashed before, by their path relative to `root`.
+        workers: threads, all cores by default.
+        progress: called with (slides measured, slides to measure).
+
+    Raises:
+        CohortError: not a cohort, nothing usable is left, fewer than two classes are, or a decision is not possible.
+    """
+    decisions = decisions or {}
+    found = find_slides(root)
+    check_known(decisions, found["slide_id"])
+    evidence = _measure(root, found[found["outcome"] == KEPT], hashes or {}, workers, progress)
+    labels: dict[str, str] = dict(found.loc[found["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
+    given: dict[str, str] = dict(found.loc[found["group"].notna(), ["slide_id", "group"]].itertuples(index=False))
+    wanted = {slide for slide, decided in decisions.items() if decided.decision != DROP}
+    outcomes, joined = decide(evidence, labels, settings, wanted)
+
+    table = found.set_index("slide_id", drop=False)
+    decided = pd.DataFrame([vars(outcome) for outcome in outcomes.values()], index=list(outcomes), dtype=object)
+    table["twin_of"] = None
+    if len(decided):
+        table.loc[decided.index, ["outcome", "reason", "twin_of"]] = decided[["outcome", "reason", "twin_of"]]
+    machine = table[["outcome", "reason"]].copy()
+    apply_decisions(table, decisions, evidence)
+    groups = merged_groups(list(table["slide_id"]), given, chain(*joined.values()))
+    table["group"] = table["slide_id"].map(groups)
+    for column in ("width", "height", "image_md5", "mask_md5"):
+        values = [getattr(evidence.get(slide), column, None) for slide in table["slide_id"]]
+        table[column] = pd.array(values, dtype="Int64" if column in ("width", "height") else "str")
+    _drop_rare_classes(table)
+    check_followed(table, decisions)
+    _refuse_nothing_left(table, root)
+    _split(table, settings, seed)
+
+    reviewed = decision_table(table, machine, decisions, evidence)
+    twins = _twin_table(joined, table)
+    table = checked(_typed(table.reset_index(drop=True)), "the cleaned cohort")
+    shares = _class_shares(table)
+    return CleanResult(
+        table=table,
+        audit_html=render_audit(table, shares, twins, reviewed, evidence),
+        outcomes={str(name): int(count) for name, count in table["outcome"].value_counts().items()},
+        reasons=_reason_counts(table),
+        class_shares=shares,
+        twins=twins,
+        decisions=reviewed,
+    )
+
+
+def _measure(
+    root: Path,
+    slides: pd.DataFrame,
+    hashes: Mapping[str, str],
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Evidence]:
+    files: list[tuple[str, str, str]] = list(slides[["slide_id", "image", "mask"]].itertuples(index=False, name=None))
+    evidence = {}
+    for measured in map_slides(lambda names: measure_slide(root, *names, hashes), files, workers=workers):
+        evidence[measured.slide_id] = measured
+        if progress is not None:
+            progress(len(evidence), len(files))
+    return evidence
+
+
+def _drop_rare_classes(table: pd.DataFrame) -> None:
+    """Drops, in place, the slides of classes with a single group left."""
+    left = usable(table)
+    reasons = rare_classes(
+        dict(zip(left["slide_id"], left["label"], strict=True)), dict(zip(left["slide_id"], left["group"], strict=True))
+    )
+    for label, reason in reasons.items():
+        table.loc[left.index[left["label"] == label], ["outcome", "reason"]] = [DROPPED, reason]
+
+
+def _refuse_nothing_left(table: pd.DataFrame, root: Path) -> None:
+    left = usable(table)
+    classes = left["label"].nunique()
+    if classes >= 2:
+        return
+    counts = ", ".join(f"{count} {code}" for code, count in _reason_counts(table).items()) or "none dropped"
+    raise CohortError(
+        f"{root} has {len(left)} usable slides of {classes} classes left out of {len(table)} slides found ({counts}); "
+        "at least two classes with two slides each are needed"
+    )
+
+
+def _split(table: pd.DataFrame, settings: CleanSettings, seed: int) -> None:
+    """Fills the column `fold`, in place."""
+    left = usable(table)
+    labels, groups = list(left["label"]), list(left["group"])
+    folds = assign_folds(labels, groups, holdout=settings.holdout, folds=settings.folds, seed=seed)
+    check_no_leakage(folds, groups)
+    table["fold"] = None
+    table.loc[left.index, "fold"] = folds.tolist()
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    texts = [column for column in COLUMNS if column not in ("width", "height")]
+    return table[list(COLUMNS)].astype(dict.fromkeys(texts, "str"))
+
+
+def _twin_table(joined: Mapping[str, Sequence[tuple[str, ...]]], table: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        (f"{shared}-{number}", shared, slide)
+        for shared, groups in joined.items()
+        for number, group in enumerate(groups, 1)
+        for slide in group
+    ]
+    twins = pd.DataFrame(rows, columns=["group", "shared", "slide_id"], dtype=object)
+    return twins.assign(label=twins["slide_id"].map(table["label"]), outcome=twins["slide_id"].map(table["outcome"]))
+
+
+def _reason_counts(table: pd.DataFrame) -> dict[str, int]:
+    codes = table["reason"].map(Reason.of).dropna()
+    return {str(code): int(count) for code, count in codes.value_counts().items()}
+
+
+def _class_shares(table: pd.DataFrame) -> pd.DataFrame:
+    before = table["label"].dropna().value_counts().sort_index()
+    after = usable(table)["label"].value_counts().reindex(before.index, fill_value=0)
+    return pd.DataFrame(
+        {
+            "label": before.index.astype(str),
+            "slides_before": before.to_numpy(),
+            "slides_after": after.to_numpy(),
+            "share_before": (before / before.sum()).to_numpy(),
+            "share_after": (after / after.sum()).to_numpy(),
+        }
+    )
