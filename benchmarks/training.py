@@ -35,7 +35,7 @@ from doctogres.engine import default_workers
 from doctogres.model.network import create_network
 from doctogres.presets import load_preset
 from doctogres.settings import TrainSettings, TuneSettings
-from doctogres.training.loop import CURVES, Epoch, train_network
+from doctogres.training.loop import Epoch, train_network
 from doctogres.training.samples import Samples
 from doctogres.tuning.study import run_study
 
@@ -283,8 +283,7 @@ def tracking(repeats: int, folder: Path) -> None:
         ends: list[Cost] = []
 
         def on_epoch(epoch: Epoch, logging: list[Cost] = logging, ends: list[Cost] = ends) -> None:
-            values = {name: float(getattr(epoch, name)) for name in CURVES}
-            logging.append(measure(lambda: mlflow.log_metrics(values, step=epoch.epoch)))
+            logging.append(measure(lambda: mlflow.log_metrics(epoch.curves, step=epoch.epoch)))
             ends.append(Cost(time.perf_counter(), time.process_time()))
 
         with mlflow.start_run():

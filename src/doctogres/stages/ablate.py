@@ -31,7 +31,6 @@ from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
 from doctogres.stages.train import NO_PARAMS, read_params, train
 from doctogres.stages.tune import tune
-from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import FINGERPRINT_TAG, NOTE_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.store import experiment_id
@@ -114,8 +113,9 @@ def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", rerun: 
     }
 
     def body(run: StageRun) -> None:
-        mark = fingerprint("doctogres.stages.ablate", settings, inputs)
-        take_over(FINGERPRINT_TAG, mark, run.run_id, f"Interrupted; run {run.run_id} goes on with the ladder.")
+        take_over(
+            FINGERPRINT_TAG, run.fingerprint, run.run_id, f"Interrupted; run {run.run_id} goes on with the ladder."
+        )
         cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions)
         before = _publish_uncleaned(run, cleaned)
         trained: list[TrainedRow] = []

@@ -18,7 +18,6 @@ from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
 from doctogres.settings import Preset
 from doctogres.tracking.datasets import log_table
-from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, metric_name, run_stage
 from doctogres.tracking.upstream import find_artifact
@@ -67,8 +66,9 @@ def train(
         run.name(f"train · {recipe.train.backbone}")
         log_table(part.patches.table, name="patches", source=upstream.uri, context="training", targets="label")
         mlflow.set_tag("doctogres.params_from", origin)
-        mark = fingerprint(__name__, settings, inputs)
-        take_over(FINGERPRINT_TAG, mark, run.run_id, f"Interrupted; run {run.run_id} goes on with the training.")
+        take_over(
+            FINGERPRINT_TAG, run.fingerprint, run.run_id, f"Interrupted; run {run.run_id} goes on with the training."
+        )
         run.attach("settings.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
         job = Job(manifest, data, recipe.train, seed)
         members = train_members(job, part, on_epoch=partial(_log_epoch, part.folds[0]), rerun=rerun)
@@ -93,10 +93,8 @@ def train(
 
 def _log_epoch(first: str, of: "LeftOutFold", epoch: "Epoch") -> None:
     """The first network's curves have plain names; the others' are told apart by what was left out."""
-    from doctogres.training.loop import CURVES
-
     prefix = f"draw {of.repeat + 1}/{of.fold}/" if of.repeat else f"{of.fold}/" if of.fold != first else ""
-    mlflow.log_metrics({metric_name(prefix + name): float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch)
+    mlflow.log_metrics({metric_name(prefix + name): value for name, value in epoch.curves.items()}, step=epoch.epoch)
 
 
 def _publish(

@@ -55,6 +55,7 @@ class StageRun:
 
     stage: str
     run_id: str
+    fingerprint: str
     folder: Path
     artifacts: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -187,7 +188,7 @@ def run_stage(
         return result
     started = time.perf_counter()
     with open_run(stage, system_metrics=system_metrics) as active, tempfile.TemporaryDirectory() as folder:
-        run = StageRun(stage, active.info.run_id, Path(folder))
+        run = StageRun(stage, active.info.run_id, mark, Path(folder))
         mlflow.set_tags({STAGE_TAG: stage, FINGERPRINT_TAG: mark, "doctogres.version": __version__})
         if data_digest:
             mlflow.set_tag(DATA_TAG, data_digest)

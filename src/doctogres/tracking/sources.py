@@ -55,7 +55,7 @@ def _source(module: str) -> Path | None:
 @cache
 def _imports(path: Path) -> tuple[str, ...]:
     """What a source imports: modules, the packages around them, and names that may be modules."""
-    return tuple(_imported(ast.parse(path.read_bytes())))
+    return tuple(_imported(_syntax(path)))
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
@@ -71,10 +71,14 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 @cache
 def _content(path: Path) -> str:
     """What counts of a file: of Python its syntax tree without docstrings."""
-    if path.suffix != ".py":
-        return path.read_text(encoding="utf-8")
+    return ast.dump(_syntax(path)) if path.suffix == ".py" else path.read_text(encoding="utf-8")
+
+
+@cache
+def _syntax(path: Path) -> ast.Module:
+    """The syntax tree of a source without its docstrings."""
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree)
+    return tree

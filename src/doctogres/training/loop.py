@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +19,6 @@ from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
 from doctogres.training.samples import Samples, slide_scores
 from doctogres.training.trainer import Progress, Trainer
 
-# The fields of an epoch that are drawn as curves.
-CURVES: Final = (
-    "train_loss", "val_loss", "patch_macro_f1", "slide_macro_f1", "learning_rate",
-    "trainable_parameters", "open_blocks", "patches_per_s",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Epoch:
@@ -40,6 +33,11 @@ class Epoch:
     trainable_parameters: int
     open_blocks: int
     patches_per_s: float
+
+    @property
+    def curves(self) -> dict[str, float]:
+        """What is drawn as a curve over the epochs: all but their number."""
+        return {name: float(value) for name, value in asdict(self).items() if name != "epoch"}
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ A finished network and what it says of its left-out fold lie in the workspace, u
 What is made of them (which are kept, how a slide's answer is made of its patches', the calibration) is not part of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -183,7 +183,7 @@ def _state(trained: Trained, answers: LeftOut) -> dict[str, Any]:
     return {
         "network": trained.network.state_dict(),
         "history": trained.history.to_dict("records"),
-        "best": asdict(trained.best),
+        "best": trained.best.epoch,
         "probabilities": torch.from_numpy(trained.probabilities),
         "single_class": trained.single_class,
         "answers": answers.state(),
@@ -200,17 +200,17 @@ def _finished(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: OnEpoch
     network.load_state_dict(state["network"])
     history = pd.DataFrame(state["history"])
     trained = Trained(
-        network.eval(), history, Epoch(**state["best"]), state["probabilities"].numpy(), state["single_class"]
+        network.eval(),
+        history,
+        Epoch(**state["history"][state["best"]]),
+        state["probabilities"].numpy(),
+        state["single_class"],
     )
-    for epoch in _epochs(state["history"]):
-        on_epoch(fold, epoch)
+    for epoch in state["history"]:
+        on_epoch(fold, Epoch(**epoch))
     fold.file.touch()  # its time says when it was used last
     print(f"train: {fold.name} left out: the network of an earlier training is taken ({fold.file})", flush=True)
     return Member(fold, trained, LeftOut.from_state(state["answers"]))
-
-
-def _epochs(history: list[Mapping[str, Any]]) -> Iterator[Epoch]:
-    return (Epoch(**epoch) for epoch in history)
 
 
 def _forget_oldest(used: set[Path]) -> None:

@@ -14,7 +14,7 @@ from doctogres.presets import replaced
 from doctogres.settings import Preset
 from doctogres.tracking.interrupted import STATE_TAG, end_run
 from doctogres.tracking.runs import NOTE_TAG, metric_name
-from doctogres.training.loop import CURVES, Epoch, train_network
+from doctogres.training.loop import Epoch, train_network
 from doctogres.training.members import FEATURES, reporting
 from doctogres.training.part import TrainingPart
 from doctogres.tuning.workers import DEFAULT, interrupted_trials
@@ -86,7 +86,7 @@ def _on_epoch(trial: optuna.Trial, fold: str, before: list[float], epochs: int) 
     def on_epoch(epoch: Epoch) -> None:
         prefix = f"{fold}/" if before else ""  # the first fold's curves have the names that `train` gives
         mlflow.log_metrics(
-            {metric_name(prefix + name): float(getattr(epoch, name)) for name in CURVES}, step=epoch.epoch
+            {metric_name(prefix + name): value for name, value in epoch.curves.items()}, step=epoch.epoch
         )
         trial.report(float(np.mean([*before, epoch.slide_macro_f1])), len(before) * epochs + epoch.epoch)
         # The preset's own recipe is never pruned: everything is compared with it.
