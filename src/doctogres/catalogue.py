@@ -85,7 +85,8 @@ SEED: Final = Parameter("seed", 7, "seed of splits, weights, order and augmentat
 DECISIONS: Final = Parameter(
     "decisions", "", "CSV (slide_id,decision,reason) that overrides the machine; `clean` leaves one to fill in"
 )
-MODEL_NAME: Final = Parameter("model_name", "doctogres", "name of the registered model")
+DEFAULT_NAME: Final = "doctogres"
+MODEL_NAME: Final = Parameter("model_name", DEFAULT_NAME, "name of the registered model")
 RERUN: Final = Parameter("rerun", False, "repeat the stage although a finished run with the same fingerprint exists")
 STRICT: Final = Parameter("strict", False, "exit non-zero when a single slide could not be used")
 COHORT: Final = Input("cohort", "clean", "cohort")
@@ -212,7 +213,9 @@ TABLE: Final = (
         (
             DATA,
             Parameter(
-                MODEL, "models:/doctogres@champion", "a models:/ or runs:/ address, a run id of `train`, or latest"
+                MODEL,
+                f"models:/{DEFAULT_NAME}@champion",
+                "a models:/ or runs:/ address, a run id of `train`, or latest",
             ),
             Parameter("output", "submission.csv", "where a copy of the submission is written; empty: nowhere"),
             PRESET,

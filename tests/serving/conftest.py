@@ -7,9 +7,9 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from doctogres.catalogue import DEFAULT_NAME
 from doctogres.model.classifier import SlideClassifier
 from doctogres.registry.gate import CHAMPION
-from doctogres.registry.versions import DEFAULT_NAME
 from doctogres.serving.logged import log_classifier
 from tests.model.untrained import classifier, unsure
 from tests.servers import free_port, running

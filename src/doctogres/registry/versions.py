@@ -12,7 +12,6 @@ from mlflow.tracking import MlflowClient
 from doctogres.errors import ParameterError
 from doctogres.registry.gate import CHALLENGER, CHAMPION, GateDecision
 
-DEFAULT_NAME: Final = "doctogres"
 FORMER: Final = "former-champion"  # what a rollback makes champion again
 NOBODY: Final = "nobody"
 

@@ -5,13 +5,15 @@ from typing import Any, Final
 
 import mlflow
 
+from doctogres.catalogue import DEFAULT_NAME
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.files import replacing, workspace
 from doctogres.presets import check_default_in_space
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
-from doctogres.registry.versions import DEFAULT_NAME, RegisteredModel
+from doctogres.registry.versions import RegisteredModel
 from doctogres.settings import Preset
 from doctogres.slides.cohort import open_cohort
+from doctogres.slides.splits import HOLDOUT
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
@@ -63,7 +65,7 @@ def _stages(
     tuned = tune(patches=cut.run_id, preset=preset, seed=seed, data=data, **again)
     trained = train(patches=cut.run_id, params=tuned.run_id, preset=preset, seed=seed, data=data, **again)
     scored = evaluate(
-        model=trained.run_id, cohort=cleaned.run_id, split="holdout", preset=preset, seed=seed, data=data, **again
+        model=trained.run_id, cohort=cleaned.run_id, split=HOLDOUT, preset=preset, seed=seed, data=data, **again
     )
     registered = register(evaluation=scored.run_id, preset=preset, seed=seed, model_name=model_name, data=data, **again)
     results = [cleaned, cut, tuned, trained, scored, registered]

@@ -8,6 +8,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from doctogres.catalogue import DEFAULT_NAME
 from doctogres.errors import DoctogresError, ParameterError, UpstreamError
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.registry.contest import Evaluation, compare_with_champion, read_evaluation
@@ -15,7 +16,6 @@ from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, ChampionComparison
 from doctogres.registry.lineage import card_facts
 from doctogres.registry.versions import (
     COMPARED_TAG,
-    DEFAULT_NAME,
     EVALUATION_TAG,
     NOBODY,
     PROMOTED_TAG,
@@ -26,6 +26,7 @@ from doctogres.registry.versions import (
 from doctogres.report.model_card import model_card
 from doctogres.settings import Preset
 from doctogres.slides.selection import SPLIT_NAMES
+from doctogres.slides.splits import HOLDOUT
 from doctogres.tracking.datasets import source_of
 from doctogres.tracking.runs import NOTE_TAG, PART_TAG, SLIDES_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact
@@ -64,7 +65,7 @@ def register(
     evaluation: str,
     preset: Preset,
     seed: int,
-    split: str = "holdout",
+    split: str = HOLDOUT,
     promote: str = "auto",
     model_name: str = DEFAULT_NAME,
     data: str = "",
