@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from doctogres.model.aggregation import POOLING, aggregate
+from doctogres.model.answer import SlideAnswer
 from doctogres.model.card import TrainingRecord
-from doctogres.model.classifier import SlideAnswer, SlideClassifier, make_classifier
+from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.temperature import Calibration
 from doctogres.patches.regions import cut_patches, find_patches

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from doctogres.errors import DoctogresError, UpstreamError, WeightsError
+from doctogres.model.answer import SlideAnswer
 from doctogres.model.classifier import (
     CARD_FILE,
     WEIGHTS_FILE,
     NoLesionError,
-    SlideAnswer,
     SlideClassifier,
     TooManyRegionsError,
 )

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from doctogres.drawing import heat_colours
+from doctogres.model.answer import SlideAnswer
 from doctogres.model.card import TrainingRecord
-from doctogres.model.classifier import SlideAnswer, SlideClassifier, make_classifier
+from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration

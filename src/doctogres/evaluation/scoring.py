@@ -15,7 +15,8 @@ from doctogres.evaluation.metrics import patch_metrics, slide_metrics
 from doctogres.evaluation.null_models import null_metrics
 from doctogres.evaluation.predictions import PATCHES, Predictions
 from doctogres.evaluation.scores import Scores
-from doctogres.model.classifier import CutSlide, SlideAnswer, SlideClassifier
+from doctogres.model.answer import CutSlide, SlideAnswer
+from doctogres.model.classifier import SlideClassifier
 from doctogres.patches.manifest import read_slide
 from doctogres.slides.selection import CONTENT
 

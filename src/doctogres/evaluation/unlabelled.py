@@ -10,7 +10,8 @@ import pandas as pd
 
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
-from doctogres.model.classifier import CutSlide, SlideAnswer, SlideClassifier
+from doctogres.model.answer import CutSlide, SlideAnswer
+from doctogres.model.classifier import SlideClassifier
 from doctogres.patches.manifest import read_slide
 from doctogres.slides.reasons import written
 from doctogres.slides.table import KEPT

@@ -13,9 +13,8 @@ class TrainingRecord(BaseModel):
 
     data_digest: str = ""
     pictures: tuple[str, ...] = ()  # MD5 of every picture file
-    groups: tuple[
-        str, ...
-    ] = ()  # `files.digest` of every group (a patient) of that cohort: the model may leave the house
+    # `files.digest` of every group (a patient) of that cohort: the model may leave the house.
+    groups: tuple[str, ...] = ()
 
 
 class ClassifierCard(BaseModel):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from doctogres.errors import DoctogresError, UpstreamError, WeightsError
 from doctogres.files import file_digest
 from doctogres.model.aggregation import aggregate
+from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.attention import GatedAttention
 from doctogres.model.card import ClassifierCard, TrainingRecord
 from doctogres.model.ensemble import Ensemble, outputs_of
@@ -34,8 +35,6 @@ EVIDENCE_FILE: Final = "evidence.json"
 PATCHES_AT_ONCE: Final = 256  # of several slides that go through the network together
 MAX_REGIONS: Final = 2000  # of a slide; 2000 patches of 224 px are 300 MB
 
-MaskSource = Literal["given", "tissue"]
-
 
 class NoLesionError(DoctogresError):
     """The mask is empty, or without a mask no tissue was found, so there is nothing to classify."""
@@ -47,38 +46,6 @@ class TooManyRegionsError(DoctogresError):
     """The mask falls into more regions than a slide has, which would fill the memory with patches."""
 
     code = Reason.TOO_MANY_REGIONS
-
-
-@dataclass(frozen=True)
-class CutSlide:
-    """What is classified of a slide."""
-
-    regions: npt.NDArray[np.int64]  # (regions, 5) as in `patching.mask_regions`
-    pixels: npt.NDArray[np.uint8]  # (regions, size, size, 3)
-    dropped: int  # regions that are left out
-    mask_source: MaskSource
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SlideAnswer:
-    """The answer for one slide."""
-
-    label: str
-    probabilities: npt.NDArray[np.float64]  # (classes,), calibrated
-    raw: npt.NDArray[np.float64]  # (classes,), before the temperature
-    confidence: float  # the label's probability
-    abstained: bool  # the confidence is below the model's threshold: not sure
-    patches: pd.DataFrame  # a row per classified region: x, y, width, height, area, label
-    patch_probabilities: npt.NDArray[np.float64]  # (patches, classes), not calibrated
-    dropped: int  # regions that were left out
-    mask_source: MaskSource
-    warnings: tuple[str, ...]  # what makes this answer weaker than the model's score promises
-
-    @property
-    def note(self) -> str:
-        """The warnings as one text."""
-        return "; ".join(self.warnings)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from doctogres.drawing import Pixels, overlay
 from doctogres.evaluation.metrics import class_indices
 from doctogres.evaluation.scoring import Scored
-from doctogres.model.classifier import SlideAnswer, SlideClassifier
+from doctogres.model.answer import SlideAnswer
+from doctogres.model.classifier import SlideClassifier
 from doctogres.patches.manifest import read_slide
 from doctogres.patches.regions import REGION_FIELDS, cut_patches
 from doctogres.report.gradcam import NoHeatMapError, ensemble_gradcam

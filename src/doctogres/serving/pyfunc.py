@@ -18,7 +18,8 @@ from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FIL
 from doctogres.drawing import class_colours, overlay
 from doctogres.engine import default_workers, map_slides
 from doctogres.errors import DoctogresError
-from doctogres.model.classifier import CutSlide, NoLesionError, SlideAnswer, SlideClassifier
+from doctogres.model.answer import CutSlide, SlideAnswer
+from doctogres.model.classifier import NoLesionError, SlideClassifier
 from doctogres.serving.contract import Parameters, RequestedSlide, RequestError, requested_slides
 from doctogres.slides.images import encode_png
 

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -13,6 +13,7 @@ from doctogres.drawing import class_colours, overlay
 from doctogres.errors import CohortError, listed
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
 from doctogres.files import replacing, workspace
+from doctogres.model.answer import SlideAnswer
 from doctogres.patches.manifest import read_slide
 from doctogres.progress import reporter
 from doctogres.settings import Preset
@@ -22,9 +23,6 @@ from doctogres.slides.images import encode_png
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
-
-if TYPE_CHECKING:  # a reused stage does not load torch
-    from doctogres.model.classifier import SlideAnswer
 
 
 def predict(
@@ -38,7 +36,6 @@ def predict(
 
     def body(run: StageRun) -> None:
         from doctogres.evaluation.unlabelled import answers, row_of
-        from doctogres.model.classifier import SlideAnswer
         from doctogres.serving.loading import load_classifier
 
         classifier = load_classifier(address)
@@ -75,7 +72,7 @@ def predict(
     return result
 
 
-def _publish(run: StageRun, predictions: Predictions, answered: "Mapping[str, SlideAnswer]", address: str) -> None:
+def _publish(run: StageRun, predictions: Predictions, answered: Mapping[str, SlideAnswer], address: str) -> None:
     from doctogres.evaluation.scoring import patch_predictions
     from doctogres.evaluation.unlabelled import GUESSED
 
@@ -107,7 +104,7 @@ def _publish(run: StageRun, predictions: Predictions, answered: "Mapping[str, Sl
     run.log_metrics({"slides": len(table), PROBLEMS: len(guessed), "patches": float(table["n_patches"].sum())})
 
 
-def _overlay(run: StageRun, row: Any, answer: "SlideAnswer", root: Path, classes: Sequence[str]) -> None:
+def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: Sequence[str]) -> None:
     rgb, mask = read_slide(root, row)
     colours = class_colours(classes)
     boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)

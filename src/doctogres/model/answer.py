@@ -1,0 +1,42 @@
+"""What is classified of a slide, and what is said of it. Loads no framework of networks."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+MaskSource = Literal["given", "tissue"]
+
+
+@dataclass(frozen=True)
+class CutSlide:
+    """What is classified of a slide."""
+
+    regions: npt.NDArray[np.int64]  # (regions, 5) as in `regions.mask_regions`
+    pixels: npt.NDArray[np.uint8]  # (regions, size, size, 3)
+    dropped: int  # regions that are left out
+    mask_source: MaskSource
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SlideAnswer:
+    """The answer for one slide."""
+
+    label: str
+    probabilities: npt.NDArray[np.float64]  # (classes,), calibrated
+    raw: npt.NDArray[np.float64]  # (classes,), before the temperature
+    confidence: float  # the label's probability
+    abstained: bool  # the confidence is below the model's threshold: not sure
+    patches: pd.DataFrame  # a row per classified region: x, y, width, height, area, label
+    patch_probabilities: npt.NDArray[np.float64]  # (patches, classes), not calibrated
+    dropped: int  # regions that were left out
+    mask_source: MaskSource
+    warnings: tuple[str, ...]  # what makes this answer weaker than the model's score promises
+
+    @property
+    def note(self) -> str:
+        """The warnings as one text."""
+        return "; ".join(self.warnings)
