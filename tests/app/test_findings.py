@@ -15,13 +15,14 @@ SHARES = {"Luminal B": 0.3, "HER2(+)": 0.6, "Luminal A": 0.1}
 ANSWER: dict[str, Any] = {
     "slide_id": "biopsy", "label": "HER2(+)", "abstained": False, "confidence": 0.6, "probabilities": SHARES,
     "n_patches": 2, "n_dropped": 1, "mask_source": "given", "overlay": None, "model_version": "doctogres/3",
-    "warnings": [], "error": None, "patches": [
+    "reasons": [], "warnings": [], "error": None, "patches": [
         {"x": 30, "y": 10, "width": 40, "height": 20, "area": 700, "label": "Luminal B",
          "probabilities": {"Luminal B": 0.8, "HER2(+)": 0.2, "Luminal A": 0.0}},
         {"x": 0, "y": 50, "width": 300, "height": 150, "area": 9000, "label": "HER2(+)",
          "probabilities": {"Luminal B": 0.1, "HER2(+)": 0.9, "Luminal A": 0.0}},
     ],
 }  # fmt: skip
+UNSURE: dict[str, Any] = {"abstained": True, "reasons": ["low_confidence: the confidence 0.60 is below 0.70"]}
 RGB = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
 HOSTILE = '<img src=x onerror="alert(1)">'
 
@@ -37,9 +38,10 @@ def crops(html: str) -> list[np.ndarray]:
     [
         ({}, []),
         ({"warnings": ["a", "b"]}, [("note", "a; b")]),
-        ({"abstained": True}, [("warning", "HER2(+) is the most probable subtype, but 60 %")]),
+        (UNSURE, [("warning", "Most probable subtype: HER2(+). Why: the confidence 0.60 is below 0.70")]),
+        ({"abstained": True, "reasons": ["full_mask: x"], "warnings": ["full_mask: x"]}, [("warning", "Most")]),
         ({"mask_source": "tissue", "warnings": ["no mask"]}, [("warning", "no mask")]),
-        ({"mask_source": "tissue", "abstained": True}, [("warning", "HER2(+) is"), ("warning", "")]),
+        (UNSURE | {"mask_source": "tissue"}, [("warning", "Most probable"), ("warning", "")]),
         ({"label": None, "abstained": True, "warnings": ["the mask is empty"]}, [("error", "the mask is empty")]),
     ],
 )

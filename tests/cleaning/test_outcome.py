@@ -8,6 +8,7 @@ import pytest
 from doctogres.cleaning.evidence import Evidence
 from doctogres.cleaning.outcome import Outcome, decide, merged_groups, rare_classes
 from doctogres.settings import CleanSettings
+from doctogres.slides.plausibility import MaskFit
 from doctogres.slides.reasons import Reason
 from doctogres.slides.tissue import TissueColour
 
@@ -93,11 +94,11 @@ def test_colours_that_are_neither_are_for_review_where_there_is_enough_colour_to
 def test_masks_that_cannot_mark_lesions() -> None:
     found = decided(
         measured("empty", lesion_pixels=0),
-        measured("full", lesion_pixels=9_001),
-        measured("large", lesion_pixels=9_000),
-        measured("beside", on_glass=0.7, on_glass_turned=(0.1, "by 180 degrees")),
-        measured("nowhere", on_glass=0.7, on_glass_turned=(0.6, "by 180 degrees")),
-        measured("rim", on_glass=0.5),
+        measured("full", fit=MaskFit(share=0.91)),
+        measured("large", fit=MaskFit(share=0.9)),
+        measured("beside", fit=MaskFit(on_glass=0.7, turned="by 180 degrees", turned_on_glass=0.1)),
+        measured("nowhere", fit=MaskFit(on_glass=0.7)),
+        measured("rim", fit=MaskFit(on_glass=0.5)),
         measured("unread", reason=Reason.EMPTY_MASK.because(slide="unread")),
     )
     assert {slide: told(outcome)[:2] for slide, outcome in found.items()} == {

@@ -187,25 +187,27 @@ def test_an_interval_by_patients_is_the_one_that_a_loop_over_repeated_slides_giv
         assert (found[name].low, found[name].high) == pytest.approx((low, high), abs=0.1 * (high - low)), name
 
 
-def test_a_threshold_divides_the_slides_into_answered_and_not() -> None:
+def test_coverage_counts_the_slides_that_the_model_is_sure_of() -> None:
     rows = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.45, 0.55]])
-    found = slide_metrics(["a", "a", "a", "b"], rows, ["a", "b"], threshold=0.7)
-    assert found["coverage"].value == 0.5  # 0.7 itself is answered
+    sure = np.array([True, True, False, False])
+    found = slide_metrics(["a", "a", "a", "b"], rows, ["a", "b"], sure=sure)
+    assert found == slide_metrics(["b", "a", "a", "a"], rows[::-1], ["a", "b"], sure=sure[::-1])
+    assert found["coverage"].value == 0.5
     assert found["answered_accuracy"].value == 0.5
     assert found["coverage"].low < 0.5 < found["coverage"].high
     assert found["accuracy"].value == 0.75
-    everything = slide_metrics(["a", "a", "a", "b"], rows, ["a", "b"], threshold=0)
+    everything = slide_metrics(["a", "a", "a", "b"], rows, ["a", "b"], sure=np.ones(4, bool))
     assert everything["coverage"] == Estimate(1.0, 1.0, 1.0)
     assert everything["answered_accuracy"] == everything["accuracy"]
 
 
 def test_where_nothing_is_answered_no_accuracy_is_claimed() -> None:
-    found = slide_metrics(["a", "b"], np.array([[0.9, 0.1], [0.9, 0.1]]), ["a", "b"], threshold=1.1)
+    found = slide_metrics(["a", "b"], np.array([[0.9, 0.1], [0.9, 0.1]]), ["a", "b"], sure=np.zeros(2, bool))
     assert found["coverage"].value == 0
     assert found["answered_accuracy"].to_dict() == {"value": None, "low": None, "high": None}
 
 
-def test_without_a_threshold_there_is_no_coverage() -> None:
+def test_where_nothing_says_what_is_sure_there_is_no_coverage() -> None:
     assert "coverage" not in slide_metrics(*planted(9, 1), CLASSES, resamples=100)
 
 

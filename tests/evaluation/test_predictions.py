@@ -19,7 +19,9 @@ def evaluated() -> Predictions:
     texts = {"slide_id": ["0001", "s 2", "s,3"], "label": ["NA", "area", "label"], "group": ["1.0", "nan", ""]}
     texts |= {"predicted": ["slide_id", "area", "NA"], "image_md5": ["0e1", "ff", "12"], "mask_md5": ["0", "1", "2"]}
     rows = pd.DataFrame(texts | {"outcome": "kept"}, dtype="str")
-    rows = rows.assign(correct=[False, True, False], confidence=[1 / 3, 0.1 + 0.2, 1e-300], abstained=True, n_patches=4)
+    rows = rows.assign(
+        correct=[False, True, False], confidence=[1 / 3, 0.1 + 0.2, 1e-300], abstained=True, reason="", n_patches=4
+    )
     return Predictions(rows, CLASSES, np.random.default_rng(0).dirichlet(np.ones(len(CLASSES)), 3))
 
 

@@ -17,6 +17,8 @@ from doctogres.model.classifier import (
     SlideClassifier,
     TooManyRegionsError,
 )
+from doctogres.slides.plausibility import MaskRange
+from doctogres.slides.reasons import Reason
 from tests.model.untrained import classified
 from tests.serving.drawn_requests import GLASS, drawn
 
@@ -55,6 +57,27 @@ def test_specks_are_counted_and_no_others_are_classified(classifier: SlideClassi
     answer = classifier.classify(*drawn(2, lesions=3))
     assert (len(answer.patches), answer.dropped, answer.mask_source, answer.warnings) == (3, 1, "given", ())
     assert not answer.abstained
+
+
+def test_a_model_that_is_always_sure_is_not_where_the_mask_cannot_be_right(classifier: SlideClassifier) -> None:
+    rgb, mask = drawn(2)
+    answer = classifier.classify(rgb, ~mask)
+    assert (answer.abstained, answer.reasons, answer.warnings) == (True, answer.warnings, answer.reasons)
+    assert answer.reasons[0].endswith("is it inverted?")
+    assert answer.label in classifier.card.classes
+    whole = classifier.card.model_copy(update={"patch": classifier.card.patch.model_copy(update={"patching": "whole"})})
+    assert not replace(classifier, card=whole).classify(rgb, ~mask).abstained  # whatever the mask, the picture is cut
+
+
+def test_a_mask_far_from_those_of_the_training_is_doubted(classifier: SlideClassifier) -> None:
+    trained = MaskRange(share=0.02, on_glass=0.01, regions=3, sides=(12.0, 30.0))
+    known = replace(classifier, card=classifier.card.model_copy(update={"masks": trained}))
+    rgb, mask = drawn(2)
+    assert not known.classify(rgb, mask).abstained
+    large = [np.repeat(np.repeat(array, 8, axis=0), 8, axis=1) for array in (rgb, mask)]
+    (reason,) = known.classify(*large).reasons
+    assert Reason.of(reason) is Reason.MASK_SCALE
+    assert not classifier.classify(*large).abstained
 
 
 def test_below_the_threshold_the_answer_is_marked(unsure: SlideClassifier) -> None:

@@ -61,7 +61,7 @@ def cohort_row(root, slide, rgb, mask, *, outcome=SLIDE_KEPT, label="a", fold="f
         "label": label, "group": f"case-{slide}", "width": rgb.shape[1], "height": rgb.shape[0],
         "image_md5": hashlib.md5(picture.read_bytes()).hexdigest(),
         "mask_md5": hashlib.md5(drawn.read_bytes()).hexdigest(),
-        "twin_of": None, "outcome": outcome, "reason": "" if outcome == SLIDE_KEPT else f"{outcome}: drawn", "fold": fold,
+        "twin_of": None, "outcome": outcome, "reason": "" if outcome == SLIDE_KEPT else "colour: drawn", "fold": fold,
     }  # fmt: skip
 
 

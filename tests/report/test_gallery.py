@@ -57,7 +57,7 @@ def answered(probabilities: list[list[float]], classes: list[str] = CLASSES, **c
     given = {"label": classes[int(mean.argmax())], "probabilities": mean, "confidence": float(mean.max())}
     rest = {
         "raw": mean,
-        "abstained": False,
+        "reasons": (),
         "patches": boxes,
         "patch_probabilities": rows,
         "dropped": 0,
@@ -110,7 +110,7 @@ def page(count: int = 1, budget: int = 5_000_000, **changes: Any) -> str:
 
 
 def test_a_slide_is_told_in_words_and_hostile_names_do_nothing() -> None:
-    html = page(abstained=True, warnings=(f"largest_region: {HOSTILE}",))
+    html = page(reasons=("low_confidence: x",), warnings=(f"largest_region: {HOSTILE}",))
     read = Reader(html)
     assert "script" not in read.tags
     assert not [name for name, _ in read.attributes if name.startswith("on")]

@@ -20,7 +20,7 @@ ANSWER: dict[str, Any] = {
     "slide_id": "biopsy", "label": "HER2(+)", "abstained": True, "confidence": 0.41,
     "probabilities": {"Luminal A": 0.3, "HER2(+)": 0.41, "Luminal B": 0.29}, "n_patches": 7, "n_dropped": 2,
     "mask_source": "given", "patches": [], "overlay": base64.b64encode(b"PNG").decode(), "model_version": "doctogres/3",
-    "warnings": ["a warning"], "error": None,
+    "reasons": [], "warnings": ["a warning"], "error": None,
 }  # fmt: skip
 
 

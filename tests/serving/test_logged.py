@@ -23,7 +23,7 @@ from tests.serving.drawn_requests import drawn, files
 
 COLUMNS = [
     "slide_id", "label", "abstained", "confidence", "probabilities", "n_patches", "n_dropped", "mask_source",
-    "patches", "overlay", "model_version", "warnings", "error",
+    "patches", "overlay", "model_version", "reasons", "warnings", "error",
 ]  # fmt: skip
 
 
@@ -99,7 +99,8 @@ def test_the_loaded_model_answers_as_the_classifier_does(model: Any, classifier:
     assert second["mask_source"] == "tissue"
     assert first["model_version"].startswith("m-")
     assert third["n_patches"] == 1  # the speck, which says so
-    assert "largest_region" in third["warnings"][0]
+    assert [warning.partition(":")[0] for warning in third["warnings"]] == ["mask_on_glass", "largest_region"]
+    assert (third["abstained"], third["reasons"]) == (True, third["warnings"][:1])
 
 
 def test_a_slide_without_a_region_is_not_answered_and_is_no_error(model: Any) -> None:

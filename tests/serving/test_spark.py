@@ -59,7 +59,7 @@ def test_spark_gets_the_same_columns_and_answers(
         row = found[answer["slide_id"]]
         for name in ("label", "error", "mask_source", "overlay"):  # MLflow 3.17 makes 'nan' of a null among texts
             assert (None if row[name] == "nan" else row[name]) == answer[name]
-        for name in ("abstained", "n_patches", "n_dropped", "model_version", "warnings"):
+        for name in ("abstained", "n_patches", "n_dropped", "model_version", "reasons", "warnings"):
             assert row[name] == answer[name]
         assert row["confidence"] == pytest.approx(answer["confidence"], abs=1e-5)
         assert row["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-5)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from doctogres.drawing import class_colours, shrunk
 from doctogres.pages import part
 from doctogres.slides.images import data_address, encode_png
+from doctogres.slides.reasons import parsed
 
 MOST_PATCHES: Final = 200  # that are shown of a slide
 PATCH_SIDE: Final = 128  # pixels; a larger one is shown smaller
@@ -27,16 +28,15 @@ class Notice(NamedTuple):
 
 def notices(answer: Mapping[str, Any]) -> list[Notice]:
     """What stands above an answer: that there is none, that the model is not sure, that there was no mask, its warnings."""
-    warnings = "; ".join(answer["warnings"])
     if not answer["label"]:
-        return [Notice("error", "No answer", warnings)]
+        return [Notice("error", "No answer", "; ".join(answer["warnings"]))]
+    warnings = "; ".join(text for text in answer["warnings"] if text not in answer["reasons"])
     found = []
     if answer["abstained"]:
-        share = percent(answer["confidence"])
-        text = (
-            f"{answer['label']} is the most probable subtype, but {share} is less than this model needs for an answer."
+        why = "; ".join(parsed(reason)[1] for reason in answer["reasons"])
+        found.append(
+            Notice("warning", "The model is not sure", f"Most probable subtype: {answer['label']}. Why: {why}")
         )
-        found.append(Notice("warning", "The model is not sure", text))
     if answer["mask_source"] == "tissue":
         found.append(Notice("warning", "All tissue was classified, not the lesions", warnings))
     elif warnings:

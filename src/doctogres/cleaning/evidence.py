@@ -1,7 +1,7 @@
 """What is measured on one slide: its files are read once, hashed, decoded, and judged on a reduced copy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,11 +15,11 @@ from doctogres.files import digest
 from doctogres.slides.formats import ImageError
 from doctogres.slides.images import encode_jpeg, read_rgb
 from doctogres.slides.masks import read_with_mask
+from doctogres.slides.plausibility import MaskFit, mask_fit
 from doctogres.slides.reasons import Reason, written
 from doctogres.slides.tissue import TissueColour, glass_colour, halved, judge_colour, silhouette, working_copy
 
 MAX_THUMBNAIL_SIZE = 320  # pixels on the long side
-MISPLACED_SHARE = 0.5  # of the lesions on glass; above it the mask may belong elsewhere
 MIN_REST_SHARE = 0.1  # of the silhouette beside a splat; with less, the splat itself is judged
 
 
@@ -30,8 +30,7 @@ class Evidence:
     Attributes:
         lesion_pixels: true pixels of the mask.
         lesion_left: the same without those under a splat.
-        on_glass: share of the lesions that lies on glass.
-        on_glass_turned: the smallest such share that turning or flipping the mask gives, and how it is turned.
+        fit: how the mask lies on the picture.
         splat_share: share of the picture that is splat, 0 without one.
         splat_in_mask: share of the splat that the mask calls lesion.
         thumbnail: JPEG file for the audit.
@@ -45,8 +44,7 @@ class Evidence:
     mask_md5: str | None = None
     lesion_pixels: int = 0
     lesion_left: int = 0
-    on_glass: float = 0.0
-    on_glass_turned: tuple[float, str] = (0.0, "")
+    fit: MaskFit = field(default_factory=MaskFit)
     splat_share: float = 0.0
     splat_in_mask: float = 0.0
     colour: TissueColour | None = None
@@ -104,7 +102,6 @@ def _measure(
         in_mask = (lesion_pixels - lesion_left) / (splat.mask.mean() * lesion.size)
         rest = inside & ~splat.mask
         judged = rest if rest.sum() >= MIN_REST_SHARE * inside.sum() else inside
-    on_glass = _on_glass(lesion, inside)
     return Evidence(
         slide_id,
         "",
@@ -113,37 +110,13 @@ def _measure(
         *hashes,
         lesion_pixels=lesion_pixels,
         lesion_left=lesion_left,
-        on_glass=on_glass,
-        on_glass_turned=_best_turn(lesion, inside) if on_glass > MISPLACED_SHARE else (on_glass, ""),
+        fit=mask_fit(lesion, small, inside),
         splat_share=0.0 if splat is None else splat.area_share,
         splat_in_mask=min(1.0, in_mask),
         colour=judge_colour(small, judged, glass),
         fingerprint=fingerprint(small, inside, None if splat is None else splat.mask),
         thumbnail=_thumbnail(small),
     )
-
-
-def _on_glass(lesion: NDArray[np.bool_], inside: NDArray[np.bool_]) -> float:
-    """The share of a mask (height, width) that lies outside the silhouette of the reduced picture."""
-    reduced = cv2.resize(lesion.view(np.uint8), inside.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    pixels = cv2.countNonZero(reduced)
-    return 1 - cv2.countNonZero(reduced & inside.view(np.uint8)) / pixels if pixels else 0.0
-
-
-def _best_turn(lesion: NDArray[np.bool_], inside: NDArray[np.bool_]) -> tuple[float, str]:
-    """The turn of a misplaced mask that brings it onto the tissue best: share left on glass, name of the turn."""
-    turns = {
-        "upside down": lesion[::-1],
-        "left to right": lesion[:, ::-1],
-        "by 180 degrees": lesion[::-1, ::-1],
-    }
-    if lesion.shape[0] == lesion.shape[1]:
-        turns |= {
-            "by 90 degrees": np.rot90(lesion),
-            "by 270 degrees": np.rot90(lesion, 3),
-            "along its diagonal": lesion.T,
-        }
-    return min((_on_glass(np.ascontiguousarray(turned), inside), name) for name, turned in turns.items())
 
 
 def _read(root: Path, name: str) -> tuple[bytes, str]:

@@ -7,13 +7,13 @@ from itertools import pairwise
 from typing import Final
 
 from doctogres.cleaning.duplicates import near_duplicates
-from doctogres.cleaning.evidence import MISPLACED_SHARE, Evidence
+from doctogres.cleaning.evidence import Evidence
 from doctogres.cleaning.twins import TwinFinding, judge_copies, judge_twins, twin_groups
 from doctogres.settings import CleanSettings
+from doctogres.slides.plausibility import doubt_about
 from doctogres.slides.reasons import Reason
 from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW
 
-FULL_MASK_SHARE: Final = 0.9
 MAX_CARTOON_SHARE: Final = 0.3  # of the readable slides; more of them means a stain that is not H&E
 
 
@@ -95,14 +95,8 @@ def _alone(found: Evidence) -> Outcome:
         return Outcome(DROPPED, found.reason)
     if found.lesion_pixels == 0:
         return Outcome(DROPPED, Reason.EMPTY_MASK.because(slide=found.slide_id))
-    share = found.lesion_pixels / ((found.width or 1) * (found.height or 1))
-    if share > FULL_MASK_SHARE:
-        return Outcome(REVIEW, Reason.FULL_MASK.because(slide=found.slide_id, share=share))
-    if found.on_glass > MISPLACED_SHARE:
-        left, turn = found.on_glass_turned
-        hint = f"; turned {turn} it would be {left:.0%}" if left < MISPLACED_SHARE else ""
-        return Outcome(REVIEW, Reason.MASK_ON_GLASS.because(slide=found.slide_id, share=found.on_glass, hint=hint))
-    return Outcome()
+    doubt = doubt_about(found.fit, slide=found.slide_id)
+    return Outcome(REVIEW, doubt) if doubt else Outcome()
 
 
 def _apply(outcomes: dict[str, Outcome], findings: Mapping[str, TwinFinding]) -> None:

@@ -70,7 +70,7 @@ def slide_metrics(
     groups: Sequence[str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
-    threshold: float | None = None,
+    sure: NDArray[np.bool_] | None = None,
 ) -> dict[str, Estimate]:
     """Returns every metric of the slides with its interval; the order of the slides changes nothing.
 
@@ -79,8 +79,8 @@ def slide_metrics(
     - `ece`: expected calibration error of the top class, ten equal bins (Guo et al., ICML 2017).
     - `macro_auroc`: one class against the rest, mean over classes that have slides on both sides.
     - `f1/<class>`, `recall/<class>`: NaN for a class that no slide has; `precision/<class>`: NaN if never predicted.
-    - `coverage` and `answered_accuracy` if there is a threshold: the share of slides whose confidence (their highest
-      probability) is at or above it, and the share of right answers among these; NaN if none is answered.
+    - `coverage` and `answered_accuracy` if `sure` is given: the share of slides that the model is sure of, and the share
+      of right answers among these; NaN if there are none.
 
     Args:
         truth: (slides,) labels.
@@ -89,17 +89,17 @@ def slide_metrics(
         groups: (slides,) patients, if several slides can share one; whole groups are then resampled.
         resamples: bootstrap resamples.
         seed: of the bootstrap.
-        threshold: confidence below which a slide is not answered.
+        sure: (slides,) whether the model is sure of its answer.
 
     Raises:
         ParameterError: no slides, a label that is no class, or arrays that do not fit.
     """
     labels, rows = checked(truth, probabilities, classes)
-    order, units = canonical_order(labels, [rows], groups)
-    labels, rows = labels[order], rows[order]
+    answered = np.ones(len(labels), np.bool_) if sure is None else sure
+    order, units = canonical_order(labels, [rows, answered[:, None].astype(np.float64)], groups)
+    labels, rows, answered = labels[order], rows[order], answered[order]
     predicted = rows.argmax(axis=1)
     cells = confusion_cells(labels, predicted, len(classes), units)
-    answered = rows.max(axis=1) >= (0 if threshold is None else threshold)
     brier = ((rows - np.eye(len(classes))[labels]) ** 2).sum(axis=1)
     means = np.stack([np.ones(len(rows)), log_losses(labels, rows), brier, answered, answered & (predicted == labels)])
     sums, gaps = unit_sums(means.T, units), unit_sums(calibration_gaps(labels, rows), units)
@@ -121,7 +121,7 @@ def slide_metrics(
             "ece": abs(weights @ gaps).sum(axis=1) / total,
             "macro_auroc": macro(np.stack([area(weights) for area in areas], axis=1)),
         }
-        if threshold is not None:
+        if sure is not None:
             found |= {"coverage": answers / total, "answered_accuracy": ratio(right, answers)}
         for kind, table in zip(PER_CLASS, (f1, recall, precision), strict=True):
             found |= {f"{kind}/{name}": table[:, index] for index, name in enumerate(classes)}

@@ -51,6 +51,7 @@ class Scored:
         rows["correct"] = rows["predicted"] == rows["label"]
         rows["confidence"] = [answer.confidence for answer in self.answers]
         rows["abstained"] = [answer.abstained for answer in self.answers]
+        rows["reason"] = ["; ".join(dict.fromkeys((*answer.reasons, *answer.warnings))) for answer in self.answers]
         rows["n_patches"] = [len(answer.patches) for answer in self.answers]
         rows[list(CONTENT)] = self.slides[list(CONTENT)].to_numpy()
         return Predictions(rows, self.classes, self.probabilities)
@@ -101,7 +102,8 @@ def measure(scored: Scored, training_labels: list[str], *, model: str, split: st
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     grouped = options | {"groups": groups.tolist()}
     calibration = scored.classifier.card.calibration
-    metrics = slide_metrics(truth, scored.probabilities, classes, threshold=calibration.threshold, **grouped)
+    sure = np.array([not answer.abstained for answer in scored.answers])
+    metrics = slide_metrics(truth, scored.probabilities, classes, sure=sure, **grouped)
     patches = scored.of_patches()
     group_of = dict(zip(scored.slides["slide_id"], groups, strict=True))
     of_patches = patch_metrics(

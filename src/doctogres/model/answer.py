@@ -19,6 +19,7 @@ class CutSlide:
     dropped: int  # regions that are left out
     mask_source: MaskSource
     warnings: tuple[str, ...]
+    doubt: str = ""  # why the mask cannot be right, as a reason
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,17 @@ class SlideAnswer:
     probabilities: npt.NDArray[np.float64]  # (classes,), calibrated
     raw: npt.NDArray[np.float64]  # (classes,), before the temperature
     confidence: float  # the label's probability
-    abstained: bool  # the confidence is below the model's threshold: not sure
+    reasons: tuple[str, ...]  # why the model is not sure; empty if it is
     patches: pd.DataFrame  # a row per classified region: x, y, width, height, area, label
     patch_probabilities: npt.NDArray[np.float64]  # (patches, classes), not calibrated
     dropped: int  # regions that were left out
     mask_source: MaskSource
     warnings: tuple[str, ...]  # what makes this answer weaker than the model's score promises
+
+    @property
+    def abstained(self) -> bool:
+        """Whether the model is not sure."""
+        return bool(self.reasons)
 
     @property
     def note(self) -> str:

@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from doctogres.model.temperature import Calibration
 from doctogres.settings import AnswerSettings, PatchSettings
+from doctogres.slides.plausibility import MaskRange
 
 
 class TrainingRecord(BaseModel):
@@ -32,6 +33,7 @@ class ClassifierCard(BaseModel):
     members: int  # networks that answer together
     features: int  # of a patch before the classifier, where an attention head reads them; else 0
     region_side: int  # median longer side of the training's regions in pixels: that of a tile where no mask is given
+    masks: MaskRange | None = None  # of the training's slides; None where it was not recorded
     weights_sha256: str = ""  # of the weights' file, filled in when it is written
     calibration: Calibration
     seen: TrainingRecord

@@ -23,10 +23,11 @@ from doctogres.model.attention import GatedAttention
 from doctogres.model.card import ClassifierCard, TrainingRecord
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import create_network, load_weights, normalisation, save_weights
-from doctogres.model.temperature import Calibration, apply_temperature
+from doctogres.model.temperature import ABSTAIN_ALWAYS, Calibration, apply_temperature
 from doctogres.model.tiles import tissue_mask, tissue_tiles
 from doctogres.patches.regions import REGION_FIELDS, cut_patches, find_patches
 from doctogres.settings import ATTENTION, AnswerSettings, PatchSettings
+from doctogres.slides.plausibility import MaskRange, doubt_about, fit_of
 from doctogres.slides.reasons import Reason
 
 WEIGHTS_FILE: Final = "weights.safetensors"
@@ -153,8 +154,12 @@ class SlideClassifier:
                 f"{MAX_REGIONS}: give a mask of lesions without speckle, or a larger min_area"
             )
         warnings = [reason for reason, keep in zip(reasons, kept, strict=True) if keep and reason]
+        doubt = ""
+        if settings.patching != "whole":  # there the mask has no say
+            doubt = doubt_about(fit_of(rgb, mask), self.card.masks, chosen[:, 2:4].max(axis=1))
         pixels = cut_patches(rgb, chosen, settings)
-        return CutSlide(chosen, pixels, int((~kept).sum()), "given", (*self.warnings, *warnings))
+        stated = (*self.warnings, *filter(None, [doubt]), *warnings)
+        return CutSlide(chosen, pixels, int((~kept).sum()), "given", stated, doubt)
 
     def _cut_tissue(self, rgb: npt.NDArray[np.uint8]) -> CutSlide:
         settings = self.card.patch
@@ -217,7 +222,7 @@ class SlideClassifier:
                 probabilities=probabilities,
                 raw=before,
                 confidence=confidence,
-                abstained=confidence < card.calibration.threshold,
+                reasons=tuple(filter(None, [slide.doubt, _low_confidence(confidence, card.calibration)])),
                 patches=self._patch_table(slide.regions, of_patches[own]),
                 patch_probabilities=of_patches[own],
                 dropped=slide.dropped,
@@ -228,6 +233,15 @@ class SlideClassifier:
     def _patch_table(self, regions: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> pd.DataFrame:
         table = pd.DataFrame(regions, columns=list(REGION_FIELDS))
         return table.assign(label=[self.card.classes[index] for index in probabilities.argmax(1)])
+
+
+def _low_confidence(confidence: float, calibration: Calibration) -> str:
+    """The reason why a model is not sure at this confidence; empty if it is."""
+    if confidence >= calibration.threshold:
+        return ""
+    reached = calibration.threshold < ABSTAIN_ALWAYS
+    threshold = f"the model's threshold {calibration.threshold:.2f}" if reached else "what this model can be sure at"
+    return Reason.LOW_CONFIDENCE.because(confidence=confidence, threshold=threshold)
 
 
 def pooled(
@@ -258,6 +272,7 @@ def make_classifier(
     answer: AnswerSettings,
     calibration: Calibration,
     region_side: int,
+    masks: MaskRange | None = None,
     seen: TrainingRecord,
     evidence: Mapping[str, Any],
 ) -> SlideClassifier:
@@ -275,6 +290,7 @@ def make_classifier(
         members=len(network.members),
         features=int(network.attention[0].norm.normalized_shape[0]) if network.attention else 0,  # type: ignore
         region_side=region_side,
+        masks=masks,
         calibration=calibration,
         seen=seen,
     )

@@ -13,6 +13,7 @@ from doctogres.cleaning.slime import remove_splat
 from doctogres.parquet import TableFile
 from doctogres.settings import PatchSettings
 from doctogres.slides.masks import read_with_mask
+from doctogres.slides.plausibility import MaskRange
 from doctogres.slides.table import REPAIRED
 
 COLUMNS: Final = (
@@ -38,6 +39,7 @@ class Manifest:
         image_md5: slide -> the content of its picture.
         patch: how the regions were cut.
         pixels: names the pixels, see `pixels.pixel_key`.
+        masks: the range of the training slides' masks.
     """
 
     rows: pd.DataFrame
@@ -48,18 +50,21 @@ class Manifest:
     image_md5: Mapping[str, str]
     patch: PatchSettings
     pixels: str
+    masks: MaskRange | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """The manifest of a file; anything else is an UpstreamError that says what it is."""
         rows, about = FILE.read(path)
         root, patch = Path(about.pop("root")), PatchSettings.model_validate(about.pop("patch"))
-        return cls(rows, root=root, patch=patch, **about)
+        masks = None if (recorded := about.pop("masks", None)) is None else MaskRange.model_validate(recorded)
+        return cls(rows, root=root, patch=patch, masks=masks, **about)
 
     def write(self, path: Path) -> None:
         """Writes the manifest."""
         about = {name: value for name, value in vars(self).items() if name != "rows"}
-        FILE.write(self.rows, path, about | {"root": str(self.root), "patch": self.patch.model_dump()})
+        masks = None if self.masks is None else self.masks.model_dump()
+        FILE.write(self.rows, path, about | {"root": str(self.root), "patch": self.patch.model_dump(), "masks": masks})
 
     @property
     def kept(self) -> pd.DataFrame:

@@ -17,6 +17,8 @@ from doctogres.patches.regions import cut_patches, find_patches
 from doctogres.settings import PatchSettings
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.images import read_rgb
+from doctogres.slides.plausibility import MaskFit, MaskRange, fit_of
+from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import CohortTable
 
 
@@ -67,10 +69,14 @@ def cut_cohort(
     """
     slides = cohort.usable
     rows: list[dict[str, Any]] = []
+    masks: list[tuple[MaskFit, npt.NDArray[np.int64], str]] = []
 
     def gathered() -> Iterator[npt.NDArray[np.uint8]]:
-        for done, (row, found, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
+        for done, (row, found, fit, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
             rows.extend(_slide_rows(row, *found))
+            regions, kept, _ = found
+            if row.fold != HOLDOUT:
+                masks.append((fit, regions[kept, 2:4].max(axis=1), row.reason))
             yield pixels
             if progress:
                 progress(done, len(slides))
@@ -89,17 +95,18 @@ def cut_cohort(
             image_md5=dict(zip(slides.slide_id, slides.image_md5, strict=True)),
             patch=settings,
             pixels=pixel_key(table, settings, slides),
+            masks=MaskRange.of(masks),
         )
         return manifest, partial.replace(cache_file(manifest, cache))
 
 
 def _cut_slides(
     slides: pd.DataFrame, root: Path, settings: PatchSettings
-) -> Iterator[tuple[Any, tuple[Any, Any, list[str]], npt.NDArray[np.uint8]]]:
-    def cut(row: Any) -> tuple[Any, tuple[Any, Any, list[str]], npt.NDArray[np.uint8]]:
+) -> Iterator[tuple[Any, tuple[Any, Any, list[str]], MaskFit, npt.NDArray[np.uint8]]]:
+    def cut(row: Any) -> tuple[Any, tuple[Any, Any, list[str]], MaskFit, npt.NDArray[np.uint8]]:
         rgb, mask = read_slide(root, row)
         regions, kept, reasons = find_patches(mask, settings)
-        return row, (regions, kept, reasons), cut_patches(rgb, regions[kept], settings)
+        return row, (regions, kept, reasons), fit_of(rgb, mask), cut_patches(rgb, regions[kept], settings)
 
     return map_slides(cut, slides.itertuples(index=False))
 

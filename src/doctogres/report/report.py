@@ -26,7 +26,7 @@ METRICS: Final = {
     "log_loss": ("Log loss", "less is better; it punishes being sure and wrong"),
     "brier": ("Brier score", "less is better, 0 to 2"),
     "ece": ("Calibration error (ECE)", "less is better; mean gap between stated confidence and the share of right answers"),
-    "coverage": ("Coverage", "share of slides at or above the model's threshold: the others are marked as not sure"),
+    "coverage": ("Coverage", "share of slides that the model is sure of: the others are marked as not sure"),
     "answered_accuracy": ("Accuracy of the answered", "share of right answers among those slides"),
     **{
         name: (f"Null model: {words}", "macro-F1 without looking at a slide, from the training part's labels")
@@ -114,7 +114,7 @@ def result_sentence(slides: str, metrics: Mapping[str, Estimate], null: Mapping[
 def answer_sentence(slides: int, metrics: Mapping[str, Estimate], calibration: Calibration) -> str:
     """Returns what the model's threshold comes to on these slides."""
     coverage, accuracy = metrics.get("coverage"), metrics.get("answered_accuracy")
-    if coverage is None or accuracy is None or calibration.threshold <= 0:
+    if coverage is None or accuracy is None or (calibration.threshold <= 0 and coverage.value == 1):
         return "The model answers every slide: it has no threshold under which it says that it is not sure."
     if calibration.threshold > 1:
         return (
@@ -122,11 +122,13 @@ def answer_sentence(slides: int, metrics: Mapping[str, Estimate], calibration: C
         )  # fmt: skip
     answered = round(coverage.value * slides)
     right = f"; {round(accuracy.value * answered)} of these {answered} are right" if answered else ""
-    return (
+    threshold = (
         f"A slide whose confidence is under {calibration.threshold:.2f} is marked as not sure: out of fold, at least "
-        f"{calibration.target_precision:.0%} of the answers above that were right. Here {answered} of {slides} slides "
-        f"are answered{right}."
+        f"{calibration.target_precision:.0%} of the answers above that were right. A slide whose mask cannot be right is, too."
+        if calibration.threshold > 0
+        else "Only slides whose mask cannot be right are marked as not sure."
     )
+    return f"{threshold} Here {answered} of {slides} slides are answered{right}."
 
 
 def ece_sentence(metrics: Mapping[str, Estimate], raw_ece: Estimate, calibration: Calibration) -> str:

@@ -114,7 +114,7 @@ def _sentence(error: urllib.error.HTTPError) -> str:
 
 def as_text(answer: Mapping[str, Any]) -> str:
     """An answer as a small table."""
-    sure = " (not sure: below the model's threshold)" if answer["label"] and answer["abstained"] else ""
+    sure = " (not sure)" if answer["label"] and answer["abstained"] else ""
     shares = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
     width = max((len(name) for name, _ in shares), default=0)
     rows = [("slide", answer["slide_id"]), ("label", f"{answer['label'] or 'none'}{sure}")]
@@ -126,7 +126,8 @@ def as_text(answer: Mapping[str, Any]) -> str:
     rows += [
         ("patches", f"{answer['n_patches']}, {answer['n_dropped']} left out; mask: {answer['mask_source'] or 'none'}"),
         ("model", answer["model_version"]),
-        *(("warning", text) for text in answer["warnings"]),
+        *(("not sure", text) for text in answer["reasons"]),
+        *(("warning", text) for text in answer["warnings"] if text not in answer["reasons"]),
         *(("error", text) for text in [answer["error"]] if text),
     ]
     return "\n".join(f"{name:14}{text}" for name, text in rows)

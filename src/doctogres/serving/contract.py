@@ -89,6 +89,7 @@ def model_signature() -> ModelSignature:
                 ColSpec(Array(patch), "patches"),
                 ColSpec(DataType.string, "overlay", required=False),  # base64: MLflow's spark_udf takes no binary here
                 ColSpec(DataType.string, "model_version"),
+                ColSpec(Array(DataType.string), "reasons"),
                 ColSpec(Array(DataType.string), "warnings"),
                 ColSpec(DataType.string, "error", required=False),
             ]

@@ -92,13 +92,14 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "patches": [],
             "overlay": None,
             "model_version": self.model_version,
+            "reasons": [],
             "warnings": [],
             "error": None,
         }
         if isinstance(answer, NoLesionError):
-            return row | {"warnings": [str(answer)]}
+            return row | {"reasons": [str(answer)], "warnings": [str(answer)]}
         if isinstance(answer, DoctogresError):
-            return row | {"error": str(answer)}
+            return row | {"reasons": [str(answer)], "error": str(answer)}
         classes = self.classifier.card.classes
         shares = answer.patch_probabilities.tolist()
         patches = [
@@ -114,6 +115,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "n_dropped": answer.dropped,
             "mask_source": answer.mask_source,
             "patches": patches,
+            "reasons": list(answer.reasons),
             "warnings": list(answer.warnings),
         }
 

@@ -90,14 +90,25 @@ class Reason(StrEnum):
     )
     FULL_MASK = (
         "full_mask",
-        "the mask of {slide} marks {share:.0%} of the picture as lesion",
+        "{mask} marks {share:.0%} of the picture as lesion; {hint}",
         "look whether the mask is inverted",
     )
     MASK_ON_GLASS = (
         "mask_on_glass",
-        "{share:.0%} of the mask of {slide} lies on glass{hint}",
+        "{share:.0%} of {mask} lies on glass{hint}",
         "look whether the mask is turned or another slide's",
     )
+    MASK_REGIONS = (
+        "mask_regions",
+        "{mask} has {regions} regions; the slides that the model was trained on have at most {most}",
+        "look whether the mask holds speckle, or is another slide's",
+    )
+    MASK_SCALE = (
+        "mask_scale",
+        "the regions of {mask} have a median side of {side:.0f} px; the model was trained on {low:.0f} to {high:.0f} px",
+        "give the picture at the magnification of the training slides",
+    )
+    LOW_CONFIDENCE = ("low_confidence", "the confidence {confidence:.2f} is below {threshold}")
     DECISION = ("decision", "{decision}{why}; the machine says {machine}")
     # Regions of a slide.
     SMALL_REGION = ("small_region", "{area} px, under {min_area} px")

@@ -67,6 +67,7 @@ def classifier_of(
         patch=manifest.patch,
         answer=recipe.answer,
         calibration=assessment.calibration,
+        masks=manifest.masks,
         region_side=round(part.patches.table[["width", "height"]].max(axis=1).median()),
         # The folds left out chose epochs and threshold: every slide but the hold-out's had a say.
         seen=TrainingRecord(
