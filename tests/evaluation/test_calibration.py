@@ -202,7 +202,7 @@ def test_without_out_of_fold_predictions_nothing_is_changed_and_nothing_claimed(
 @pytest.mark.parametrize(
     ("truth", "rows", "message"),
     [
-        ([], np.empty((0, 2)), "no out-of-fold slides"),
+        ([], np.empty((0, 2)), "no out-of-fold predictions"),
         ([2], np.array([[0.5, 0.5]]), "'2'"),
         ([0, 1], np.array([[0.5, 0.5]]), "2 slides, 2 classes"),
         ([0], np.array([[2.0, -1.0]]), "non-negative"),

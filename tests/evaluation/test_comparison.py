@@ -124,7 +124,7 @@ def test_intervals_by_patients_cover_the_truth_about_as_often_as_they_say() -> N
     [
         ({"x": [np.full((2, 2), 0.5)]}, {"x": "y"}, r"\['y'\]"),
         ({"x": [np.full((2, 2), 0.5)]}, {"z": "x"}, r"\['z'\]"),
-        ({"x": []}, {}, r"\['x'\] have no network"),
+        ({"x": []}, {}, r"\['x'\] have no predictions"),
         ({"x": [np.full((3, 2), 0.5)]}, {}, "2 slides, 2 classes"),
     ],
 )

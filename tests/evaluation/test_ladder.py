@@ -121,7 +121,7 @@ def test_a_row_that_was_scored_on_something_else_is_refused_by_name(rows: list[S
     one = rows[1].predictions[0]
     fewer = Predictions(one.rows.iloc[1:], one.classes, one.probabilities[1:])
     other = fewer if change == "fewer slides" else changed(one, label=np.roll(one.rows["label"], 1))
-    with pytest.raises(ParameterError, match="better: scored"):
+    with pytest.raises(ParameterError, match="better: its .* evaluated slides"):
         ladder_table([rows[0], replace(rows[1], predictions=[other])], CLASSES, resamples=200, seed=1)
 
 
@@ -140,9 +140,9 @@ def test_the_markdown_says_it_all_in_order(table: pd.DataFrame) -> None:
     assert lines[4][4] == "+0.000 [+0.000, +0.000]"
     assert lines[1][2] == str(Estimate(*table.loc[1, ["macro_f1", "low", "high"]]))
     assert {cells[6] for cells in lines} == {"1.5"}
-    assert "always answering the most frequent class: 0.167 [0.150, 0.180]" in text
-    assert "guessing by the class shares: 0.331 [0.280, 0.390]" in text
-    assert f"{SLIDES} slides" in text
+    assert "always predicting the most frequent class: 0.167 [0.150, 0.180]" in text
+    assert "random guessing by class frequency: 0.331 [0.280, 0.390]" in text
+    assert f"{SLIDES} hold-out slides" in text
     assert "mean over 3 seeds" in text
 
 

@@ -43,8 +43,8 @@ def test_every_slide_keeps_its_own_answer_whatever_the_folds(slides: pd.DataFram
     otherwise = gather(slides, [in_folds(slides, 7, seed=0)])
     assert once.slides["slide_id"].tolist() == slides["slide_id"].tolist()
     for way in ("mean", "attention"):
-        np.testing.assert_array_equal(once.rounds[way][0], otherwise.rounds[way][0])
-    np.testing.assert_array_equal(once.rounds["mean"][0], answers(slides["truth"].to_numpy(), 0.5, 0))
+        np.testing.assert_array_equal(once.repeats[way][0], otherwise.repeats[way][0])
+    np.testing.assert_array_equal(once.repeats["mean"][0], answers(slides["truth"].to_numpy(), 0.5, 0))
 
 
 def test_the_better_way_is_shown_to_be_better_and_the_chosen_one_is_calibrated(slides: pd.DataFrame) -> None:
@@ -53,9 +53,9 @@ def test_the_better_way_is_shown_to_be_better_and_the_chosen_one_is_calibrated(s
     result = assess(
         found, CLASSES, chosen="mean", against={"attention": "mean"}, target_precision=0.8, resamples=500, seed=0
     )
-    rows = result.ways.set_index("name")
+    rows = result.aggregations.set_index("name")
     truth = slides["truth"].to_numpy()
-    by_hand = np.mean([macro_f1(truth, one.argmax(1), 3) for one in found.rounds["mean"]])
+    by_hand = np.mean([macro_f1(truth, one.argmax(1), 3) for one in found.repeats["mean"]])
     assert rows.loc["mean", "macro_f1"] == pytest.approx(by_hand)
     assert rows["difference_low"]["attention"] > 0
     assert pd.isna(rows["difference"]["mean"])

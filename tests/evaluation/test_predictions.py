@@ -68,9 +68,9 @@ def test_slides_are_found_by_name_and_an_unknown_class_has_nothing(evaluated: Pr
     ("content", "words"),
     [
         ("", "No columns"),
-        ("slide_id,label\n", "group.*p_<class> missing"),
-        (",".join((*EVALUATED, "HER2(+)")), "p_<class> missing"),
-        (",".join((*EVALUATED[1:], "p_a")), "slide_id missing"),
+        ("slide_id,label\n", "missing .*group.*p_<class>"),
+        (",".join((*EVALUATED, "HER2(+)")), "missing p_<class>"),
+        (",".join((*EVALUATED[1:], "p_a")), "missing slide_id"),
         (",".join((*EVALUATED, "p_a")) + "\n" + "x," * len(EVALUATED) + "much", "could not convert"),
     ],
 )

@@ -42,7 +42,7 @@ def history(epochs: int) -> pd.DataFrame:
 def test_the_confusion_cells_hold_counts_and_row_shares() -> None:
     figure = confusion_figure(["b", "b", "b", "b", "a"], ["b", "b", "b", "a", "a"], ["b", "a"])
     assert texts(figure)[:8] == ["3", "75%", "1", "25%", "0", "0%", "1", "100%"]
-    assert "4 of 5 slides right" in texts(figure)[8]
+    assert "4 of 5 slides correct" in texts(figure)[8]
 
 
 def test_a_class_that_no_slide_has_has_no_shares() -> None:
@@ -50,23 +50,26 @@ def test_a_class_that_no_slide_has_has_no_shares() -> None:
 
 
 def test_risk_coverage_names_the_error_at_half_and_at_all() -> None:
-    # the two surest are right, the two least sure wrong
+    # the two most confident are correct, the two least confident wrong
     rows = np.array([[0.95, 0.05], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
     found = texts(risk_coverage_figure(["a", "a", "b", "b"], rows, ["a", "b"]))
-    assert "50% kept: 0.0% wrong" in found
-    assert "100% kept: 50.0% wrong" in found
+    assert "50% answered: 0.0% wrong" in found
+    assert "100% answered: 50.0% wrong" in found
 
 
-def test_slides_of_equal_confidence_are_kept_or_referred_together() -> None:
+def test_slides_of_equal_confidence_are_kept_or_dropped_together() -> None:
     rows = np.array([[0.9, 0.1]] * 4)
     found = texts(risk_coverage_figure(["a", "b", "a", "b"], rows, ["a", "b"]))
-    assert "100% kept: 50.0% wrong" in found
-    assert not any(text.startswith("50% kept") for text in found)
+    assert "100% answered: 50.0% wrong" in found
+    assert not any(text.startswith("50% answered") for text in found)
 
 
 def test_the_thresholds_place_on_the_curve_is_told() -> None:
     rows = np.array([[0.95, 0.05], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
-    for threshold, words in ((0.75, "threshold 0.75: 75% kept, 33.3% wrong"), (1.1, "threshold 1.10: no slide kept")):
+    for threshold, words in (
+        (0.75, "threshold 0.75: 75% answered, 33.3% wrong"),
+        (1.1, "threshold 1.10: no slide answered"),
+    ):
         assert words in texts(risk_coverage_figure(["a", "a", "b", "b"], rows, ["a", "b"], threshold=threshold))
     assert not any("threshold" in text for text in texts(risk_coverage_figure(["a", "a", "b", "b"], rows, ["a", "b"])))
 
@@ -74,9 +77,9 @@ def test_the_thresholds_place_on_the_curve_is_told() -> None:
 def test_the_calibration_error_is_shown_before_and_after_the_temperature() -> None:
     rows, raw = np.array([[0.75, 0.25]] * 4), np.array([[0.95, 0.05]] * 4)
     truth = ["a", "a", "a", "b"]
-    assert "calibration error 0.000 over 4 slides" in texts(reliability_figure(truth, rows, ["a", "b"]))
+    assert "ECE 0.000 on 4 slides" in texts(reliability_figure(truth, rows, ["a", "b"]))
     found = texts(reliability_figure(truth, rows, ["a", "b"], raw=raw))
-    assert "calibration error 0.200 before, 0.000 after the temperature; 4 slides" in found
+    assert "ECE 0.200 before, 0.000 after temperature scaling; 4 slides" in found
 
 
 def test_the_best_epoch_is_told() -> None:

@@ -104,9 +104,9 @@ def test_the_first_line_is_the_result() -> None:
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (GOOD, "better than these null models, with its whole interval"),
-        (Estimate(0.31, 0.25, 0.4), "inside its interval, so these slides do not show"),
-        (Estimate(0.1, 0.05, 0.15), "WORSE than a null model, with its whole interval"),
+        (GOOD, "better than the null models: its whole interval lies above"),
+        (Estimate(0.31, 0.25, 0.4), "includes a null model, so these slides do not show"),
+        (Estimate(0.1, 0.05, 0.15), "WORSE than a null model: its whole interval lies below"),
         (Estimate(0.9, math.nan, math.nan), "too few independent slides"),
         (Estimate(math.nan, math.nan, math.nan), "no null model"),
     ],
@@ -120,10 +120,10 @@ def test_the_result_is_weighed_against_the_better_null_model(model: Estimate, wo
 @pytest.mark.parametrize(
     ("threshold", "coverage", "accuracy", "words"),
     [
-        (0.6, 0.5, 0.75, "Here 12 of 24 slides are answered; 9 of these 12 are right"),
-        (0.6, 0.0, math.nan, "Here 0 of 24 slides are answered."),
-        (1.1, 0.0, math.nan, "Every slide is marked as not sure"),
-        (0.0, 1.0, 0.5, "answers every slide"),
+        (0.6, 0.5, 0.75, "Here it answers 12 of 24 slides, 9 of them correctly."),
+        (0.6, 0.0, math.nan, "Here it answers 0 of 24 slides."),
+        (1.1, 0.0, math.nan, "abstains on every slide"),
+        (0.0, 1.0, 0.5, "never abstains"),
     ],
 )
 def test_what_the_threshold_comes_to(threshold: float, coverage: float, accuracy: float, words: str) -> None:
@@ -140,8 +140,8 @@ def test_the_calibration_error_is_told_before_and_after_the_temperature() -> Non
 
 def test_patches_have_a_table_of_their_own() -> None:
     visible = Reader(report()).visible
-    slides, patches = visible.split("Patches: each region on its own")
-    assert "0.661" in slides.split("Slides: the answers")[1]
+    slides, patches = visible.split("Patches: single regions")
+    assert "0.661" in slides.split("Slides: the final predictions")[1]
     assert "0.250" in patches.split("Figures")[0]
     assert "0.661" not in patches.split("Figures")[0]
 
@@ -151,7 +151,7 @@ def test_the_ways_to_an_answer_are_told_with_their_paired_difference() -> None:
     assert "mean (chosen)" in visible
     assert "0.020 [-0.010, 0.050]" in visible
     assert "7.5 times as long" in visible
-    assert "no out-of-fold evidence" in Reader(report(evidence={})).visible
+    assert "no out-of-fold results" in Reader(report(evidence={})).visible
 
 
 def test_the_gallery_gets_what_the_page_leaves_of_its_5_mb() -> None:
@@ -186,7 +186,7 @@ def test_a_class_named_like_a_metric_or_with_a_slash_keeps_its_row() -> None:
 
 def test_empty_parts_leave_no_headings() -> None:
     visible = Reader(report(figures={}, metrics={"macro_f1": GOOD}, facts={}, predictions=pd.DataFrame())).visible
-    for heading in ("Figures", "Patches", "Slides to look at", "Predictions", "What was evaluated"):
+    for heading in ("Figures", "Patches", "Example slides", "Predictions", "What was evaluated"):
         assert heading not in visible
 
 

@@ -557,7 +557,7 @@ def test_the_card_tells_what_a_person_should_know(store: Path) -> None:
     assert "not a medical device" in MlflowClient().get_registered_model("doctogres").description
     lines = card.splitlines()
     assert lines[0].startswith("**Macro-F1 0.8")
-    assert "always answering the most frequent class 0.333" in lines[0]
+    assert "always predicting the most frequent class 0.333" in lines[0]
     for expected in (
         "not a medical device",
         "Gate: **champion**",

@@ -1,4 +1,4 @@
-"""Intervals by the percentile bootstrap over slides, or over groups of slides."""
+"""Percentile bootstrap intervals over slides, or over groups of slides."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-# What a statistic makes per resample and slide stays near 16 MB however many of both there are.
+# Bounds the memory of one block of resamples to about 16 MB, however many slides and resamples there are.
 BLOCK_CELLS: Final = 2_000_000
 
 # (resamples, units) weights -> {name: (resamples,) values}
@@ -24,13 +24,13 @@ class Estimate:
     high: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """Returns `value`, `low` and `high` for JSON, which has no NaN: undefined is None."""
+        """Returns `value`, `low` and `high` for JSON, which has no NaN: undefined values are None."""
         fields = {"value": self.value, "low": self.low, "high": self.high}
         return {name: float(number) if math.isfinite(number) else None for name, number in fields.items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, float | None]) -> "Estimate":
-        """What `to_dict` made."""
+        """The estimate that `to_dict` wrote."""
         return cls(**{name: math.nan if number is None else number for name, number in fields.items()})
 
     def __str__(self) -> str:
@@ -45,25 +45,25 @@ class Estimate:
 def bootstrap(
     statistics: Statistics, units: NDArray[np.int64], *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Estimate]:
-    """Returns each statistic of the slides as they are, with its 95 % percentile interval.
+    """Returns each statistic on the original slides, with its 95 % percentile interval.
 
     Units are drawn with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13): slides, or
     whole groups of them (the cluster bootstrap; Davison and Hinkley, Bootstrap Methods and their Application, 1997,
-    section 3.8), because two slides of one patient are not two witnesses. The draw is not stratified by class, because
-    the class counts of the next hold-out would vary as well.
+    section 3.8), because two slides of one patient are not independent. Draws are not stratified by class, because the
+    class counts of another hold-out would vary as well.
 
-    A resample is a row of weights (how often each unit was drawn), so that a statistic built from sums over each unit,
-    such as a confusion matrix, comes for all resamples out of one matrix product.
+    A resample is a row of weights (how often each unit was drawn), so that one matrix product computes a statistic that
+    is built from per-unit sums, such as a confusion matrix, for all resamples.
 
-    Resamples where a statistic is undefined are left out of its interval. An interval is widened where needed to hold
-    its value: calibration error grows under resampling, and its plain interval can lie wholly above the value.
-    With fewer than two units there is no interval: `low` and `high` are NaN.
+    Resamples on which a statistic is undefined do not count towards its interval. An interval is widened if necessary
+    to include its value: calibration error grows under resampling, and its plain interval can lie entirely above the
+    value. With fewer than two units there is no interval: `low` and `high` are NaN.
 
     Args:
-        statistics: maps weights (resamples, units) to a (resamples,) array per name; undefined is NaN.
-        units: (slides,) the unit that each slide is drawn with, 0 ... units - 1.
-        resamples: how many resamples to draw.
-        seed: of the draw.
+        statistics: maps weights (resamples, units) to a (resamples,) array per name; NaN where undefined.
+        units: (slides,) the unit to which each slide belongs, 0 ... units - 1.
+        resamples: number of resamples to draw.
+        seed: of the random draws.
     """
     draws = resample(statistics, units, resamples=resamples, seed=seed)
     values = statistics(np.ones((1, int(units.max()) + 1)))
@@ -73,7 +73,7 @@ def bootstrap(
 def resample(
     statistics: Statistics, units: NDArray[np.int64], *, resamples: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Returns each statistic on each resample, (resamples,); empty if there are fewer than two units to draw from."""
+    """Returns each statistic on each resample, (resamples,); empty with fewer than two units to draw from."""
     count = int(units.max()) + 1
     if count < 2:
         return {name: np.empty(0) for name in statistics(np.ones((1, count)))}
@@ -86,7 +86,7 @@ def resample(
 
 
 def percentile_estimate(value: float, draws: NDArray[np.float64]) -> Estimate:
-    """Returns the value with the central 95 % of the draws that are defined, widened to hold the value."""
+    """Returns the value with the central 95 % of the defined draws, widened to include the value."""
     defined = draws[np.isfinite(draws)]
     if not math.isfinite(value) or defined.size == 0:
         return Estimate(value, math.nan, math.nan)
@@ -95,7 +95,7 @@ def percentile_estimate(value: float, draws: NDArray[np.float64]) -> Estimate:
 
 
 def _unit_counts(rng: np.random.Generator, resamples: int, units: int) -> NDArray[np.float64]:
-    """Returns (resamples, units): how often each unit is drawn when as many as there are are drawn with replacement."""
+    """Returns (resamples, units): how often each unit is drawn in `units` draws with replacement."""
     drawn = rng.integers(0, units, size=(resamples, units)) + units * np.arange(resamples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=resamples * units)
     return counts.reshape(resamples, units).astype(np.float64)

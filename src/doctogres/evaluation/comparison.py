@@ -1,4 +1,4 @@
-"""Several models on the same slides: macro-F1 of each, and paired differences between them."""
+"""Compares models on the same slides: macro-F1 of each, and paired differences between them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from doctogres.evaluation.weighted import class_f1, confusion_cells, confusions,
 
 @dataclass(frozen=True)
 class Comparison:
-    """Macro-F1 by model: its estimate, its difference to the model it is compared with, and its networks' range."""
+    """Macro-F1 by model: estimate, difference from the model it is compared with, and range over its networks."""
 
     values: dict[str, Estimate]
-    differences: dict[str, Estimate]  # of the models that are compared with another one
+    differences: dict[str, Estimate]  # only of models that are compared with another one
     spread: dict[str, tuple[float, float]]  # lowest and highest over the model's networks
 
 
@@ -33,28 +33,30 @@ def compare(
 ) -> Comparison:
     """Returns every model's macro-F1 and the paired differences, all from the same resamples of the same slides.
 
-    A model's score is the mean over its networks (seeds or repeats) of their macro-F1. What makes a slide hard for two
-    models cancels in their difference: an interval that excludes zero is a difference even where the models' own
-    intervals overlap. The intervals are about the slides: how much training itself varies is in `spread`, and with one
-    network the comparison is of two networks, not of two recipes. The order of the slides changes nothing.
+    A model's score is the mean macro-F1 of its networks (seeds or repeats). What makes a slide hard for both models
+    cancels out in their difference: an interval that excludes zero shows a difference even if the models' own intervals
+    overlap. The intervals reflect the choice of slides; the variation between trainings is in `spread`. With one network
+    each, two networks are compared, not two recipes. The order of the slides does not matter.
 
     Args:
         truth: (slides,) labels.
-        models: name -> slide probabilities of one or several networks, (slides, classes) each.
+        models: name -> slide probabilities of one or more networks, (slides, classes) each.
         classes: the class order.
-        against: model -> the model that is subtracted from it; a model that is no key gets no difference.
-        groups: (slides,) patients, if several slides can share one; whole groups are then resampled.
-        resamples: bootstrap resamples.
+        against: model -> the model whose score is subtracted; models without an entry get no difference.
+        groups: (slides,) patients, if one can have several slides; whole groups are then resampled.
+        resamples: number of bootstrap resamples.
         seed: of the bootstrap.
 
     Raises:
-        ParameterError: a model without networks, one in `against` that is not there, or see `metrics.slide_metrics`.
+        ParameterError: a model without networks, an unknown model in `against`, or see `metrics.slide_metrics`.
     """
     if missing := sorted({*against, *against.values()} - models.keys()):
-        raise ParameterError(f"models {missing} are to be compared and have no predictions; there are {list(models)}")
+        raise ParameterError(
+            f"models {missing} are to be compared but have no predictions; known models: {list(models)}"
+        )
     if empty := [name for name, networks in models.items() if not len(networks)]:
-        raise ParameterError(f"models {empty} have no network's predictions; give one table of probabilities or more")
-    tables = {name: [checked(truth, one, classes)[1] for one in networks] for name, networks in models.items()}
+        raise ParameterError(f"models {empty} have no predictions; give at least one table of probabilities")
+    tables = {name: [checked(truth, table, classes)[1] for table in networks] for name, networks in models.items()}
     labels = class_indices(truth, classes)
     order, units = canonical_order(labels, [table for name in sorted(tables) for table in tables[name]], groups)
     cells = {
@@ -65,21 +67,21 @@ def compare(
     def scores(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """(resamples, units) weights -> (networks, resamples) macro-F1 by model."""
         return {
-            name: np.stack([macro(class_f1(confusions(weights, one))) for one in networks])
+            name: np.stack([macro(class_f1(confusions(weights, counts))) for counts in networks])
             for name, networks in cells.items()
         }
 
     def means(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        return {name: several.mean(axis=0) for name, several in scores(weights).items()}
+        return {name: by_network.mean(axis=0) for name, by_network in scores(weights).items()}
 
     draws = resample(means, units, resamples=resamples, seed=seed)
-    alone = {name: several[:, 0] for name, several in scores(np.ones((1, int(units.max()) + 1))).items()}
-    values = {name: float(several.mean()) for name, several in alone.items()}
+    observed = {name: by_network[:, 0] for name, by_network in scores(np.ones((1, int(units.max()) + 1))).items()}
+    values = {name: float(by_network.mean()) for name, by_network in observed.items()}
     return Comparison(
         {name: percentile_estimate(value, draws[name]) for name, value in values.items()},
         {
             name: percentile_estimate(values[name] - values[other], draws[name] - draws[other])
             for name, other in against.items()
         },
-        {name: (float(several.min()), float(several.max())) for name, several in alone.items()},
+        {name: (float(by_network.min()), float(by_network.max())) for name, by_network in observed.items()},
     )

@@ -1,4 +1,4 @@
-"""The models to beat, which never look at a slide."""
+"""The null models, which never look at a slide."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,10 +11,10 @@ from doctogres.evaluation.bootstrap import Estimate, percentile_estimate, resamp
 from doctogres.evaluation.metrics import canonical_order, class_indices
 from doctogres.evaluation.weighted import class_f1, confusion_cells, confusions, macro, unit_sums
 
-# The metric of each, and what it does in words.
+# Metric -> description.
 NULL_MODELS: Final = {
-    "majority/macro_f1": "always answering the most frequent class",
-    "chance/macro_f1": "guessing by the class shares",
+    "majority/macro_f1": "always predicting the most frequent class",
+    "chance/macro_f1": "random guessing by class frequency",
 }
 
 
@@ -27,25 +27,25 @@ def null_metrics(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Returns what two models that never look at the slide reach on these slides.
+    """Returns the macro-F1 of two null models on these slides.
 
-    - `majority/macro_f1`: always the training part's most frequent class (the first in class order among equals).
-    - `chance/macro_f1`: guesses drawn by the training part's class shares. The value is the mean over simulated guesses
-      for these slides; the interval is where one round of guessing on resampled slides falls.
+    - `majority/macro_f1`: always the most frequent class in the training set (ties: the first in class order).
+    - `chance/macro_f1`: guesses drawn with the class frequencies of the training set. The value is the mean over simulated
+      rounds of guessing on these slides; the interval covers single rounds of guessing on resampled slides.
 
     Raises:
-        ParameterError: no slides, no training labels, or a label that is no class.
+        ParameterError: no slides, no training labels, or an unknown label.
     """
     labels = class_indices(truth, classes)
     order, units = canonical_order(labels, [], groups)
     labels = labels[order]
     train_counts = np.bincount(class_indices(train_labels, classes), minlength=len(classes))
     if train_counts.sum() == 0:
-        raise ParameterError("the null model needs the training part's labels, and there are none")
+        raise ParameterError("the null models need training labels, and there are none")
     shares = train_counts / train_counts.sum()
     cells = confusion_cells(labels, np.full(len(labels), train_counts.argmax()), len(classes), units)
     membership = unit_sums(np.eye(len(classes))[labels], units)  # (units, classes)
-    rng = np.random.default_rng([seed, 1])  # apart from the bootstrap's own stream
+    rng = np.random.default_rng([seed, 1])  # independent of the bootstrap's stream
 
     def guessed(class_counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """(resamples, classes) slides per class -> (resamples,) macro-F1 of one round of guessing on each row."""
@@ -56,7 +56,7 @@ def null_metrics(
         return {"majority/macro_f1": majority_f1, "chance/macro_f1": guessed(weights @ membership)}
 
     draws = resample(statistics, units, resamples=resamples, seed=seed)
-    alone = np.ones((1, len(membership)))
-    rounds = guessed(np.repeat(alone @ membership, resamples, axis=0))
-    values = {"majority/macro_f1": statistics(alone)["majority/macro_f1"][0], "chance/macro_f1": rounds.mean()}
+    observed = np.ones((1, len(membership)))
+    rounds = guessed(np.repeat(observed @ membership, resamples, axis=0))
+    values = {"majority/macro_f1": statistics(observed)["majority/macro_f1"][0], "chance/macro_f1": rounds.mean()}
     return {name: percentile_estimate(float(value), draws[name]) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""How a model's networks did on the slides each of them never saw: scores, calibration, and the ways to an answer compared."""
+"""Out-of-fold evaluation of a model's networks: scores, calibration, and a comparison of aggregations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,51 +16,50 @@ from doctogres.model.temperature import Calibration
 Probabilities = npt.NDArray[np.float64]  # (slides, classes)
 
 NOTE: Final = (
-    "Every slide was answered by a network that was not trained on it, though the kept epoch was chosen on its fold; "
-    "the served model may be the mean of several such networks."
+    "Every slide was classified by a network that was not trained on it, although the epoch was selected on its fold; "
+    "the served model may average several such networks."
 )
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Answers for slides by networks that never saw them, in one or several rounds over the same slides."""
+    """Predictions for slides by networks that were not trained on them, in one or more repeats over the same slides."""
 
-    slides: pd.DataFrame  # slide_id, label, group; a row per slide
-    rounds: dict[str, list[Probabilities]]  # way -> (slides, classes) of every round
+    slides: pd.DataFrame  # slide_id, label, group; one row per slide
+    repeats: dict[str, list[Probabilities]]  # aggregation -> (slides, classes) of every repeat
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What follows for the model, and what people are shown."""
+    """The calibration for the model, and the evidence shown in its report."""
 
     calibration: Calibration
     evidence: dict[str, Any]
-    ways: (
-        pd.DataFrame
-    )  # a row per way: name, chosen, macro_f1, low, high, against, difference, difference_low, difference_high
+    # A row per aggregation: name, chosen, macro_f1, low, high, against, difference, difference_low, difference_high.
+    aggregations: pd.DataFrame
 
 
 def gather(
     slides: pd.DataFrame, answered: Sequence[Sequence[tuple[list[str], Mapping[str, Probabilities]]]]
 ) -> OutOfFold:
-    """Puts the folds' answers together.
+    """Joins the predictions of all folds.
 
     Args:
-        slides: slide_id, label, group of the training part.
-        answered: rounds of folds of (slide ids, way -> (slides, classes)); all rounds must answer the same slides.
+        slides: slide_id, label, group of the training slides.
+        answered: repeats of folds of (slide ids, aggregation -> (slides, classes)); all repeats must cover the same slides.
     """
     orders = [[slide for ids, _ in folds for slide in ids] for folds in answered]
     ordered = slides.set_index("slide_id").loc[sorted(orders[0])].reset_index()
-    rounds: dict[str, list[Probabilities]] = {}
+    repeats: dict[str, list[Probabilities]] = {}
     for order, folds in zip(orders, answered, strict=True):
-        for way in folds[0][1]:
-            rows = np.concatenate([found[way] for _, found in folds])
-            rounds.setdefault(way, []).append(rows[np.argsort(order)])
-    return OutOfFold(ordered, rounds)
+        for name in folds[0][1]:
+            rows = np.concatenate([probabilities[name] for _, probabilities in folds])
+            repeats.setdefault(name, []).append(rows[np.argsort(order)])
+    return OutOfFold(ordered, repeats)
 
 
 def assess(
-    found: OutOfFold,
+    predictions: OutOfFold,
     classes: Sequence[str],
     *,
     chosen: str,
@@ -69,61 +68,61 @@ def assess(
     resamples: int,
     seed: int,
 ) -> Assessment:
-    """Calibrates the chosen way and compares all of them on the same slides.
+    """Calibrates the chosen aggregation and compares all of them on the same slides.
 
-    The scores in the evidence are cross-fitted: each slide's temperature comes from the other groups' slides.
+    The scores in the evidence are cross-fitted: each slide's temperature was fitted on slides of other groups.
 
     Args:
-        found: the out-of-fold answers.
+        predictions: the out-of-fold predictions.
         classes: the class order.
-        chosen: the way that the model is set to.
-        against: way -> the way that its paired difference is taken against.
+        chosen: the aggregation that the model uses.
+        against: aggregation -> the one that it is compared with.
         target_precision: see `calibrate`.
-        resamples: bootstrap resamples.
+        resamples: number of bootstrap resamples.
         seed: of the bootstrap.
     """
-    truth, groups = found.slides["label"].tolist(), found.slides["group"].tolist()
-    own = found.rounds[chosen]
+    truth, groups = predictions.slides["label"].tolist(), predictions.slides["group"].tolist()
+    repeats = predictions.repeats[chosen]
     calibration = calibrate(
-        np.tile(class_indices(truth, classes), len(own)),
-        np.concatenate(own),
-        groups=groups * len(own),
+        np.tile(class_indices(truth, classes), len(repeats)),
+        np.concatenate(repeats),
+        groups=groups * len(repeats),
         target_precision=target_precision,
-    ).model_copy(update={"slides": len(truth)})  # however often each of them was answered
+    ).model_copy(update={"slides": len(truth)})  # not slides times repeats
     options: dict[str, Any] = {"groups": groups, "resamples": resamples, "seed": seed}
-    comparison = compare(truth, found.rounds, classes, against=against, **options)
-    crossed = cross_fitted(class_indices(truth, classes), own[0], np.unique(groups, return_inverse=True)[1])
-    metrics = slide_metrics(truth, own[0] if crossed is None else crossed, classes, **options)
-    metrics["macro_f1"] = comparison.values[chosen]  # over all rounds
-    ways = [
+    comparison = compare(truth, predictions.repeats, classes, against=against, **options)
+    crossed = cross_fitted(class_indices(truth, classes), repeats[0], np.unique(groups, return_inverse=True)[1])
+    metrics = slide_metrics(truth, repeats[0] if crossed is None else crossed, classes, **options)
+    metrics["macro_f1"] = comparison.values[chosen]  # over all repeats
+    aggregations = [
         {
-            "name": way,
-            "chosen": way == chosen,
-            "macro_f1": comparison.values[way].to_dict(),
-            "against": against.get(way),
-            "difference": comparison.differences[way].to_dict() if way in against else None,
+            "name": name,
+            "chosen": name == chosen,
+            "macro_f1": comparison.values[name].to_dict(),
+            "against": against.get(name),
+            "difference": comparison.differences[name].to_dict() if name in against else None,
         }
-        for way in found.rounds
+        for name in predictions.repeats
     ]
     evidence = {
-        "slides": len(found.slides),
-        "repeats": len(own),
+        "slides": len(predictions.slides),
+        "repeats": len(repeats),
         "metrics": {name: estimate.to_dict() for name, estimate in metrics.items()},
-        "aggregations": ways,
+        "aggregations": aggregations,
         "calibration": calibration.model_dump(),
         "note": NOTE,
     }
-    return Assessment(calibration, evidence, _table(ways))
+    return Assessment(calibration, evidence, _table(aggregations))
 
 
-def _table(ways: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def _table(aggregations: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     rows = []
-    for way in ways:
-        own, difference = way["macro_f1"], way["difference"] or {}
+    for aggregation in aggregations:
+        macro_f1, difference = aggregation["macro_f1"], aggregation["difference"] or {}
         rows.append({
-            "name": way["name"], "chosen": way["chosen"],
-            "macro_f1": own["value"], "low": own["low"], "high": own["high"],
-            "against": way["against"], "difference": difference.get("value"),
+            "name": aggregation["name"], "chosen": aggregation["chosen"],
+            "macro_f1": macro_f1["value"], "low": macro_f1["low"], "high": macro_f1["high"],
+            "against": aggregation["against"], "difference": difference.get("value"),
             "difference_low": difference.get("low"),
             "difference_high": difference.get("high"),
         })  # fmt: skip

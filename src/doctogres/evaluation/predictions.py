@@ -1,14 +1,14 @@
-"""What models say of slides and patches, as files: their names of columns, and the only reader and writer.
+"""Files of slide and patch predictions: their columns, and their only reader and writer.
 
-| file | stage | a row per |
+| file | stage | one row per |
 |---|---|---|
 | predictions.csv | evaluate | slide of the split |
 | patch_predictions.parquet | evaluate, predict | classified region |
 | predictions.parquet | predict | slide |
-| oof_predictions.parquet | train | patch and round, by the network that was not trained on its slide |
+| oof_predictions.parquet | train | patch and repeat, by the network that was not trained on its slide |
 
-Each has a column `p_<class>` for every class besides: a class may be called whatever another column is. The class order
-is that of these columns in a CSV, and stands in the metadata of a Parquet file.
+Each also has a column `p_<class>` for every class; the prefix allows any class name. The class order is the order of
+these columns in a CSV file, and is stored in the metadata of a Parquet file.
 """
 
 from collections.abc import Sequence
@@ -48,10 +48,10 @@ OUT_OF_FOLD: Final = TableFile(
 
 @dataclass(frozen=True)
 class Predictions:
-    """Slides or patches with the probabilities that they got, row for row.
+    """Slides or patches with their predicted probabilities, row for row.
 
     Attributes:
-        rows: what is said of each but the probabilities.
+        rows: all columns except the probabilities.
         classes: the class order.
         probabilities: (rows, classes).
     """
@@ -67,7 +67,7 @@ class Predictions:
         return self.rows.join(pd.DataFrame(self.probabilities, index=self.rows.index, columns=columns))
 
     def of_slides(self, slides: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float64]:
-        """(slides, classes) in these orders; a class that the model does not know has probability 0."""
+        """(slides, classes) in the given orders; a class unknown to the model has probability 0."""
         table = pd.DataFrame(self.probabilities, index=pd.Index(self.rows["slide_id"]), columns=list(self.classes))
         return table.loc[list(slides)].reindex(columns=list(classes), fill_value=0.0).to_numpy(np.float64)
 
@@ -77,7 +77,7 @@ class Predictions:
 
     @classmethod
     def read(cls, file: TableFile, path: Path) -> Self:
-        """What `write` wrote; see `TableFile.read` for what is refused."""
+        """Reads what `write` wrote; see `TableFile.read` for errors."""
         table, about = file.read(path)
         return cls._split(table, about["classes"])
 
@@ -87,25 +87,25 @@ class Predictions:
 
     @classmethod
     def read_csv(cls, path: Path) -> Self:
-        """What `write_csv` wrote, to the last digit.
+        """Reads what `write_csv` wrote, without rounding.
 
         Raises:
             UpstreamError: the file is not the predictions of an evaluation.
         """
-        remedy = "give a run of `evaluate` of this version"
+        remedy = "give a run of `evaluate` by this version of doctogres"
         try:
             table = pd.read_csv(
                 path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, float_precision="round_trip"
             )
             names = [str(name) for name in table]
             classes = [name.removeprefix(PROBABILITY) for name in names if name.startswith(PROBABILITY)]
-            found = cls._split(table, classes)
+            predictions = cls._split(table, classes)
         except (OSError, ValueError) as error:  # pandas' parser and decoding errors are ValueErrors
             raise UpstreamError(f"{path}: not the predictions of an evaluation ({error}); {remedy}") from error
         missing = [name for name in EVALUATED if name not in table] + [f"{PROBABILITY}<class>"] * (not classes)
         if missing:
-            raise UpstreamError(f"{path}: not the predictions of an evaluation, {', '.join(missing)} missing; {remedy}")
-        return found
+            raise UpstreamError(f"{path}: not the predictions of an evaluation: missing {', '.join(missing)}; {remedy}")
+        return predictions
 
     @classmethod
     def _split(cls, table: pd.DataFrame, classes: Sequence[str]) -> Self:

@@ -1,4 +1,4 @@
-"""metrics.json: what an evaluation found, each number with its interval."""
+"""metrics.json: the scores of an evaluation, each with its interval."""
 
 import math
 from pathlib import Path
@@ -11,26 +11,30 @@ from doctogres.evaluation.bootstrap import Estimate
 
 
 def _defined(value: Any) -> Any:
-    """An estimate as JSON has it, where undefined numbers are null."""
-    return {name: math.nan if one is None else one for name, one in value.items()} if isinstance(value, dict) else value
+    """An estimate from JSON, where undefined numbers are null."""
+    return (
+        {name: math.nan if number is None else number for name, number in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 StoredEstimate = Annotated[Estimate, BeforeValidator(_defined), PlainSerializer(Estimate.to_dict)]
 
 
 class Scores(BaseModel):
-    """What an evaluation found.
+    """The scores of an evaluation.
 
     Attributes:
-        version: of the file.
-        model: address of the model.
-        split: of the slides.
+        version: the version of the file format.
+        model: the model's address.
+        split: the slides' split.
         classes: the model's class order.
-        slides: how many were scored.
-        threshold: of the model, see `Calibration`.
-        temperature: of the model.
-        metrics: of slides, and of patches under `patch/`.
-        ece_raw: calibration error of the slides' probabilities before the temperature.
+        slides: number of slides scored.
+        threshold: the model's, see `Calibration`.
+        temperature: the model's.
+        metrics: of slides; those of patches start with `patch/`.
+        ece_raw: calibration error of the slide probabilities before temperature scaling.
         null: the null models' scores.
     """
 
@@ -49,10 +53,10 @@ class Scores(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The scores of a file.
+        """Reads metrics.json.
 
         Raises:
-            UpstreamError: the file is not the scores of an evaluation, or another version's.
+            UpstreamError: the file does not contain the scores of an evaluation, or is of another version.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -60,8 +64,8 @@ class Scores(BaseModel):
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"])) or "JSON"
             raise UpstreamError(
-                f"{path}: not the scores of an evaluation ({where}: {problem['msg']}); give a run of `evaluate` of this "
-                "version"
+                f"{path}: not the scores of an evaluation ({where}: {problem['msg']}); give a run of `evaluate` by this "
+                "version of doctogres"
             ) from error
 
     def write(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A model's answers for slides, as tables and as metrics with intervals."""
+"""Classifies the slides of a split; the predictions as tables and as metrics with intervals."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from doctogres.slides.selection import CONTENT
 
 @dataclass(frozen=True)
 class Scored:
-    """Slides of a split with their answers, row for row."""
+    """The slides of a split with their answers, row for row."""
 
     slides: pd.DataFrame
     answers: list[SlideAnswer]
@@ -41,11 +41,11 @@ class Scored:
 
     @property
     def raw(self) -> npt.NDArray[np.float64]:
-        """The probabilities before the model's temperature, (slides, classes)."""
+        """The probabilities before temperature scaling, (slides, classes)."""
         return np.stack([answer.raw for answer in self.answers])
 
     def of_slides(self) -> Predictions:
-        """predictions.csv."""
+        """The content of predictions.csv."""
         rows = self.slides[["slide_id", "label", "group"]].reset_index(drop=True)
         rows["predicted"] = [answer.label for answer in self.answers]
         rows["correct"] = rows["predicted"] == rows["label"]
@@ -57,14 +57,14 @@ class Scored:
         return Predictions(rows, self.classes, self.probabilities)
 
     def of_patches(self) -> Predictions:
-        """patch_predictions.parquet, with the slides' labels."""
+        """The content of patch_predictions.parquet, with the slides' labels."""
         labels = dict(zip(self.slides["slide_id"], self.slides["label"], strict=True))
-        found = patch_predictions(self.slides["slide_id"], self.answers, self.classes)
-        return replace(found, rows=found.rows.assign(label=found.rows["slide_id"].map(labels)))
+        patches = patch_predictions(self.slides["slide_id"], self.answers, self.classes)
+        return replace(patches, rows=patches.rows.assign(label=patches.rows["slide_id"].map(labels)))
 
 
 def patch_predictions(slides: Iterable[str], answers: Iterable[SlideAnswer], classes: tuple[str, ...]) -> Predictions:
-    """patch_predictions.parquet of these slides' answers."""
+    """The content of patch_predictions.parquet for these slides."""
     rows, probabilities = [], []
     for slide, answer in zip(slides, answers, strict=True):
         rows.append(answer.patches.rename(columns={"label": "predicted"}).assign(slide_id=slide))
@@ -74,7 +74,7 @@ def patch_predictions(slides: Iterable[str], answers: Iterable[SlideAnswer], cla
 
 
 def score(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Iterator[SlideAnswer]:
-    """The answer for every slide, in order: decoded and cut by threads, classified here."""
+    """Yields the answer for every slide, in order; slides are decoded and cut in worker threads."""
 
     def cut(row: Any) -> CutSlide:
         try:
@@ -83,19 +83,19 @@ def score(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Iter
             raise type(error)(f"{row.slide_id}: {error}") from error
 
     for answer in classifier.answers(map_slides(cut, slides.itertuples(index=False))):
-        assert isinstance(answer, SlideAnswer)  # only errors that are put in come out
+        assert isinstance(answer, SlideAnswer)  # an error comes out only if one was put in
         yield answer
 
 
 def measure(scored: Scored, training_labels: list[str], *, model: str, split: str, resamples: int, seed: int) -> Scores:
-    """Everything that has an interval; slides of one group are resampled together.
+    """All scores that have an interval; slides of one group are resampled together.
 
     Args:
         scored: the slides with their answers.
-        training_labels: of the slides that were not held out, for the null models.
-        model: its address.
-        split: of the slides.
-        resamples: bootstrap resamples.
+        training_labels: labels of the slides that were not held out, for the null models.
+        model: the model's address.
+        split: the slides' split.
+        resamples: number of bootstrap resamples.
         seed: of the bootstrap.
     """
     truth, groups, classes = scored.slides["label"].tolist(), scored.slides["group"].astype(str), scored.classes

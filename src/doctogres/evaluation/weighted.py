@@ -1,7 +1,7 @@
 """Statistics of weighted units (slides, or groups of them) for all resamples at once, from (resamples, units) weights.
 
-Every slide belongs to a unit, 0 ... units - 1, and a unit's slides are drawn together: what is a sum over slides is
-summed over each unit first.
+Every slide belongs to a unit, 0 ... units - 1, and a unit's slides are drawn together: sums over slides are first taken
+within each unit.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,14 @@ Ints = NDArray[np.int64]
 
 
 def confusion_cells(truth: Ints, predicted: Ints, classes: int, units: Ints | None = None) -> Floats:
-    """Returns (units, classes * classes): how many of the unit's slides fall in each confusion cell.
+    """Returns (units, classes * classes): how many of the unit's slides fall into each cell of the confusion matrix.
 
-    Without `units`, (slides,), every slide is one.
+    Without `units`, (slides,), every slide is a unit.
     """
     if truth.shape != predicted.shape or truth.ndim != 1:
-        raise ParameterError(f"truth and predictions must be (slides,), got shapes {truth.shape} and {predicted.shape}")
+        raise ParameterError(
+            f"truth and predictions must both have shape (slides,), got {truth.shape} and {predicted.shape}"
+        )
     both = np.concatenate([truth, predicted])
     if both.size and (both.min() < 0 or both.max() >= classes):
         raise ParameterError(f"class positions must be in 0 ... {classes - 1}, got {both.min()} ... {both.max()}")
@@ -43,7 +45,7 @@ def confusions(weights: Floats, cells: Floats) -> Floats:
 
 
 def class_f1(matrices: Floats) -> Floats:
-    """Returns F1 per class, (resamples, truth, predicted) -> (resamples, classes); NaN where the truth has none."""
+    """Returns F1 per class, (resamples, truth, predicted) -> (resamples, classes); NaN for a class that is not in the truth."""
     hits = np.diagonal(matrices, axis1=1, axis2=2)
     present = matrices.sum(axis=2)
     f1 = ratio(2 * hits, present + matrices.sum(axis=1))
@@ -56,17 +58,17 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
 
 
 def macro(per_class: Floats) -> Floats:
-    """Returns the mean over the classes that are defined, (resamples, classes) -> (resamples,); NaN if none is."""
+    """Returns the mean over the defined classes, (resamples, classes) -> (resamples,); NaN if none is defined."""
     defined = np.isfinite(per_class)
     return ratio(np.where(defined, per_class, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
 
 
 def auroc(scores: Floats, positive: NDArray[np.bool_], units: Ints) -> Callable[[Floats], Floats]:
-    """Returns the function from weights to the area under the ROC curve, (resamples,); NaN where one side is missing.
+    """Returns the function from weights to the area under the ROC curve, (resamples,); NaN without positives or negatives.
 
-    It is the chance that a positive slide outscores a negative one, equal scores counting half (Mann-Whitney). The slides
-    are ranked once: the negatives' weights are added up in the order of their scores, and every positive reads off what
-    lies below it.
+    It is the probability that a positive slide scores higher than a negative one, ties counting half (Mann-Whitney). The
+    slides are ranked once: the negatives' weights are accumulated in the order of their scores, and every positive looks
+    up the weight below it.
     """
     upper = np.flatnonzero(positive)
     lower = np.flatnonzero(~positive)[np.argsort(scores[~positive])]

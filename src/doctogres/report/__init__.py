@@ -1,1 +1,1 @@
-"""What people look at: reports, figures, the model card."""
+"""Reports, figures and the model card."""

@@ -1,4 +1,4 @@
-"""What people look at after an evaluation: its figures and its page."""
+"""The figures and the HTML report of an evaluation."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -15,10 +15,10 @@ from doctogres.report.gallery import gallery_html
 from doctogres.report.report import render_report
 
 CAPTIONS: Final = {
-    "confusion": "A row is a true class: how many of its slides got which answer. Correct answers are on the diagonal.",
-    "reliability": "Of the slides with about the same confidence, how many were correct. Below the dashed line the model is "
-    "over-confident, above it under-confident; the bars show how many slides each point stands for.",
-    "risk_coverage": "If only the most confident slides were answered: how many of those answers would be wrong.",
+    "confusion": "Each row is a true class, each column a predicted class. Correct predictions are on the diagonal.",
+    "reliability": "The share of correct predictions among slides of similar confidence. Below the dashed line the model is "
+    "over-confident, above it under-confident. The bars show the number of slides behind each point.",
+    "risk_coverage": "The error rate if the model answered only for the slides it is most confident about.",
 }
 
 
@@ -47,17 +47,17 @@ def evaluation_page(
     facts: Mapping[str, str],
     commit: str,
 ) -> str:
-    """The report as one HTML document.
+    """The report as a single HTML document.
 
     Args:
         scored: the slides with their answers.
-        scores: what was measured.
-        predictions: predictions.csv.
+        scores: the metrics.
+        predictions: the content of predictions.csv.
         figures: from `evaluation_figures`.
-        slides: how many of which split, as in "48 hold-out slides".
-        root: folder of the slides' files.
-        facts: what ran.
-        commit: of the code, empty where unknown.
+        slides: their number and split, as in "48 hold-out slides".
+        root: folder of the slide files.
+        facts: model, split, data and settings.
+        commit: of the code, empty if unknown.
     """
     classifier = scored.classifier
     return render_report(
@@ -84,6 +84,6 @@ def _model_facts(scored: Scored, commit: str) -> dict[str, str]:
         "networks": f"{card.members} × {card.backbone}",
         "patches": f"{card.patch.patching}, {card.patch.patch_size} px, at least {card.patch.min_area} px of lesion",
         "aggregation": card.answer.aggregation,
-        "test-time augmentation": "eight flips and turns" if card.answer.tta else "none",
+        "test-time augmentation": "eight flips and rotations" if card.answer.tta else "none",
         "doctogres": f"{__version__}, commit {commit or 'unknown: not run from a git checkout'}",
     }

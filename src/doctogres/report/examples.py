@@ -1,4 +1,4 @@
-"""The slides to look at: which ones, and their decisive patches with heat maps."""
+"""Example slides for the report: the worst errors and the least confident predictions, with their key patches."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,11 @@ UNSURE_SLIDES: Final = 4
 class ShownPatch:
     """A patch of the gallery."""
 
-    row: int  # in the answer's table of patches
+    row: int  # in the slide's table of patches
     label: str
     probability: float
     pixels: Pixels  # (size, size, 3)
-    heat: NDArray[np.float32] | None  # (rows, columns) in 0..1, None where the network has no heat map
+    heat: NDArray[np.float32] | None  # (rows, columns) in 0..1; None if the network allows no heat map
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class ShownSlide:
     answer: SlideAnswer
     size: tuple[int, int]  # width and height of the slide, in pixels
     picture: Pixels  # shrunk, with the lesions outlined
-    patches: list[ShownPatch]  # the surest first
+    patches: list[ShownPatch]  # the most confident first
 
 
 @dataclass(frozen=True)
 class GallerySection:
-    """Slides that are shown for one reason."""
+    """Slides that are shown for the same reason."""
 
     heading: str
     lead: str
@@ -60,14 +60,14 @@ def choose_slides(
     wrong: int,
     unsure: int,
 ) -> tuple[list[int], list[int]]:
-    """Returns row numbers of the most wrong and of the least sure slides; no slide is in both.
+    """Returns the row numbers of the worst errors and of the least confident predictions; no slide is in both.
 
     Args:
-        of_truth: (slides,) probability that the true class got; the lowest among the wrong slides come first.
-        confidence: (slides,) probability of the answer; the lowest among the other slides come first.
-        correct: (slides,) whether the answer is the truth.
-        wrong: at most this many.
-        unsure: at most this many.
+        of_truth: (slides,) probability of the true class; among the errors, the lowest come first.
+        confidence: (slides,) probability of the predicted class; among the other slides, the lowest come first.
+        correct: (slides,) whether the prediction is correct.
+        wrong: maximum number of errors.
+        unsure: maximum number of other slides.
     """
     worst = [int(row) for row in np.argsort(of_truth, kind="stable") if not correct[row]][:wrong]
     others = [int(row) for row in np.argsort(confidence, kind="stable") if int(row) not in worst]
@@ -77,17 +77,17 @@ def choose_slides(
 def show_slide(
     classifier: SlideClassifier, rgb: Pixels, mask: NDArray[np.bool_], answer: SlideAnswer, *, slide_id: str, truth: str
 ) -> ShownSlide:
-    """Returns what the gallery shows of a slide: its picture and the patches that the networks were surest of.
+    """Returns what the gallery shows of a slide: the image and its most confident patches.
 
-    A patch's heat map is of the class that the patch was given, on one scale for all patches of the slide.
+    A patch's heat map is for its predicted class, on one scale for all patches of the slide.
 
     Args:
-        classifier: the one that answered.
+        classifier: the classifier that gave the answer.
         rgb: (height, width, 3).
         mask: (height, width).
-        answer: for this slide.
-        slide_id: of the slide.
-        truth: its label.
+        answer: the answer for this slide.
+        slide_id: the slide's name.
+        truth: the slide's label.
     """
     card, shares = classifier.card, answer.patch_probabilities
     rows = np.argsort(-shares.max(axis=1), kind="stable")[:PATCHES]
@@ -99,15 +99,15 @@ def show_slide(
     except NoHeatMapError:
         heat = [None] * len(rows)
     patches = [
-        ShownPatch(int(row), card.classes[target], float(shares[row, target]), patch, one)
-        for row, target, patch, one in zip(rows, targets, pixels, heat, strict=True)
+        ShownPatch(int(row), card.classes[target], float(shares[row, target]), patch, heat_map)
+        for row, target, patch, heat_map in zip(rows, targets, pixels, heat, strict=True)
     ]
     height, width = rgb.shape[:2]
     return ShownSlide(slide_id, truth, answer, (width, height), overlay(rgb, NO_BOXES, [], [], mask), patches)
 
 
 def sections(scored: Scored, root: Path) -> list[GallerySection]:
-    """The slides to look at: the most wrong ones, and the least sure of the others."""
+    """The worst errors, and the least confident predictions among the other slides."""
     probabilities, truth = scored.probabilities, class_indices(scored.slides["label"].tolist(), scored.classes)
     wrong, unsure = choose_slides(
         probabilities[np.arange(len(truth)), truth],
@@ -117,10 +117,12 @@ def sections(scored: Scored, root: Path) -> list[GallerySection]:
         unsure=UNSURE_SLIDES,
     )
     return [
-        GallerySection("The most wrong", "The true class got the lowest probability.", _shown(scored, wrong, root)),
         GallerySection(
-            "The least sure",
-            "The highest probability is the lowest among the other slides.",
+            "Worst errors", "Misclassified, lowest probability of the true class first.", _shown(scored, wrong, root)
+        ),
+        GallerySection(
+            "Least confident predictions",
+            "Among the other slides, lowest confidence first.",
             _shown(scored, unsure, root),
         ),
     ]

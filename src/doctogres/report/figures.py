@@ -1,4 +1,4 @@
-"""The evaluation's figures, each a `matplotlib.figure.Figure` with no pyplot state; the pictures beside them."""
+"""Figures of evaluation, training and cleaning, each a `matplotlib.figure.Figure` without pyplot state."""
 
 import io
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ NAME_LENGTH: Final = 22
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """Returns a figure as a PNG file's content; `images.encode_png` is for arrays."""
+    """Returns a figure as the content of a PNG file; for arrays see `images.encode_png`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=144)
     return buffer.getvalue()
 
 
 def confusion_figure(truth: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> Figure:
-    """Returns the confusion matrix: slides and their share of the true class's row in every cell."""
+    """Returns the confusion matrix: every cell shows the number of slides and their share of the true class."""
     count = len(classes)
     matrix = np.zeros((count, count), dtype=np.int64)
     np.add.at(matrix, (class_indices(truth, classes), class_indices(predicted, classes)), 1)
@@ -57,8 +57,8 @@ def confusion_figure(truth: Sequence[str], predicted: Sequence[str], classes: Se
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="predicted", ylabel="true")
-    right = int(matrix.trace())
-    _title(axes, "Confusion", f"{right} of {matrix.sum()} slides right; % of the true class")
+    correct = int(matrix.trace())
+    _title(axes, "Confusion matrix", f"{correct} of {matrix.sum()} slides correct; % of the true class")
     figure.colorbar(picture, ax=axes, shrink=0.75, format=PercentFormatter(1.0), label="share of the true class")
     return figure
 
@@ -70,19 +70,19 @@ def reliability_figure(
     *,
     raw: NDArray[np.float64] | None = None,
 ) -> Figure:
-    """Returns the share of right slides against the stated confidence in ten bins, with the slides per bin beneath.
+    """Returns the share of correct predictions against confidence in ten bins, with the number of slides per bin below.
 
     Args:
         truth: (slides,) labels.
-        probabilities: (slides, classes), as the model states them.
+        probabilities: (slides, classes), after temperature scaling.
         classes: the class order.
-        raw: (slides, classes) before the model's temperature, drawn beside them; None where there is none.
+        raw: (slides, classes) before temperature scaling, for comparison; None if the model has no temperature.
     """
     error, stated, correct, slides = _calibration(truth, probabilities, classes)
     figure = Figure(figsize=(5.6, 6.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
-    detail = f"calibration error {error:.3f} over {len(truth)} slides"
+    detail = f"ECE {error:.3f} on {len(truth)} slides"
     if raw is not None:
         before, stated_raw, correct_raw, _ = _calibration(truth, raw, classes)
         upper.plot(
@@ -93,11 +93,11 @@ def reliability_figure(
             marker="s",
             markersize=5,
             alpha=0.7,
-            label="before the temperature",
+            label="before temperature scaling",
         )
-        detail = f"calibration error {before:.3f} before, {error:.3f} after the temperature; {len(truth)} slides"
+        detail = f"ECE {before:.3f} before, {error:.3f} after temperature scaling; {len(truth)} slides"
     upper.plot(stated, correct, color=BLUE, linewidth=1.2, marker="o", markersize=7, label="this model")
-    upper.set(ylim=(-0.03, 1.03), xlim=(0, 1), ylabel="slides predicted right")
+    upper.set(ylim=(-0.03, 1.03), xlim=(0, 1), ylabel="correct predictions")
     upper.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     upper.legend(frameon=False, loc="best")
     centres = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
@@ -105,7 +105,7 @@ def reliability_figure(
     lower.set(xlabel="confidence in the predicted class", ylabel="slides")
     lower.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     lower.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _title(upper, "Reliability", detail)
+    _title(upper, "Reliability diagram", detail)
     _tidy(upper, lower)
     return figure
 
@@ -113,53 +113,53 @@ def reliability_figure(
 def risk_coverage_figure(
     truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str], *, threshold: float = 0.0
 ) -> Figure:
-    """Returns the error among the most confident slides against their share (El-Yaniv and Wiener, JMLR 2010).
+    """Returns the risk-coverage curve: error rate against coverage (El-Yaniv and Wiener, JMLR 2010).
 
     Args:
         truth: (slides,) labels.
         probabilities: (slides, classes).
         classes: the class order.
-        threshold: the model's, whose place on the curve is marked; 0 answers every slide.
+        threshold: the model's, marked on the curve; 0: the model never abstains.
     """
-    right, confidence = _right(truth, probabilities, classes)
+    correct, confidence = _correct(truth, probabilities, classes)
     order = np.argsort(-confidence, kind="stable")
-    ends = np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True])  # equal confidence is kept or referred together
+    ends = np.flatnonzero(np.r_[np.diff(confidence[order]) != 0, True])  # slides of equal confidence stay together
     kept = ends + 1
-    risk = np.cumsum(1 - right[order])[ends] / kept
-    coverage = kept / len(right)
+    risk = np.cumsum(1 - correct[order])[ends] / kept
+    coverage = kept / len(correct)
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(risk[-1], color=GREY, linestyle="--", linewidth=1)
     axes.step(coverage, risk, where="post", color=BLUE, linewidth=1.8)
     for share, marker in ((0.5, "o"), (0.8, "s"), (1.0, "D")):
         at = min(int(np.searchsorted(coverage, share - 1e-9)), len(coverage) - 1)
-        label = f"{coverage[at]:.0%} kept: {risk[at]:.1%} wrong"
+        label = f"{coverage[at]:.0%} answered: {risk[at]:.1%} wrong"
         axes.plot(coverage[at], risk[at], marker, color=ORANGE, markersize=7, linestyle="", label=label, clip_on=False)
     if threshold > 0:
         answered = int((confidence >= threshold).sum())
-        label = f"threshold {threshold:.2f}: no slide kept"
+        label = f"threshold {threshold:.2f}: no slide answered"
         if answered:
             at = int(np.searchsorted(kept, answered))
-            label = f"threshold {threshold:.2f}: {coverage[at]:.0%} kept, {risk[at]:.1%} wrong"
+            label = f"threshold {threshold:.2f}: {coverage[at]:.0%} answered, {risk[at]:.1%} wrong"
         place = (coverage[at], risk[at]) if answered else (np.nan, np.nan)
         axes.plot(*place, "*", color=GREEN, markersize=14, linestyle="", label=label, clip_on=False, zorder=5)
     top = max(0.05, float(risk.max()))
     axes.set(xlim=(0, 1.01), ylim=(-0.02 * top, top * 1.4))
     axes.legend(frameon=False, loc="upper left", ncols=2)
-    axes.set(xlabel="slides kept, most confident first", ylabel="wrong among the kept")
+    axes.set(xlabel="coverage: slides answered, most confident first", ylabel="risk: errors among them")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _title(axes, "Risk and coverage", f"{len(right)} slides; a slide below the chosen confidence is not answered")
+    _title(axes, "Risk-coverage curve", f"{len(correct)} slides; the model abstains at low confidence")
     _tidy(axes)
     return figure
 
 
 def training_curves_figure(history: pd.DataFrame) -> Figure:
-    """Returns loss, macro-F1 and unfrozen parameters by epoch.
+    """Returns loss, macro-F1 and number of trainable parameters by epoch.
 
     Args:
-        history: a row per epoch: epoch, train_loss, val_loss, slide_macro_f1, patch_macro_f1, trainable_parameters.
-            A curve whose column is missing or empty is left out.
+        history: one row per epoch: epoch, train_loss, val_loss, slide_macro_f1, patch_macro_f1, trainable_parameters.
+            Curves whose column is missing or empty are left out.
     """
     figure = Figure(figsize=(7.2, 7.4), layout="constrained")
     losses, scores, unfrozen = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1))
@@ -189,13 +189,13 @@ def training_curves_figure(history: pd.DataFrame) -> Figure:
     unfrozen.set(xlabel="epoch", ylabel="trainable\nparameters")
     unfrozen.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     unfrozen.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
-    _title(losses, "Training", title)
+    _title(losses, "Training curves", title)
     _tidy(losses, scores, unfrozen)
     return figure
 
 
 def class_shares_figure(shares: pd.DataFrame) -> Figure:
-    """Returns slides per class before and after cleaning; `shares` has label, slides_before, slides_after."""
+    """Returns a bar chart of slides per class before and after cleaning, from label, slides_before, slides_after."""
     rows = np.arange(len(shares))
     figure = Figure(figsize=(7.2, 1.6 + 0.75 * len(shares)), layout="constrained")
     axes = figure.add_subplot()
@@ -220,30 +220,30 @@ def class_shares_figure(shares: pd.DataFrame) -> Figure:
     return figure
 
 
-def _right(
+def _correct(
     truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns (slides,) one where the top class is the truth, and (slides,) its probability."""
-    right = probabilities.argmax(axis=1) == class_indices(truth, classes)
-    return right.astype(np.float64), np.asarray(probabilities.max(axis=1), dtype=np.float64)
+    """Returns (slides,) 1 where the predicted class is correct, otherwise 0, and (slides,) its probability."""
+    correct = probabilities.argmax(axis=1) == class_indices(truth, classes)
+    return correct.astype(np.float64), np.asarray(probabilities.max(axis=1), dtype=np.float64)
 
 
 def _calibration(
     truth: Sequence[str], probabilities: NDArray[np.float64], classes: Sequence[str]
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Returns the calibration error, the mean confidence and share of right slides per used bin, and slides per bin."""
-    right, confidence = _right(truth, probabilities, classes)
+    """Returns the ECE, mean confidence and accuracy of every non-empty bin, and the number of slides per bin."""
+    hits, confidence = _correct(truth, probabilities, classes)
     bins = confidence_bins(confidence)
     slides = np.bincount(bins, minlength=CALIBRATION_BINS)
     used = slides > 0
-    correct = np.bincount(bins, weights=right, minlength=CALIBRATION_BINS)[used] / slides[used]
+    correct = np.bincount(bins, weights=hits, minlength=CALIBRATION_BINS)[used] / slides[used]
     stated = np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS)[used] / slides[used]
-    error = float((abs(correct - stated) * slides[used]).sum() / max(len(right), 1))
+    error = float((abs(correct - stated) * slides[used]).sum() / max(len(hits), 1))
     return error, stated, correct, slides
 
 
 def _name(name: str) -> str:
-    """Returns a class name for a tick: one line, elided, and never read as mathematics."""
+    """Returns a class name for a tick label: on one line, shortened, and never parsed as mathematics."""
     line = " ".join(name.split())
     line = line if len(line) <= NAME_LENGTH else line[: NAME_LENGTH - 1] + "…"
     return line.replace("$", r"\$")

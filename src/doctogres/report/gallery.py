@@ -1,4 +1,4 @@
-"""The slides to look at as HTML without a script."""
+"""The example slides as HTML without scripts."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -14,19 +14,19 @@ from doctogres.patches.regions import REGION_FIELDS
 from doctogres.report.examples import PATCHES, GallerySection, ShownPatch, ShownSlide
 from doctogres.slides.images import data_address, encode_jpeg
 
-CLASSES: Final = 6  # whose bars are drawn; the truth and the answer are always among them
+CLASSES: Final = 6  # maximum number of bars; the true and the predicted class are always among them
 FILL: Final = 0.6  # opacity of a box whose probability is 1
-# (long side of the slide, side of a patch, JPEG quality): the first that fits is taken.
+# (long side of the slide, side of a patch, JPEG quality): the first that fits is used.
 SIZES: Final = ((1400, 160, 82), (1100, 144, 70), (900, 128, 60), (700, 96, 50))
 
 LEGEND, SECTION, SLIDE = (part(__package__, "gallery.html", macro) for macro in ("legend", "section", "slide"))
 
 
 def gallery_html(sections: Sequence[GallerySection], classes: Sequence[str], budget: int) -> Markup:
-    """Returns the gallery, at most `budget` bytes long; empty if there is no slide to show.
+    """Returns the gallery, at most `budget` bytes long; empty if there are no slides to show.
 
-    Pictures get smaller and coarser until they fit; where that is not enough, the last slides are left out, and the
-    text says so.
+    Images are shrunk and compressed until they fit; if that is not enough, the last slides are left out, and the text
+    says so.
     """
     if not any(section.slides for section in sections):
         return Markup()
@@ -69,7 +69,7 @@ def _slide(slide: ShownSlide, colours: dict[str, Colour], size: tuple[int, int, 
 
 
 def _bars(slide: ShownSlide, colours: dict[str, Colour]) -> list[tuple[str, float, str]]:
-    """The slide's probability of every class; of many classes, the highest and the truth."""
+    """The slide's probability for every class; if there are many classes, the highest ones and the true class."""
     shares = dict(zip(colours, slide.answer.probabilities.tolist(), strict=True))
     order = sorted(shares, key=lambda name: -shares[name])
     shown = [name for place, name in enumerate(order) if place < CLASSES - 1 or name == slide.truth]
@@ -77,7 +77,7 @@ def _bars(slide: ShownSlide, colours: dict[str, Colour]) -> list[tuple[str, floa
 
 
 def _boxes(slide: ShownSlide, colours: dict[str, Colour]) -> Iterator[dict[str, Any]]:
-    letters = max(slide.size[0] / 75, 8)  # in the slide's pixels: readable where the picture fills the page
+    letters = max(slide.size[0] / 75, 8)  # in slide pixels: readable if the image fills the page
     numbers = {patch.row: number for number, patch in enumerate(slide.patches, 1)}
     table = slide.answer.patches
     shares = slide.answer.patch_probabilities.max(axis=1).tolist()
@@ -107,19 +107,19 @@ def _patch(patch: ShownPatch, side: int, quality: int, colours: dict[str, Colour
 
 
 def heated(pixels: Pixels, heat: NDArray[np.float32]) -> Pixels:
-    """Returns the patch in grey under the colours of its heat map, (size, size, 3).
+    """Returns the patch in greyscale, overlaid with its heat map, (size, size, 3).
 
     Args:
         pixels: (size, size, 3).
         heat: (rows, columns) in 0..1.
     """
-    places = np.asarray(cv2.resize(heat, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    upscaled = np.asarray(cv2.resize(heat, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
     grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return np.asarray(cv2.addWeighted(grey, 0.5, heat_colours(places), 0.5, 0), dtype=np.uint8)
+    return np.asarray(cv2.addWeighted(grey, 0.5, heat_colours(upscaled), 0.5, 0), dtype=np.uint8)
 
 
 def jpeg_address(pixels: Pixels, side: int, quality: int) -> str:
-    """Returns the picture, at most `side` pixels long, as a `data:` address."""
+    """Returns the image, at most `side` pixels long, as a `data:` URL."""
     return data_address(encode_jpeg(shrunk(pixels, side), quality), "jpeg")
 
 

@@ -1,4 +1,4 @@
-"""Grad-CAM: which places of a patch spoke for a class (Selvaraju et al., ICCV 2017)."""
+"""Grad-CAM: where in a patch the evidence for a class comes from (Selvaraju et al., ICCV 2017)."""
 
 from typing import Any, ClassVar, Final
 
@@ -12,11 +12,11 @@ from doctogres.errors import DoctogresError
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import normalise
 
-SMALLEST_MAP: Final = 2  # places a side: one place is the whole patch
+SMALLEST_MAP: Final = 2  # cells per side: a single cell would be the whole patch
 
 
 class NoHeatMapError(DoctogresError):
-    """The network has no layer whose output is a map of places, so there is no Grad-CAM of it."""
+    """The network has no layer with a spatial feature map, so Grad-CAM is impossible."""
 
     code: ClassVar[str] = "no_heat_map"
 
@@ -29,22 +29,21 @@ def gradcam(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> NDArray[np.float32]:
-    """Returns where each patch speaks for a class, (patches, rows, columns) in 0..1: the last map's places, not pixels.
+    """Returns heat maps (patches, rows, columns) in 0..1, at the resolution of the last spatial feature map.
 
-    The channels of the last layer that still has places are summed with their mean gradients as weights, and what
-    speaks against the class is left out. The maps are divided by the highest value over ALL the given patches: 1 is
-    the strongest evidence among them, and a patch without any stays at 0. The network is left as it was: mode, weights
-    and gradients.
+    The channels of the last layer with a spatial feature map are summed, weighted by their mean gradients, and negative
+    evidence is set to 0. The maps are divided by the maximum over ALL given patches: 1 is the strongest evidence among
+    them, and a patch without any stays at 0. The network's mode, weights and gradients are left unchanged.
 
     Args:
-        network: a timm classifier, on the device that it shall run on.
+        network: a timm classifier, on the device to run on.
         pixels: (patches, size, size, 3) RGB.
-        targets: (patches,) class index whose evidence is asked for.
+        targets: (patches,) index of the class to explain.
         mean: per channel, as for `network.normalise`.
         std: per channel.
 
     Raises:
-        NoHeatMapError: no layer gives a map of places (a transformer's tokens, say).
+        NoHeatMapError: no layer has a spatial feature map (in a transformer, for example).
     """
     device = next(network.parameters()).device
     inputs = normalise(torch.from_numpy(np.array(pixels)).to(device), mean, std)
@@ -71,14 +70,14 @@ def ensemble_gradcam(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> NDArray[np.float32]:
-    """Returns the mean of the members' maps, each on its own scale of 0..1; see `gradcam`."""
+    """Returns the mean of the networks' maps, each scaled to 0..1 on its own; see `gradcam`."""
     maps = [gradcam(member, pixels, targets, mean=mean, std=std) for member in ensemble.members]
     return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
 
 
 @torch.inference_mode()
 def _last_map(network: nn.Module, inputs: torch.Tensor) -> nn.Module:
-    """The last of timm's feature layers that has a map of places."""
+    """The last of timm's feature layers with a spatial feature map."""
     listed: Any = getattr(network, "feature_info", [])
     names = [entry["module"] for entry in getattr(listed, "info", listed)]
     shapes: dict[str, tuple[int, ...]] = {}
@@ -97,7 +96,7 @@ def _last_map(network: nn.Module, inputs: torch.Tensor) -> nn.Module:
     maps = [name for name, shape in shapes.items() if len(shape) == 4 and min(shape[2:]) >= SMALLEST_MAP]
     if not maps or not channels_first:
         raise NoHeatMapError(
-            f"{type(network).__name__} has no layer whose output is a map of places for patches of {inputs.shape[3]} px; "
-            "Grad-CAM needs a convolutional backbone (and patches that leave it at least 2×2 places)"
+            f"{type(network).__name__} has no layer with a spatial feature map for patches of {inputs.shape[3]} px; "
+            "Grad-CAM needs a convolutional backbone and patches large enough for a feature map of at least 2×2"
         )
     return network.get_submodule(maps[-1])

@@ -1,4 +1,4 @@
-"""The results ladder as a table and a figure for people."""
+"""The results ladder as a Markdown table and a figure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,10 +16,10 @@ COLOURS: Final = {HELPS: GREEN, HURTS: ORANGE, NOT_SHOWN: BLUE, SAME: GREY, "": 
 
 
 def ladder_markdown(table: pd.DataFrame, null: Mapping[str, Estimate], slides: int) -> str:
-    """Returns the table for a person, with the null models (`NULL_MODELS`) and what the intervals say beneath it."""
+    """Returns the table in Markdown, with the null models (`NULL_MODELS`) and notes on the intervals below it."""
     seeds = len(table["by_seed"].iloc[0].split())
     lines = [
-        "| | row | macro-F1 [95 %] | lowest to highest seed | against the row before [95 %] | verdict | minutes |",
+        "| | row | macro-F1 [95 % CI] | lowest to highest seed | difference from the previous row [95 % CI] | verdict | minutes |",
         "|---|---|---|---|---|---|---|",
     ]
     row: Any
@@ -34,7 +34,7 @@ def ladder_markdown(table: pd.DataFrame, null: Mapping[str, Estimate], slides: i
         )
     bounds = "; ".join(f"{text}: {null[name]}" for name, text in NULL_MODELS.items())
     trained = (
-        "one network per row: the differences are between two networks, not between two recipes"
+        "one network per row, so the differences are between two networks, not between two recipes"
         if seeds == 1
         else f"mean over {seeds} seeds"
     )
@@ -42,42 +42,44 @@ def ladder_markdown(table: pd.DataFrame, null: Mapping[str, Estimate], slides: i
         [
             *lines,
             "",
-            f"Models that do not look at the slide: {bounds}.",
+            f"Null models, which do not look at the slide: {bounds}.",
             "",
-            f"All rows on the same {slides} slides of the hold-out; {trained}. The intervals say how the numbers would vary "
-            "on other slides, not with other seeds: those vary weights, order and augmentation, with the same fold left out "
-            "for early stopping, and a difference smaller than their range can be their luck. "
-            f"`{HELPS}` or `{HURTS}`: the interval of the difference excludes zero; `{NOT_SHOWN}`: it does not.",
+            f"All rows are evaluated on the same {slides} hold-out slides; {trained}. The intervals show how the numbers would "
+            "vary on other slides, not with other seeds. Seeds vary weights, order and augmentation, with the same fold left "
+            "out for early stopping; a difference smaller than the range over seeds may be due to chance. "
+            f"`{HELPS}` or `{HURTS}`: the interval of the difference excludes zero; `{NOT_SHOWN}`: it includes zero.",
             "",
         ]
     )
 
 
 def ladder_figure(table: pd.DataFrame, null: Mapping[str, Estimate]) -> Figure:
-    """Returns macro-F1 per row with its interval and its single seeds, and beside it the step from the row before."""
-    places = np.arange(len(table))
+    """Returns macro-F1 per row with its interval and individual seeds, and the difference from the previous row."""
+    positions = np.arange(len(table))
     colours = [COLOURS[word] for word in table["verdict"]]
     figure = Figure(figsize=(11, 2.2 + 0.48 * len(table)))
     figure.set_layout_engine("constrained", h_pad=0.12)
     scores, steps = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for name, style in zip(NULL_MODELS, ("--", ":"), strict=True):
         scores.axvline(null[name].value, color=GREY, linestyle=style, linewidth=1.2, label=NULL_MODELS[name])
-    for place, values in zip(places, table["by_seed"], strict=True):
+    for position, values in zip(positions, table["by_seed"], strict=True):
         by_seed = [float(value) for value in values.split()]
-        # beneath the interval, so that neither hides the other
-        scores.plot(by_seed, [place + 0.24] * len(by_seed), "o", color=GREY, markersize=4, alpha=0.8)
-    scores.plot([], [], "o", color=GREY, markersize=4, label="single seed")
-    scores.hlines(places, table["low"], table["high"], color=BLUE, linewidth=2.2)
-    scores.plot(table["macro_f1"], places, "o", color=BLUE, markersize=8, label="mean over seeds, 95 % interval")
-    scores.set_yticks(places, [f"{place + 1}  {name}" for place, name in zip(places, table["row"], strict=True)])
+        # below the interval, so that neither hides the other
+        scores.plot(by_seed, [position + 0.24] * len(by_seed), "o", color=GREY, markersize=4, alpha=0.8)
+    scores.plot([], [], "o", color=GREY, markersize=4, label="individual seed")
+    scores.hlines(positions, table["low"], table["high"], color=BLUE, linewidth=2.2)
+    scores.plot(table["macro_f1"], positions, "o", color=BLUE, markersize=8, label="mean over seeds, 95 % interval")
+    scores.set_yticks(
+        positions, [f"{position + 1}  {name}" for position, name in zip(positions, table["row"], strict=True)]
+    )
     scores.set(xlabel="macro-F1 on the hold-out", ylim=(len(table) - 0.4, -0.6))
     steps.axvline(0, color=GREY, linewidth=1.2)
-    steps.hlines(places, table["difference_low"], table["difference_high"], color=colours, linewidth=2.2)
-    steps.scatter(table["difference"], places, c=colours, s=60, zorder=3)
+    steps.hlines(positions, table["difference_low"], table["difference_high"], color=colours, linewidth=2.2)
+    steps.scatter(table["difference"], positions, c=colours, s=60, zorder=3)
     steps.tick_params(axis="y", left=False)
-    steps.set(xlabel="difference to the row before")
+    steps.set(xlabel="difference from the previous row")
     words = steps.secondary_yaxis("right")
-    words.set_yticks(places, table["verdict"])
+    words.set_yticks(positions, table["verdict"])
     words.tick_params(length=0)
     words.spines["right"].set_visible(False)
     for text, colour in zip(words.get_yticklabels(), colours, strict=True):
@@ -87,7 +89,7 @@ def ladder_figure(table: pd.DataFrame, null: Mapping[str, Estimate]) -> Figure:
         axes.grid(color="#e4e4e4", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.set_title(
-            "What each row reaches" if axes is scores else "What each step adds",
+            "Score of each row" if axes is scores else "Gain of each step",
             loc="left",
             fontsize=13,
             fontweight="bold",

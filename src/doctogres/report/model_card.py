@@ -1,4 +1,4 @@
-"""The model card: what a person should know before a version answers for slides, in Markdown."""
+"""The model card in Markdown: what to know before using a version."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +20,12 @@ UNKNOWN: Final = "unknown"
 
 
 def escaped(text: object) -> str:
-    """The text with what Markdown would take for markup made harmless; on one line."""
+    """The text on one line, with Markdown characters escaped."""
     return re.sub(r"([\\`*_\[\]<>|~#&!$])", r"\\\1", " ".join(str(text).split()))
 
 
 def model_card(facts: CardFacts, decision: GateDecision) -> str:
-    """The card in Markdown, the most important first, because a description is cut at its end."""
+    """The card in Markdown, most important first, because a description is cut at its end."""
     parts = [
         _headline(facts, decision),
         "For research use; not a medical device.",
@@ -35,7 +35,7 @@ def model_card(facts: CardFacts, decision: GateDecision) -> str:
         _section("Calibration", _calibration(facts)),
         _section("Data", _data(facts)),
         _section("Recipe", _recipe(facts)),
-        _section("How to make it again", _again(facts)),
+        _section("How to reproduce it", _again(facts)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -43,34 +43,34 @@ def model_card(facts: CardFacts, decision: GateDecision) -> str:
 def _headline(facts: CardFacts, decision: GateDecision) -> str:
     scores = facts.scores
     rivals = ", ".join(f"{NULL_MODELS[name]} {null.value:.3f}" for name, null in scores.null.items())
-    forced = f"**Promoted by force.** A person made it champion: {escaped(decision.reason)}.\n\n"
+    forced = f"**Promoted by force.** A user made it champion: {escaped(decision.reason)}.\n\n"
     decided = f"Gate: **{decision.place}**: {escaped(decision.reason)}."
     return (
         (forced if decision.forced else "")
-        + f"**Macro-F1 {scores.metrics['macro_f1']}** on the {scores.slides} slides of the split "
+        + f"**Macro-F1 {scores.metrics['macro_f1']}** on {scores.slides} slides of the split "
         + f"`{scores.split}`; null models: {rivals}."
         + ("" if decision.forced else f"\n\n{decided}")
     )
 
 
 def _limits(facts: CardFacts) -> str:
-    own = facts.scores.metrics["macro_f1"]
+    macro_f1 = facts.scores.metrics["macro_f1"]
     labels = facts.slides["label"].value_counts()
     few = {name: int(labels.get(name, 0)) for name in facts.scores.classes if labels.get(name, 0) < FEW_SLIDES}
     groups = facts.slides["group"].nunique()
     lines = [
         f"{facts.scores.slides} slides from {groups} groups: the interval of the macro-F1 is "
-        f"{own.high - own.low:.2f} wide.",
-        f"Fewer than {FEW_SLIDES} of these slides: {_counted(few)}; a class's own scores say little there."
+        f"{macro_f1.high - macro_f1.low:.2f} wide.",
+        f"Classes with fewer than {FEW_SLIDES} slides: {_counted(few)}; their scores are unreliable."
         if few
-        else f"Every class has at least {FEW_SLIDES} of these slides.",
-        "The intervals say what other slides like these would give. They do not cover another laboratory, scanner or "
-        "stain, and the null models show only that something was learned.",
-        "It answers by the lesion mask it is given; masks drawn otherwise than the training slides' are not covered.",
+        else f"Every class has at least {FEW_SLIDES} slides.",
+        "The intervals cover other slides of this kind, not another laboratory, scanner or stain. Beating the null "
+        "models only shows that something was learned.",
+        "The model relies on the lesion mask; the scores do not cover masks drawn differently from the training masks.",
     ]
     if facts.classifier.get("calibration"):
-        lines.append("Temperature and threshold were chosen on out-of-fold slides, each answered by a network that had "
-                     "not seen it, not by the model as a whole.")  # fmt: skip
+        lines.append("Temperature and threshold were fitted on out-of-fold predictions of single networks, "
+                     "not of the whole model.")  # fmt: skip
     return _items(lines)
 
 
@@ -90,27 +90,27 @@ def _classes(facts: CardFacts) -> str:
     for name in facts.scores.classes:
         scores = [facts.scores.metrics[f"{kind}/{name}"] for kind in PER_CLASS]
         rows.append((name, trained.get(name, UNKNOWN), scored.get(name, 0), *scores))
-    return _table(("class", "training slides", "scored slides", "F1", "recall", "precision"), rows)
+    return _table(("class", "training slides", "evaluated slides", "F1", "recall", "precision"), rows)
 
 
 def _calibration(facts: CardFacts) -> str:
-    found = facts.classifier.get("calibration")
-    if not found:
-        return "Not calibrated: the probabilities are the network's own, and no slide is answered with `abstained`."
-    said = {name: UNKNOWN if value is None else f"{value:.3g}" for name, value in found.items()}
-    said["slides"] = str(found["slides"])
+    calibration = facts.classifier.get("calibration")
+    if not calibration:
+        return "Not calibrated: the probabilities come straight from the networks, and the model never abstains."
+    values = {name: UNKNOWN if value is None else f"{value:.3g}" for name, value in calibration.items()}
+    values["slides"] = str(calibration["slides"])
     return (
-        f"Temperature {said['temperature']} and threshold {said['threshold']}, from {said['slides']} out-of-fold slides "
-        f"for a precision of {said['target_precision']}: {said['coverage']} of them get an answer, {said['precision']} of "
-        f"these answers are right. Calibration error {said['ece_before']} before, {said['ece_after']} after; log loss "
-        f"{said['log_loss_before']} before, {said['log_loss_after']} after."
+        f"Temperature {values['temperature']} and threshold {values['threshold']}, fitted on {values['slides']} out-of-fold slides "
+        f"for a target precision of {values['target_precision']}: coverage {values['coverage']}, precision "
+        f"{values['precision']}. Calibration error (ECE) {values['ece_before']} before, {values['ece_after']} after temperature "
+        f"scaling; log loss {values['log_loss_before']} before, {values['log_loss_after']} after."
     )
 
 
 def _data(facts: CardFacts) -> str:
     lines = [f"Data digest: {facts.data_digest or UNKNOWN}."]
     if facts.cohort is None:
-        return _items([*lines, "The cohort table could not be found; its counts are unknown."])
+        return _items([*lines, "The cohort table could not be found, so its counts are unknown."])
     table = facts.cohort.rows
     outcomes = {name: int(count) for name, count in table["outcome"].value_counts().items()}
     lines.append(f"{len(table)} slides found: {_counted(outcomes)}.")
@@ -120,7 +120,7 @@ def _data(facts: CardFacts) -> str:
         lines.append(f"{escaped(outcome)}: {_counted({code: int(count) for code, count in codes.items()})}.")
     slides = facts.cohort.usable
     held = int((slides["fold"] == HOLDOUT).sum())
-    lines.append(f"{len(slides) - held} slides to train with, {held} held out, in {slides['group'].nunique()} groups.")
+    lines.append(f"{len(slides) - held} slides for training, {held} held out, in {slides['group'].nunique()} groups.")
     return _items(lines)
 
 
@@ -131,13 +131,13 @@ def _recipe(facts: CardFacts) -> str:
         for stage, values in settings.items()
         if values
     ]
-    return _items(lines) if lines else "The runs that made it are not in this store."
+    return _items(lines) if lines else "The runs that produced this model are not in this tracking store."
 
 
 def _again(facts: CardFacts) -> str:
     made = ", ".join(f"{name} {escaped(value or UNKNOWN)}" for name, value in facts.origin.items())
     steps = "\n".join(f"    {command}" for command in facts.commands)
-    return f"Each command takes the newest result of the one before:\n\n{steps}\n\n{made}." if steps else f"{made}."
+    return f"Each command uses the newest result of the previous one:\n\n{steps}\n\n{made}." if steps else f"{made}."
 
 
 def _counted(counts: Mapping[Any, int]) -> str:

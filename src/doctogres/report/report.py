@@ -1,4 +1,4 @@
-"""The evaluation as one self-contained HTML file: no script, no outside address, everything from the data escaped."""
+"""The evaluation report as a self-contained HTML file: no scripts, no external URLs, all data escaped."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,21 +15,21 @@ from doctogres.model.temperature import Calibration
 from doctogres.pages import page
 from doctogres.slides.images import data_address
 
-PAGE_BYTES: Final = 4_800_000  # opens fast and goes through a mail: under 5 MB with whatever counts as a MB
+PAGE_BYTES: Final = 4_800_000  # opens fast and can be mailed: under 5 MB, decimal or binary
 TABLE_BYTES: Final = 800_000
 
 METRICS: Final = {
-    "macro_f1": ("Macro-F1", "mean over the classes of F1, so that a rare class counts as much as a common one"),
-    "accuracy": ("Accuracy", "share of right answers"),
-    "balanced_accuracy": ("Balanced accuracy", "mean over the classes of the share found"),
-    "macro_auroc": ("Macro AUROC", "chance that a case of a class gets more of its probability than another; 0.5 is a coin"),
-    "log_loss": ("Log loss", "less is better; it punishes being sure and wrong"),
-    "brier": ("Brier score", "less is better, 0 to 2"),
-    "ece": ("Calibration error (ECE)", "less is better; mean gap between stated confidence and the share of right answers"),
-    "coverage": ("Coverage", "share of slides that the model is sure of: the others are marked as not sure"),
-    "answered_accuracy": ("Accuracy of the answered", "share of right answers among those slides"),
+    "macro_f1": ("Macro-F1", "mean F1 over the classes: a rare class counts as much as a common one"),
+    "accuracy": ("Accuracy", "share of correct predictions"),
+    "balanced_accuracy": ("Balanced accuracy", "mean recall over the classes"),
+    "macro_auroc": ("Macro AUROC", "probability that a case of a class scores higher for it than a case of another; 0.5 is chance"),
+    "log_loss": ("Log loss", "lower is better; penalises confident errors"),
+    "brier": ("Brier score", "lower is better, 0 to 2"),
+    "ece": ("Calibration error (ECE)", "lower is better; mean gap between confidence and accuracy"),
+    "coverage": ("Coverage", "share of slides that the model answers; on the others it abstains"),
+    "answered_accuracy": ("Accuracy when answered", "share of correct predictions among those slides"),
     **{
-        name: (f"Null model: {words}", "macro-F1 without looking at a slide, from the training part's labels")
+        name: (f"Null model: {words}", "macro-F1 from the training labels alone, without looking at a slide")
         for name, words in NULL_MODELS.items()
     },
 }  # fmt: skip
@@ -51,25 +51,25 @@ def render_report(
     predictions: pd.DataFrame,
     facts: Mapping[str, str],
 ) -> str:
-    """Returns the report as one HTML document of less than 5 MB; its first line is the result in one sentence.
+    """Returns the report as an HTML document of less than 5 MB; its heading states the result.
 
     Args:
         title: of the document.
-        slides: how many of which split, as in "48 hold-out slides".
+        slides: their number and split, as in "48 hold-out slides".
         classes: the class order.
-        metrics: from `metrics.slide_metrics`, and from `metrics.patch_metrics` under `patch/...`; `<kind>/<class>`
-            keys make the tables by class.
+        metrics: from `metrics.slide_metrics`, and from `metrics.patch_metrics` under `patch/...`; keys
+            `<kind>/<class>` go into the tables by class.
         null: from `metrics.null_metrics`.
-        raw_ece: calibration error of the slides' probabilities before the model's temperature.
+        raw_ece: calibration error of the slide probabilities before temperature scaling.
         calibration: the model's.
-        evidence: how the model's networks did out of fold, see `oof.assess`; empty where that was not measured.
+        evidence: the out-of-fold results of the model's networks, see `oof.assess`; empty if not measured.
         figures: caption -> PNG.
-        gallery: called with the bytes that are left, returns the slides to look at as HTML; empty for none.
-        predictions: a row per slide; as many are shown as fit 0.8 MB.
-        facts: what ran: model, data, settings, versions.
+        gallery: called with the number of bytes left; returns the example slides as HTML, empty for none.
+        predictions: one row per slide; as many are shown as fit into 0.8 MB.
+        facts: what was evaluated: model, data, settings, versions.
     """
-    of_patches = {key.removeprefix(PATCH): one for key, one in metrics.items() if key.startswith(PATCH)}
-    of_slides = {key: one for key, one in metrics.items() if not key.startswith(PATCH)}
+    of_patches = {key.removeprefix(PATCH): value for key, value in metrics.items() if key.startswith(PATCH)}
+    of_slides = {key: value for key, value in metrics.items() if not key.startswith(PATCH)}
     values = {
         "title": title,
         "result": result_sentence(slides, metrics, null),
@@ -81,7 +81,7 @@ def render_report(
         "patch_classes": _class_rows(of_patches, classes),
         "figures": {caption: data_address(png, "png") for caption, png in figures.items()},
         "evidence": evidence,
-        "ways": _way_rows(evidence),
+        "aggregations": _aggregation_rows(evidence),
         "calibration": _calibration_text(calibration),
         "slides": len(predictions),
         "columns": [str(column) for column in predictions.columns],
@@ -94,55 +94,58 @@ def render_report(
 
 
 def result_sentence(slides: str, metrics: Mapping[str, Estimate], null: Mapping[str, Estimate]) -> str:
-    """Returns the result: macro-F1 beside what the null models reach, and whether its interval leaves them behind."""
+    """Returns the result: macro-F1 beside the null models, and whether its interval excludes them."""
     model = metrics.get("macro_f1")
     rivals = {key: null[key] for key in NULL_MODELS if key in null and math.isfinite(null[key].value)}
     if model is None or not math.isfinite(model.value) or not rivals:
         return f"{slides}: there is no null model to compare with, so these numbers do not show that the model learned anything."
     reached = ", ".join(f"{NULL_MODELS[key]} {rival}" for key, rival in rivals.items())
-    start = f"On {slides} the model reaches a macro-F1 of {model} (95 % interval); {reached}: "
+    start = f"On {slides} the model reaches a macro-F1 of {model} (95 % interval); null models: {reached}. "
     if not (math.isfinite(model.low) and math.isfinite(model.high)):
-        return start + "too few independent slides for an interval, so they cannot be told apart."
+        return (
+            start + "There are too few independent slides for an interval, so model and null models cannot be compared."
+        )
     best = max(rival.value for rival in rivals.values())
     if model.low > best:  # the gate's rule
-        return start + "the model is better than these null models, with its whole interval."
+        return start + "The model is better than the null models: its whole interval lies above them."
     if model.high < best:
-        return start + "the model is WORSE than a null model, with its whole interval."
-    return start + "a null model lies inside its interval, so these slides do not show that the model is better."
+        return start + "The model is WORSE than a null model: its whole interval lies below it."
+    return start + "The interval includes a null model, so these slides do not show that the model is better."
 
 
 def answer_sentence(slides: int, metrics: Mapping[str, Estimate], calibration: Calibration) -> str:
-    """Returns what the model's threshold comes to on these slides."""
+    """Returns what the model's abstention threshold means on these slides."""
     coverage, accuracy = metrics.get("coverage"), metrics.get("answered_accuracy")
     if coverage is None or accuracy is None or (calibration.threshold <= 0 and coverage.value == 1):
-        return "The model answers every slide: it has no threshold under which it says that it is not sure."
+        return "The model never abstains: it has no confidence threshold."
     if calibration.threshold > 1:
         return (
-            f"Every slide is marked as not sure: out of fold, no confidence reached {calibration.target_precision:.0%} right answers."
+            f"The model abstains on every slide: out of fold, no threshold reached a precision of {calibration.target_precision:.0%}."
         )  # fmt: skip
     answered = round(coverage.value * slides)
-    right = f"; {round(accuracy.value * answered)} of these {answered} are right" if answered else ""
-    threshold = (
-        f"A slide whose confidence is under {calibration.threshold:.2f} is marked as not sure: out of fold, at least "
-        f"{calibration.target_precision:.0%} of the answers above that were right. A slide whose mask cannot be right is, too."
+    correct = f", {round(accuracy.value * answered)} of them correctly" if answered else ""
+    rule = (
+        f"The model abstains (“not sure”) if its confidence is below {calibration.threshold:.2f}: out of fold, at least "
+        f"{calibration.target_precision:.0%} of the predictions above that were correct. It also abstains if the mask "
+        "cannot be right."
         if calibration.threshold > 0
-        else "Only slides whose mask cannot be right are marked as not sure."
+        else "The model abstains (“not sure”) only if the mask cannot be right."
     )
-    return f"{threshold} Here {answered} of {slides} slides are answered{right}."
+    return f"{rule} Here it answers {answered} of {slides} slides{correct}."
 
 
 def ece_sentence(metrics: Mapping[str, Estimate], raw_ece: Estimate, calibration: Calibration) -> str:
-    """Returns what the temperature did to the calibration error on these slides."""
+    """Returns the effect of the temperature on the calibration error on these slides."""
     if calibration.temperature == 1 or "ece" not in metrics:
-        return "The model's confidence is as the networks state it (no temperature was fitted)."
+        return "The model's confidence comes straight from the networks (no temperature was fitted)."
     return (
-        f"Calibration error on these slides: {raw_ece} as the networks state it, {metrics['ece']} after the temperature "
-        f"{calibration.temperature:.2f} that was fitted out of fold."
+        f"Calibration error (ECE) on these slides: {raw_ece} before, {metrics['ece']} after temperature scaling "
+        f"(T = {calibration.temperature:.2f}, fitted out of fold)."
     )
 
 
 class Cell(NamedTuple):
-    """A cell of a table; `kind` is its class in the style, `number` or `note`."""
+    """A cell of a table; `kind` is its CSS class, `number` or `note`."""
 
     text: str
     kind: str = ""
@@ -155,10 +158,10 @@ def _metric_rows(metrics: Mapping[str, Estimate]) -> list[Row]:
     return [
         (
             Cell(METRICS.get(key, (key, ""))[0]),
-            *_estimate_cells(one),
+            *_estimate_cells(estimate),
             Cell(METRICS.get(key, ("", ""))[1], "note"),
         )
-        for key, one in metrics.items()
+        for key, estimate in metrics.items()
         if key.partition("/")[0] not in PER_CLASS or "/" not in key
     ]
 
@@ -166,7 +169,7 @@ def _metric_rows(metrics: Mapping[str, Estimate]) -> list[Row]:
 def _class_rows(metrics: Mapping[str, Estimate], classes: Sequence[str]) -> list[Row]:
     measured = {name: [metrics.get(f"{kind}/{name}") for kind in PER_CLASS] for name in classes}
     return [
-        (Cell(name), *(Cell("" if one is None else str(one), "number") for one in estimates))
+        (Cell(name), *(Cell("" if estimate is None else str(estimate), "number") for estimate in estimates))
         for name, estimates in measured.items()
         if any(estimates)
     ]
@@ -178,12 +181,14 @@ def _estimate_cells(estimate: Estimate) -> Row:
     return Cell(value, "number"), Cell(interval, "number")
 
 
-def _way_rows(evidence: Mapping[str, Any]) -> list[Row]:
+def _aggregation_rows(evidence: Mapping[str, Any]) -> list[Row]:
     rows = []
-    for way in evidence.get("aggregations", ()):
-        name = way["name"] + (" (chosen)" if way["chosen"] else "")
-        difference = (str(Estimate.from_dict(way["difference"])), way["against"]) if way["difference"] else ("", "")
-        rows.append(tuple(map(Cell, (name, str(Estimate.from_dict(way["macro_f1"])), *difference))))
+    for entry in evidence.get("aggregations", ()):
+        name = entry["name"] + (" (chosen)" if entry["chosen"] else "")
+        difference = (
+            (str(Estimate.from_dict(entry["difference"])), entry["against"]) if entry["difference"] else ("", "")
+        )
+        rows.append(tuple(map(Cell, (name, str(Estimate.from_dict(entry["macro_f1"])), *difference))))
     return rows
 
 
@@ -191,17 +196,17 @@ def _calibration_text(calibration: Calibration) -> str:
     before, after = calibration.ece_before, calibration.ece_after
     text = f"Temperature {calibration.temperature:.2f}."
     if before is not None and after is not None:
-        text += f" Calibration error {before:.3f} before, {after:.3f} after, judged on slides that the temperature was not fitted on."
+        text += f" Calibration error (ECE) {before:.3f} before, {after:.3f} after temperature scaling (cross-fitted)."
     if calibration.precision is not None and calibration.coverage is not None:
         text += (
-            f" At the threshold {calibration.threshold:.2f}, {calibration.coverage:.0%} of these slides are answered and "
-            f"{calibration.precision:.0%} of those answers are right (on the slides that chose it, hence somewhat favourable)."
+            f" At the threshold {calibration.threshold:.2f} the model answers {calibration.coverage:.0%} of these slides, and "
+            f"{calibration.precision:.0%} of those predictions are correct (optimistic: the threshold was chosen on them)."
         )
     return text
 
 
 def _prediction_rows(predictions: pd.DataFrame) -> list[Row]:
-    """As many rows as fit TABLE_BYTES."""
+    """As many rows as fit into TABLE_BYTES."""
     rows: list[Row] = []
     left = TABLE_BYTES
     for values in predictions.itertuples(index=False, name=None):
@@ -214,7 +219,7 @@ def _prediction_rows(predictions: pd.DataFrame) -> list[Row]:
 
 
 def _size(cell: Cell) -> int:
-    """Bytes of a cell in the page."""
+    """Size of a cell in the page, in bytes."""
     return len(escape(cell.text).encode()) + len("<td></td>") + (len(f' class="{cell.kind}"') if cell.kind else 0)
 
 

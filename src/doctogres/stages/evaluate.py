@@ -1,4 +1,4 @@
-"""evaluate: a model and a split -> metrics with intervals beside a null model's, figures, the report."""
+"""evaluate: a model and a split -> metrics with intervals and null models, figures, a report."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +21,14 @@ from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import SLIDES_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact, find_model, fixed_address, model_digest
 
-if TYPE_CHECKING:  # a reused stage does not load torch
+if TYPE_CHECKING:  # a reused run does not load torch
     from doctogres.evaluation.scoring import Scored
 
 
 def evaluate(
     *, model: str, cohort: str, split: str, preset: Preset, seed: int, data: str = "", rerun: bool = False
 ) -> StageResult:
-    """Runs or reuses the stage for a model and a split."""
+    """Evaluates a model on a split, or reuses a finished run."""
     address = fixed_address(find_model(model))
     upstream = find_artifact(cohort, stage="clean", name="cohort")
     table = CohortTable.read(upstream.path)
@@ -93,13 +93,18 @@ def _publish(run: StageRun, scored: "Scored", scores: Scores, root: Path, facts:
     run.publish("report").write_text(page, encoding="utf-8")
     run.name(f"evaluate · {scores.split} · macro-F1 {scores.metrics['macro_f1'].value:.3f}")
     summary = result_sentence(slides, scores.metrics, scores.null)
-    run.note(f"{summary} report.html holds the figures and the slides to look at.")
+    run.note(f"{summary} report.html contains the figures and example slides.")
     run.log_metrics(_flat(scores))
 
 
 def _flat(scores: Scores) -> dict[str, float]:
-    """Every value under its name, and the ends of the interval of those that are not of one class."""
-    named = scores.metrics | {f"null/{name}": one for name, one in scores.null.items()} | {"ece_raw": scores.ece_raw}
-    whole = {name: one for name, one in named.items() if name.removeprefix("patch/").partition("/")[0] not in PER_CLASS}
-    ends = {f"{name}/{end}": getattr(one, end) for name, one in whole.items() for end in ("low", "high")}
-    return {name: one.value for name, one in named.items()} | ends
+    """All values by name, and the ends of the intervals except those of single classes."""
+    estimates = scores.metrics | {f"null/{name}": null for name, null in scores.null.items()}
+    estimates["ece_raw"] = scores.ece_raw
+    ends = {
+        f"{name}/{end}": getattr(estimate, end)
+        for name, estimate in estimates.items()
+        if name.removeprefix("patch/").partition("/")[0] not in PER_CLASS
+        for end in ("low", "high")
+    }
+    return {name: estimate.value for name, estimate in estimates.items()} | ends

@@ -108,7 +108,7 @@ def _publish(
     assessment = assess_members(part, members, recipe, seed)
     predictions = oof_predictions(part, members, tta=recipe.answer.tta)
     predictions.write(OUT_OF_FOLD, run.publish("oof_predictions"))
-    assessment.ways.to_csv(run.publish("aggregations"), index=False)
+    assessment.aggregations.to_csv(run.publish("aggregations"), index=False)
     run.publish("evidence").write_text(json.dumps(assessment.evidence, indent=1), encoding="utf-8")
     history = pd.concat(
         [member.trained.history.assign(repeat=member.of.repeat, left_out=member.of.fold) for member in members]
