@@ -42,8 +42,11 @@ def test_what_cannot_be_written_leaves_nothing(path: Path) -> None:
     ("wrote", "sentence"),
     [
         (TableFile("table of flowers", 2, (), "plant"), "not a table of trees but a table of flowers; .*`plant`"),
-        (TableFile("table of trees", 3, (), "plant"), r"version 3, and this doctogres reads 2 \(update doctogres\)"),
-        (TableFile("table of trees", 1, (), "plant"), "version 1, and this doctogres reads 2; .*`plant`"),
+        (
+            TableFile("table of trees", 3, (), "plant"),
+            r"version 3, but this doctogres reads version 2 \(update doctogres\)",
+        ),
+        (TableFile("table of trees", 1, (), "plant"), "version 1, but this doctogres reads version 2; .*`plant`"),
     ],
 )
 def test_another_table_or_version_is_refused(path: Path, wrote: TableFile, sentence: str) -> None:
@@ -54,13 +57,13 @@ def test_another_table_or_version_is_refused(path: Path, wrote: TableFile, sente
 
 def test_a_file_that_does_not_say_what_it_holds_is_refused(path: Path) -> None:
     TREES.to_parquet(path)
-    with pytest.raises(UpstreamError, match="does not say what it holds: an older version"):
+    with pytest.raises(UpstreamError, match="no doctogres metadata: an older version"):
         FILE.read(path)
 
 
 def test_a_missing_column_is_named(path: Path) -> None:
     FILE.write(TREES.drop(columns="height"), path, {})
-    with pytest.raises(UpstreamError, match="not a table of trees, height missing"):
+    with pytest.raises(UpstreamError, match="not a table of trees: height missing"):
         FILE.read(path)
 
 

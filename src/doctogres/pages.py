@@ -1,4 +1,4 @@
-"""HTML from templates, which lie beside the code that fills them: what is put in is escaped, and has to be there."""
+"""HTML from templates in the folder of the package that fills them; values are escaped, and missing ones are errors."""
 
 from collections.abc import Callable
 from functools import cache
@@ -21,12 +21,12 @@ def _templates(package: str) -> Environment:
 
 
 def page(package: str, template: str, **values: Any) -> str:
-    """A template of a package of ours, filled in; text in `values` is escaped unless it is `Markup` already."""
+    """Renders a template of one of our packages; text in `values` is escaped unless it is already `Markup`."""
     return _templates(package).get_template(template).render(values)
 
 
 def part(package: str, template: str, macro: str) -> Callable[..., Markup]:
-    """The macro of a template as a function of its arguments: a part of a page, which is not escaped again."""
+    """A template's macro as a function of its arguments; its result is `Markup`, so that it is not escaped again."""
 
     def filled(**values: Any) -> Markup:
         return Markup(getattr(_templates(package).get_template(template).module, macro)(**values))

@@ -1,4 +1,4 @@
-"""Tables in Parquet files that say what they hold: one key of the file's metadata has {table, version, ...} as JSON."""
+"""Typed, versioned tables in Parquet files: one key of the file's metadata holds {table, version, ...} as JSON."""
 
 import json
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ KEY: Final = b"doctogres"
 
 @dataclass(frozen=True)
 class TableFile:
-    """A kind of table that stages hand on as a file: the only reader and writer of its files.
+    """A kind of table that stages pass on as a file, and the only reader and writer of such files.
 
     Attributes:
-        table: what it is, in the file and in sentences.
-        version: raised when files of before can no longer be read.
-        columns: those that every file has; a file may have more.
-        stage: the stage that leaves such files.
+        table: its name, in the file and in messages.
+        version: raised when older files can no longer be read.
+        columns: the required columns; a file may have more.
+        stage: the stage that writes such files.
     """
 
     table: str
@@ -33,7 +33,7 @@ class TableFile:
     stage: str
 
     def write(self, rows: pd.DataFrame, path: Path, about: Mapping[str, Any]) -> None:
-        """Writes the rows and, as metadata, `about` (JSON-able); a killed process leaves no half-written file."""
+        """Writes the rows with `about` (JSON-serialisable) as metadata; a killed process leaves no half-written file."""
         content = pa.Table.from_pandas(rows, preserve_index=False)
         metadata = {"table": self.table, "version": self.version, **about}
         content = content.replace_schema_metadata({**(content.schema.metadata or {}), KEY: json.dumps(metadata)})
@@ -41,7 +41,7 @@ class TableFile:
             pq.write_table(content, partial)
 
     def read(self, path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """The rows and what was written `about` them.
+        """Returns the rows and the metadata written with them.
 
         Raises:
             UpstreamError: not such a file, or one of another version; the message says what it is and what to do.
@@ -53,16 +53,18 @@ class TableFile:
             raise self._refusal(path, f"not a {self.table} ({str(error).splitlines()[0]})") from error
         table, version = metadata.pop("table", None), metadata.pop("version", None)
         if table is None:
-            why = "it does not say what it holds: an older version of doctogres or another program wrote it"
+            why = "it has no doctogres metadata: an older version of doctogres or another program wrote it"
             raise self._refusal(path, f"not a {self.table} ({why})")
         if table != self.table:
             raise self._refusal(path, f"not a {self.table} but a {table}")
         if version != self.version:
             newer = " (update doctogres)" if version > self.version else ""
-            raise self._refusal(path, f"a {table} of version {version}, and this doctogres reads {self.version}{newer}")
+            raise self._refusal(
+                path, f"a {table} of version {version}, but this doctogres reads version {self.version}{newer}"
+            )
         if missing := [column for column in self.columns if column not in rows.columns]:
-            raise self._refusal(path, f"not a {self.table}, {', '.join(missing)} missing")
+            raise self._refusal(path, f"not a {self.table}: {', '.join(missing)} missing")
         return rows, metadata
 
     def _refusal(self, path: Path, problem: str) -> UpstreamError:
-        return UpstreamError(f"{path}: {problem}; give one that a run of `{self.stage}` of this version left")
+        return UpstreamError(f"{path}: {problem}; give the result of a run of `{self.stage}` with this version")

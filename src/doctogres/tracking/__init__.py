@@ -1,1 +1,1 @@
-"""Our MLflow conventions: runs, fingerprints, upstream results, datasets."""
+"""How doctogres uses MLflow: runs, fingerprints, upstream results, datasets."""

@@ -1,4 +1,4 @@
-"""Tables as MLflow dataset inputs: what went into a run, with its digest, on the run's page."""
+"""Logs tables as MLflow dataset inputs, so that a run's page shows what went into it, with a digest."""
 
 import json
 import warnings
@@ -17,9 +17,9 @@ from doctogres.files import digest_of
 
 
 class TableSource(DatasetSource):
-    """Where a table came from: the address of an artifact (`runs:/...`), a folder or a file.
+    """Where a table came from: an artifact URI (`runs:/...`), a folder or a file.
 
-    MLflow's own sources know storage schemes only, and neither `runs:/` nor a folder of slides.
+    MLflow's own sources only support storage schemes, not `runs:/` or a folder of slides.
     """
 
     def __init__(self, uri: str):
@@ -30,7 +30,7 @@ class TableSource(DatasetSource):
         return "doctogres"
 
     def load(self, **kwargs: Any) -> str:
-        """The local path of the artifact."""
+        """Downloads the artifact and returns its local path."""
         return str(mlflow.artifacts.download_artifacts(artifact_uri=self.uri, **kwargs))
 
     @staticmethod
@@ -50,20 +50,22 @@ class TableSource(DatasetSource):
 
 
 def log_table(table: pd.DataFrame, *, name: str, source: str, context: str, targets: str | None = None) -> None:
-    """Logs the table as an input of the active run: its columns, size and digest, not its rows."""
+    """Logs the table as an input of the active run: columns, size and digest, but not the rows."""
     text = table.select_dtypes(["object", "str"]).columns
-    plain = table.astype(dict.fromkeys(text, "string"))  # a column of missing text would be taken for numbers
+    plain = table.astype(
+        dict.fromkeys(text, "string")
+    )  # a text column with only missing values would be inferred as numeric
     with warnings.catch_warnings():
-        # The hint is about models that get such a table; ours get pictures.
+        # The hint concerns models that take such a table as input; ours take images.
         warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
-        # MLflow keeps one dataset per name and digest, with the source that it saw first.
+        # MLflow keeps one dataset per name and digest, with the first source logged.
         digest = digest_of(source, compute_pandas_digest(plain))
         dataset = from_pandas(plain, source=TableSource(source), name=name, targets=targets, digest=digest)
         mlflow.log_input(dataset, context=context)
 
 
 def source_of(run: Run) -> str:
-    """Where the run's input table came from, as `log_table` recorded it; empty if it recorded none."""
+    """Where the run's input table came from, as recorded by `log_table`; empty if there is no record."""
     inputs = run.inputs.dataset_inputs if run.inputs else []
     uri = str(json.loads(inputs[0].dataset.source)["uri"]) if inputs else ""
     return url2pathname(urlsplit(uri).path) if uri.startswith("file:") else uri

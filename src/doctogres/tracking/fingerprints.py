@@ -1,4 +1,4 @@
-"""What decides whether a finished run can stand for a new one."""
+"""The fingerprint that decides whether a finished run can be reused."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +9,12 @@ from doctogres.tracking.sources import code_digest
 
 
 def fingerprint(module: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """Names all that a result depends on: the code, the settings, and the inputs' content.
+    """A digest of everything the result depends on: the code, the settings, and the content of the inputs.
 
-    A weights file counts by its content, wherever it lies.
+    A weights file is identified by its content, not its path.
 
     Args:
-        module: whose code makes the result, as in `doctogres.stages.clean`.
+        module: the module that produces the result, such as `doctogres.stages.clean`.
         settings: name -> value.
         inputs: name -> digest.
     """
@@ -27,5 +27,5 @@ def _is_weights(name: str) -> bool:
 
 
 def _weights_digest(weights: str) -> str:
-    """A file's content, or the word (`imagenet`, `none`)."""
+    """The digest of a file, or the keyword (`imagenet`, `none`)."""
     return file_digest(Path(weights)) if Path(weights).is_file() else weights

@@ -1,4 +1,4 @@
-"""Runs that a killed process left open in the tracking store: found by the process's name, ended with a note."""
+"""Ends runs that a killed process left open in the tracking store, with a note."""
 
 import json
 import os
@@ -17,30 +17,30 @@ from mlflow.tracking import MlflowClient
 from doctogres.tracking.runs import NOTE_TAG
 from doctogres.tracking.store import experiment_id
 
-WORKER_TAG: Final = "doctogres.worker"  # the process behind a run: when it is dead, the run is
+WORKER_TAG: Final = "doctogres.worker"  # the process behind a run; if it is dead, so is the run
 STATE_TAG: Final = "doctogres.trial_state"
-GRACE: Final = 60  # seconds by which a process's start and our own clock may differ
+GRACE: Final = 60  # seconds by which a process's start time and our clock may differ
 
 
 def this_process() -> dict[str, Any]:
-    """Names this process for `is_gone`."""
+    """Identifies this process for `is_gone`."""
     return {"host": platform.node(), "machine": _machine(), "process": os.getpid(), "time": time.time()}
 
 
 def is_gone(owner: Mapping[str, Any]) -> bool:
-    """Whether the process is known to be dead; False also where this machine cannot tell."""
+    """Whether the process is known to be dead; False if this machine cannot tell."""
     if owner["machine"] != _machine():
         return False
     try:
         process = psutil.Process(owner["process"])
-        # A process that began well after the name was written has only inherited the number.
+        # A process that started well after the record was written has merely reused the process id.
         return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > owner["time"] + GRACE
     except psutil.NoSuchProcess:
         return True
 
 
 def _machine() -> str:
-    """What process numbers are unique in: this boot of the machine and, on it, this container."""
+    """The scope in which process ids are unique: this boot of the machine and, on it, this container."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -48,13 +48,13 @@ def _machine() -> str:
 
 
 def take_over(tag: str, value: str, stage_run: str, note: str) -> None:
-    """Names this process in its run, and ends the runs with the same tag that killed processes of this machine left open.
+    """Records this process in its run, and ends runs with the same tag that killed processes on this machine left open.
 
     Args:
-        tag: what the runs of one piece of work have in common.
-        value: of the tag.
+        tag: shared by all runs of the same piece of work.
+        value: the value of the tag.
         stage_run: id of this process's run.
-        note: what the dead runs are told.
+        note: set on the interrupted runs.
     """
     mlflow.set_tags({tag: value, WORKER_TAG: json.dumps(this_process())})
     query = f"attributes.status = 'RUNNING' and tags.`{tag}` = '{value}'"
@@ -68,17 +68,19 @@ def take_over(tag: str, value: str, stage_run: str, note: str) -> None:
 
 
 def end_run(run_id: str, note: str, stage_run: str) -> None:
-    """Notes on a dead process's run how it goes on, and ends it and the runs above it that are still open."""
+    """Sets a note on the run of a dead process, and ends it and its parent runs that are still open."""
     client = MlflowClient()
-    with suppress(MlflowException):  # a worker may have another tracking store, where these runs are not
+    with suppress(MlflowException):  # a worker may use another tracking store, which does not have these runs
         client.set_tag(run_id, NOTE_TAG, note)
         if STATE_TAG in client.get_run(run_id).data.tags:
             client.set_tag(run_id, STATE_TAG, "INTERRUPTED")
-        above: str | None = run_id
-        while above and above != stage_run:
-            run = client.get_run(above)
-            if run.info.status != "FINISHED" and NOTE_TAG not in run.data.tags:  # `mlflow run` may have ended it
-                client.set_tag(above, NOTE_TAG, note)
+        ancestor: str | None = run_id
+        while ancestor and ancestor != stage_run:
+            run = client.get_run(ancestor)
+            if (
+                run.info.status != "FINISHED" and NOTE_TAG not in run.data.tags
+            ):  # `mlflow run` may have ended it already
+                client.set_tag(ancestor, NOTE_TAG, note)
             if run.info.status == "RUNNING":
-                client.set_terminated(above, "KILLED")
-            above = run.data.tags.get("mlflow.parentRunId")
+                client.set_terminated(ancestor, "KILLED")
+            ancestor = run.data.tags.get("mlflow.parentRunId")

@@ -26,17 +26,17 @@ from doctogres.tracking.store import experiment_id
 STAGE_TAG: Final = "doctogres.stage"
 FINGERPRINT_TAG: Final = "doctogres.fingerprint"
 RESULT_TAG: Final = "doctogres.result"  # names the artifact that holds a finished stage's result
-RESULT_FILE: Final = "result.json"  # an artifact: MLflow cuts tags at 8,000 characters without a word
+RESULT_FILE: Final = "result.json"  # an artifact, because MLflow silently truncates tags at 8,000 characters
 DATA_TAG: Final = "doctogres.data_digest"
 SLIDES_TAG: Final = "doctogres.slides"  # the folder that the slides were read from
-PART_TAG: Final = "doctogres.part_of"  # a run that another stage made for its own use; `latest` does not mean it
+PART_TAG: Final = "doctogres.part_of"  # marks a run that another stage started for its own use; `latest` skips it
 NOTE_TAG: Final = "mlflow.note.content"
-PROBLEMS: Final = "problem_slides"  # the metric that `strict` looks at
+PROBLEMS: Final = "problem_slides"  # the metric that `strict` checks
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a finished stage left: the JSON line that every entry point ends with."""
+    """The result of a finished stage: the JSON line that every entry point ends with."""
 
     stage: str
     run_id: str
@@ -51,7 +51,7 @@ class StageResult:
 
 @dataclass
 class StageRun:
-    """The open MLflow run of a stage. Files put into `folder` become its artifacts when the stage finishes."""
+    """The open MLflow run of a stage. Files in `folder` become its artifacts when the stage finishes."""
 
     stage: str
     run_id: str
@@ -62,31 +62,31 @@ class StageRun:
     title: str = ""
 
     def name(self, title: str) -> None:
-        """The run's name in the UI, e.g. `clean · 277 slides`."""
+        """Sets the run's name in the UI, e.g. `clean · 277 slides`."""
         self.title = title
         mlflow.set_tag("mlflow.runName", title)
 
     def note(self, text: str) -> None:
-        """Two sentences on the run's page: what the stage did and what it found."""
+        """Sets the description on the run's page: what the stage did and found, in two sentences."""
         mlflow.set_tag(NOTE_TAG, text)
 
     def publish(self, name: str) -> Path:
-        """Where to write an artifact of the stage's row in the catalogue, which its result will list under `name`."""
+        """The path for an artifact from the stage's row in the catalogue; the result lists it under `name`."""
         file = STAGES[self.stage].artifacts[name]
         self.artifacts[name] = f"runs:/{self.run_id}/{file}"
         return self.attach(file)
 
     def attach(self, file: str) -> Path:
-        """Where to write an artifact that a person looks at and no later stage reads."""
+        """The path for an artifact that is for people only, not for later stages."""
         path = self.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
-        """Metrics of the run; those without a step also go into the stage's result."""
+        """Logs metrics of the run; those without a step also go into the stage's result."""
         names = {name: metric_name(name) for name in metrics}
         taken = Counter(names.values())
-        # Two classes may differ only in what MLflow does not allow: `f1/<2` and `f1/>2`.
+        # Two classes may differ only in characters that MLflow does not allow: `f1/<2` and `f1/>2`.
         names = {
             name: short if taken[short] == 1 else f"{short}_{digest_of(name)[:4]}" for name, short in names.items()
         }
@@ -97,12 +97,12 @@ class StageRun:
 
 
 def metric_name(name: str) -> str:
-    """The name with what MLflow does not allow in a metric replaced: `f1/HER2(+)` -> `f1/HER2_pos_`."""
+    """Replaces characters that MLflow does not allow in metric names: `f1/HER2(+)` -> `f1/HER2_pos_`."""
     return re.sub(r"[^/\w.\- :]", "_", name.replace("+", "pos"))
 
 
 def finished_runs(stage: str, filters: str = "", *, limit: int = 1) -> list[Run]:
-    """Finished runs of a stage in the experiment, the newest first."""
+    """Finished runs of a stage in the experiment, newest first."""
     query = (
         f"attributes.status = 'FINISHED' and tags.`{STAGE_TAG}` = '{stage}' and tags.`{RESULT_TAG}` = '{RESULT_FILE}'"
         + (f" and {filters}" if filters else "")
@@ -112,10 +112,10 @@ def finished_runs(stage: str, filters: str = "", *, limit: int = 1) -> list[Run]
 
 
 def result_of(run: Run) -> StageResult:
-    """The stage result that a finished run recorded.
+    """The stage result recorded by a finished run.
 
     Raises:
-        UpstreamError: its artifacts are gone.
+        UpstreamError: its artifacts no longer exist.
     """
     try:
         content = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/{RESULT_FILE}"))
@@ -126,34 +126,34 @@ def result_of(run: Run) -> StageResult:
 
 
 def open_run(title: str, *, system_metrics: bool = False) -> Any:
-    """A new run: nested in the open one, or the one that `mlflow run` opened for us when it is in our experiment."""
+    """A new run, nested in the open one if any; or the run that `mlflow run` opened, if it is in our experiment."""
     launched = os.environ.pop("MLFLOW_RUN_ID", None)
     if launched and mlflow.active_run() is None:
         run = MlflowClient().get_run(launched)
         if run.info.experiment_id == experiment_id():
             return mlflow.start_run(run_id=launched, log_system_metrics=system_metrics)
-        MlflowClient().set_tag(launched, NOTE_TAG, "Only the launch: the run itself is in the experiment `doctogres`.")
+        MlflowClient().set_tag(launched, NOTE_TAG, "Launch only: the actual run is in the experiment `doctogres`.")
     return mlflow.start_run(run_name=title, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
 
 
-def _finished(stage: str, mark: str) -> StageResult | None:
-    """The result of the newest finished run with this fingerprint, where its artifacts are still there."""
-    for run in finished_runs(stage, f"tags.`{FINGERPRINT_TAG}` = '{mark}'"):
+def _finished(stage: str, digest: str) -> StageResult | None:
+    """The result of the newest finished run with this fingerprint, if its artifacts still exist."""
+    for run in finished_runs(stage, f"tags.`{FINGERPRINT_TAG}` = '{digest}'"):
         try:
             return result_of(run)
         except UpstreamError as error:
-            print(f"{stage}: is run again, because the finished run cannot be reused: {error}", flush=True)
+            print(f"{stage}: running again, because the finished run cannot be reused: {error}", flush=True)
     return None
 
 
-def _reused(found: StageResult) -> StageResult:
-    print(f"{found.stage}: reused the finished run {found.run_id} (same settings, inputs and code)", flush=True)
+def _reused(result: StageResult) -> StageResult:
+    print(f"{result.stage}: reused the finished run {result.run_id} (same settings, inputs and code)", flush=True)
     launched = os.environ.pop("MLFLOW_RUN_ID", None)
     if launched and mlflow.active_run() is None:
         client = MlflowClient()
-        client.set_tag(launched, "mlflow.runName", f"{found.stage} · reused")
-        client.set_tag(launched, NOTE_TAG, f"Nothing to do: run {found.run_id} has the same fingerprint.")
-    return found
+        client.set_tag(launched, "mlflow.runName", f"{result.stage} · reused")
+        client.set_tag(launched, NOTE_TAG, f"Nothing to do: run {result.run_id} has the same fingerprint.")
+    return result
 
 
 def run_stage(
@@ -167,29 +167,29 @@ def run_stage(
     strict: bool = False,
     system_metrics: bool = False,
 ) -> StageResult:
-    """Runs a stage in its MLflow run, or returns the finished run with the same fingerprint.
+    """Runs a stage as an MLflow run, or returns the result of a finished run with the same fingerprint.
 
-    The run is marked finished only after all artifacts are stored: a stage killed half-way is never reused.
+    A run is marked as finished only after all artifacts are stored, so an interrupted stage is never reused.
 
     Args:
         stage: name of the stage.
-        body: does the work; gets the open run.
+        body: does the work; receives the open run.
         settings: resolved parameters, logged as `<stage>.<name>`.
         inputs: name -> content digest of everything the stage reads.
-        data_digest: of the cohort's content that all of this comes from.
-        rerun: repeat the stage although a finished run exists.
-        strict: fail, after everything is stored, when the body reported problems.
+        data_digest: digest of the underlying cohort's content.
+        rerun: run the stage again even if a finished run exists.
+        strict: fail, after everything is stored, if the body reported problems.
         system_metrics: record CPU, memory and device load.
     """
-    mark = fingerprint(f"doctogres.stages.{stage}", settings, inputs)
-    if not rerun and (found := _finished(stage, mark)):
-        result = _reused(found)
+    digest = fingerprint(f"doctogres.stages.{stage}", settings, inputs)
+    if not rerun and (finished := _finished(stage, digest)):
+        result = _reused(finished)
         _refuse_problems(result.metrics, stage, strict=strict)
         return result
     started = time.perf_counter()
     with open_run(stage, system_metrics=system_metrics) as active, tempfile.TemporaryDirectory() as folder:
-        run = StageRun(stage, active.info.run_id, mark, Path(folder))
-        mlflow.set_tags({STAGE_TAG: stage, FINGERPRINT_TAG: mark, "doctogres.version": __version__})
+        run = StageRun(stage, active.info.run_id, digest, Path(folder))
+        mlflow.set_tags({STAGE_TAG: stage, FINGERPRINT_TAG: digest, "doctogres.version": __version__})
         if data_digest:
             mlflow.set_tag(DATA_TAG, data_digest)
         mlflow.set_tags({f"doctogres.input.{name}": value for name, value in inputs.items()})
@@ -210,5 +210,5 @@ def _refuse_problems(metrics: Mapping[str, float], stage: str, *, strict: bool) 
     problems = int(metrics.get(PROBLEMS, 0))
     if strict and problems:
         raise CohortError(
-            f"{stage}: {problems} slides could not be used and strict=true; their reasons are in the run's table"
+            f"{stage}: {problems} slides could not be used, and strict=true; the run's table lists the reasons"
         )

@@ -1,4 +1,4 @@
-"""A digest of the code behind a stage: an edited rule must not reuse what the old rule left."""
+"""A digest of the code behind a stage, so that results of edited code are not reused."""
 
 import ast
 import hashlib
@@ -13,12 +13,12 @@ TEMPLATES: Final = (".html", ".css", ".js", ".jinja")
 
 @cache
 def code_digest(module: str) -> str:
-    """The digest of a module of ours and of all that it imports of ours, directly or not, at its top or inside a function.
+    """The digest of a doctogres module and all doctogres modules it imports, directly or not, including inside functions.
 
-    Comments, docstrings and layout do not count; the templates and styles that a module names do.
+    Comments, docstrings and formatting do not count; templates and style sheets that a module names do.
 
     Args:
-        module: its name, as in `doctogres.stages.clean`.
+        module: the module's name, such as `doctogres.stages.clean`.
     """
     digest = hashlib.sha256()
     for path in sorted(_reached(module)):
@@ -27,16 +27,16 @@ def code_digest(module: str) -> str:
 
 
 def _reached(module: str) -> set[Path]:
-    """The sources that the module can reach, and the templates and styles that these name."""
-    found: set[Path] = set()
+    """The source files that the module can reach, and the templates and style sheets that they name."""
+    reached: set[Path] = set()
     waiting = [_source(module)]
     while waiting:
         path = waiting.pop()
-        if path is not None and path not in found:
-            found.add(path)
+        if path is not None and path not in reached:
+            reached.add(path)
             waiting.extend(map(_source, _imports(path)) if path.suffix == ".py" else ())
             waiting.extend(other for other in _templates(path.parent) if other.name in path.read_text("utf-8"))
-    return found
+    return reached
 
 
 @cache
@@ -45,7 +45,7 @@ def _templates(folder: Path) -> tuple[Path, ...]:
 
 
 def _source(module: str) -> Path | None:
-    """The file of a module of ours; None for a name inside one, or for a module of somebody else."""
+    """The file of a doctogres module; None for a name inside a module or for a third-party module."""
     package, *parts = module.split(".")
     path = PACKAGE.joinpath(*parts)
     candidates = (path.with_suffix(".py"), path / "__init__.py") if package == PACKAGE.name and parts else ()
@@ -54,7 +54,7 @@ def _source(module: str) -> Path | None:
 
 @cache
 def _imports(path: Path) -> tuple[str, ...]:
-    """What a source imports: modules, the packages around them, and names that may be modules."""
+    """What a source file imports: modules, their packages, and names that may be modules."""
     return tuple(_imported(_syntax(path)))
 
 
@@ -70,13 +70,13 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 @cache
 def _content(path: Path) -> str:
-    """What counts of a file: of Python its syntax tree without docstrings."""
+    """The content that counts; for Python, the syntax tree without docstrings."""
     return ast.dump(_syntax(path)) if path.suffix == ".py" else path.read_text(encoding="utf-8")
 
 
 @cache
 def _syntax(path: Path) -> ast.Module:
-    """The syntax tree of a source without its docstrings."""
+    """The syntax tree of a source file without its docstrings."""
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:

@@ -1,4 +1,4 @@
-"""Finds what a parameter names: a run id, a `runs:/` or `models:/` address, a local path, or `latest`."""
+"""Resolves the value of a parameter: a run id, a `runs:/` or `models:/` URI, a local path, or `latest`."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Upstream:
-    """A result of an earlier stage, as a local file, and where it came from."""
+    """An artifact of an earlier stage as a local file, and where it came from."""
 
     path: Path
     uri: str
@@ -27,31 +27,34 @@ class Upstream:
 
 
 def latest(stage: str, filters: str = "") -> StageResult:
-    """The newest finished run of a stage in the experiment that is no part of another stage's work.
+    """The newest finished run of a stage in the experiment, except runs that are part of another stage.
 
     Args:
-        stage: its name.
-        filters: what else the run must have, in MLflow's search syntax.
+        stage: name of the stage.
+        filters: further conditions, in MLflow's search syntax.
     """
-    own = f"tags.`{PART_TAG}` IS NULL"
-    found = finished_runs(stage, f"{own} and {filters}" if filters else own)
-    if not found:
-        such = f" with {filters}" if filters else ""
+    independent = f"tags.`{PART_TAG}` IS NULL"
+    runs = finished_runs(stage, f"{independent} and {filters}" if filters else independent)
+    if not runs:
+        condition = f" with {filters}" if filters else ""
         raise UpstreamError(
-            f"latest: there is no finished run of `{stage}`{such} in this experiment; run `mlflow run . -e {stage}` first"
+            f"latest: there is no finished run of `{stage}`{condition} in this experiment; run `mlflow run . -e {stage}` first"
         )
-    return result_of(found[0])
+    return result_of(runs[0])
 
 
 def _run_result(run_id: str, stage: str) -> StageResult:
     try:
         run = MlflowClient().get_run(run_id)
     except MlflowException as error:
-        raise UpstreamError(f"{run_id}: there is no such run in this tracking store") from error
-    if run.data.tags.get(STAGE_TAG) != stage or RESULT_TAG not in run.data.tags:
-        found = run.data.tags.get(STAGE_TAG, "not a doctogres run")
         raise UpstreamError(
-            f"{run_id}: not a finished run of `{stage}` (it is {found}, {run.info.status.lower()}); give one"
+            f"{run_id}: there is no such run in this tracking store; give an existing run id or `latest`"
+        ) from error
+    if run.data.tags.get(STAGE_TAG) != stage or RESULT_TAG not in run.data.tags:
+        kind = run.data.tags.get(STAGE_TAG, "not doctogres")
+        raise UpstreamError(
+            f"{run_id}: not a finished run of `{stage}` (stage: {kind}, status: {run.info.status.lower()}); "
+            f"give the id of a finished run of `{stage}`"
         )
     return result_of(run)
 
@@ -75,12 +78,12 @@ def find_artifact(value: str, *, stage: str, name: str, filters: str = "") -> Up
 
     Args:
         value: `latest`, a run id, `runs:/ID[/PATH]`, or a local file or folder.
-        stage: which stage leaves it.
-        name: its name in that stage's result; the catalogue says which file it is, in folders and `runs:/ID` addresses.
-        filters: of `latest`, see there.
+        stage: the stage that writes it.
+        name: its name in that stage's result; the catalogue gives its file name in folders and `runs:/ID`.
+        filters: see `latest`.
 
     Raises:
-        UpstreamError: nothing of that name is there.
+        UpstreamError: the artifact does not exist.
     """
     file = STAGES[stage].artifacts[name]
     if value == LATEST or RUN_ID.fullmatch(value):
@@ -96,7 +99,7 @@ def find_artifact(value: str, *, stage: str, name: str, filters: str = "") -> Up
 
 
 def find_model(value: str) -> str:
-    """The address of the model that a parameter names: `models:/...`, `runs:/...`, a run id of `train`, `latest`, a folder."""
+    """The address of a model given as `models:/...`, `runs:/...`, a run id of `train`, `latest`, or a folder."""
     if value == LATEST or RUN_ID.fullmatch(value):
         return (latest("train") if value == LATEST else _run_result(value, "train")).artifacts["model"]
     if value.startswith(("models:/", "runs:/")):
@@ -109,9 +112,9 @@ def find_model(value: str) -> str:
 
 
 def fixed_address(uri: str) -> str:
-    """The address that will always name the same model: an alias, `latest` or a version gives way to the model's own id.
+    """An address that always refers to the same model: an alias, `latest` or a version becomes the model's id.
 
-    Version numbers start again when a registered model is deleted; the id `models:/m-...` does not.
+    Version numbers are reused when a registered model is deleted and registered again; the id `models:/m-...` is not.
     """
     if not uri.startswith("models:/") or uri.startswith("models:/m-"):
         return uri
@@ -119,22 +122,22 @@ def fixed_address(uri: str) -> str:
     name, _, version = uri.removeprefix("models:/").partition("@" if "@" in uri else "/")
     try:
         if "@" in uri:
-            found = client.get_model_version_by_alias(name, version)
+            model_version = client.get_model_version_by_alias(name, version)
         elif version == "latest":
             order = ["version_number DESC"]
-            found = client.search_model_versions(f"name = '{name}'", order_by=order, max_results=1)[0]
+            model_version = client.search_model_versions(f"name = '{name}'", order_by=order, max_results=1)[0]
         else:
-            found = client.get_model_version(name, version)
+            model_version = client.get_model_version(name, version)
     except (MlflowException, IndexError) as error:
         raise UpstreamError(
             f"model={uri}: the registry has no such model; run `mlflow run .` or `-e register` first"
         ) from error
-    source = str(found.source or "")
-    return source if source.startswith("models:/m-") else f"models:/{name}/{found.version}"
+    source = str(model_version.source or "")
+    return source if source.startswith("models:/m-") else f"models:/{name}/{model_version.version}"
 
 
 def model_digest(address: str) -> str:
-    """What stands for the model in a fingerprint: its fixed address, or the digest of a folder's files."""
+    """The model's identity in a fingerprint: its fixed address, or the digest of a folder's files."""
     folder = Path(address)
     if not folder.is_dir():
         return address
