@@ -44,12 +44,12 @@ def test_an_undefined_null_model_is_not_beaten() -> None:
 @pytest.mark.parametrize(
     ("difference", "alias", "words"),
     [
-        ((0.05, -0.02, 0.12), "champion", "no lower"),
-        ((0.0, 0.0, 0.0), "champion", "no lower"),
-        ((-1e-17, -0.05, 0.05), "champion", "no lower"),
-        ((0.05, -0.11, 0.2), "challenger", "a loss of more than 0.1 is not excluded"),
+        ((0.05, -0.02, 0.12), "champion", "at least as high"),
+        ((0.0, 0.0, 0.0), "champion", "at least as high"),
+        ((-1e-17, -0.05, 0.05), "champion", "at least as high"),
+        ((0.05, -0.11, 0.2), "challenger", "a loss of more than 0.1 cannot be excluded"),
         ((-0.01, -0.05, 0.03), "challenger", "scores lower"),
-        ((0.3, math.nan, math.nan), "challenger", "not excluded"),
+        ((0.3, math.nan, math.nan), "challenger", "cannot be excluded"),
     ],
 )
 def test_the_champion_is_replaced_only_by_what_does_not_lose(
@@ -62,9 +62,9 @@ def test_the_champion_is_replaced_only_by_what_does_not_lose(
 
 
 def test_where_the_champions_answers_came_from_is_said() -> None:
-    contest = ChampionComparison("3", 40, Estimate(0.1, 0.0, 0.2), "scored again")
+    contest = ChampionComparison("3", 40, Estimate(0.1, 0.0, 0.2), "champion re-evaluated")
     decided = decision(GOOD, NULLS, contest)
-    assert "on the same 40 hold-out slides (scored again): it scores no lower" in decided.reason
+    assert "on the same 40 hold-out slides (champion re-evaluated): it scores at least as high" in decided.reason
     assert not decided.forced
     assert "()" not in decision(GOOD, NULLS, versus(0.1, 0.0, 0.2)).reason
 
@@ -88,7 +88,7 @@ def test_a_wider_margin_never_costs_a_champion(
 def test_force_makes_a_champion_and_keeps_what_the_gate_says() -> None:
     forced = overruled(GateDecision("", "it is no better than chance"))
     assert (forced.alias, forced.forced) == ("champion", True)
-    assert forced.reason == "promote=force; the gate says not registered: it is no better than chance"
+    assert forced.reason == "promote=force (gate decision: not registered; it is no better than chance)"
 
 
 def test_a_description_fits_the_registrys_column() -> None:

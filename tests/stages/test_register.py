@@ -239,7 +239,7 @@ def test_a_better_score_with_a_possible_loss_is_not_enough(store: Path) -> None:
     other = evaluated(trained("other"), wrong=5, first=20)  # one slide better, eleven slides otherwise
     strict = enter(other, preset=load_preset("demo", {"resamples": 200, "loss_margin": 0.01}))
     assert strict["alias"] == "challenger"
-    assert "a loss of more than 0.01 is not excluded" in strict["reason"]
+    assert "a loss of more than 0.01 cannot be excluded" in strict["reason"]
     assert enter(other, preset=load_preset("demo", {"resamples": 200, "loss_margin": 0.9}))["alias"] == "champion"
     assert [one.version for one in versions()] == [1, 2]
     assert REGISTERED.aliases() == {"champion": "2", "former-champion": "1"}
@@ -272,7 +272,7 @@ def test_another_evaluation_of_the_champion_moves_its_tags_only(store: Path) -> 
     newer = evaluated(model, wrong=5)
     decided = enter(newer)
     assert (decided["version"], decided["alias"]) == ("1", "champion")
-    assert decided["reason"].startswith("it is the champion already: ")
+    assert decided["reason"].startswith("it is already the champion: ")
     assert tags("1")["evaluation_run"] == newer.run_id
     assert enter(evaluated("models:/doctogres/1", wrong=4))["version"] == "1"  # the same model by another address
     assert len(versions()) == 1
@@ -286,7 +286,7 @@ def test_force_overrules_the_gate_and_leaves_its_mark(store: Path) -> None:
     decided = decision(result)
     assert (decided["alias"], decided["forced"]) == ("champion", True)
     assert tags("2")["promoted_by"] == "force"
-    assert "the gate says not registered" in tags("2")["gate_reason"]
+    assert "gate decision: not registered" in tags("2")["gate_reason"]
     assert tags("1")["promoted_by"] == "gate"
     assert card_of(result).startswith("**Promoted by force.**")
     run = MlflowClient().get_run(result.run_id)
@@ -307,7 +307,7 @@ def test_a_champion_by_force_is_known_as_the_champion(store: Path, capsys: pytes
     for options in ({}, {"rerun": True}):
         decided = enter(poor, **options)
         assert (decided["version"], decided["alias"], decided["forced"]) == ("1", "champion", True)
-        assert decided["reason"].startswith("it is the champion already: promote=force")
+        assert decided["reason"].startswith("it is already the champion: promote=force")
     assert "no version" not in capsys.readouterr().out
     assert stage(poor).reused
     stage(evaluated(trained("good"), wrong=2))
@@ -337,7 +337,7 @@ def test_a_rollback_is_one_alias_and_the_next_model_meets_the_old_champion(
     assert served() == "old"
     capsys.readouterr()
     assert stage(newer).reused  # a repeat does not undo what a person did
-    assert "version 2 holds no alias now" in capsys.readouterr().out
+    assert "version 2 now has no alias" in capsys.readouterr().out
     assert served() == "old"
     third = enter(evaluated(trained("third"), wrong=6))  # worse than `new`, better than `old`
     assert third["alias"] == "champion"
@@ -378,8 +378,8 @@ def test_on_another_hold_out_the_champion_is_scored_anew(
     assert call["model"] == "models:/doctogres/1"
     assert (call["cohort"], call["split"], call["data"]) == ("runs:/of_clean/cohort.parquet", "holdout", "moved")
     assert decided["alias"] == "champion"
-    assert "scored on them again, because it was evaluated on other slides" in decided["reason"]
-    assert "the champion (version 1) is scored on these slides" in capsys.readouterr().out
+    assert "champion re-evaluated, because it was evaluated on other slides" in decided["reason"]
+    assert "evaluating the champion (version 1) on these slides" in capsys.readouterr().out
     newest = find_artifact("latest", stage="evaluate", name="metrics")
     assert newest.run_id == new.run_id  # `latest` is not the scoring that the gate made for itself
 
@@ -453,7 +453,7 @@ def test_a_champion_whose_answers_cannot_be_used_blocks_nothing(store: Path, pro
     replace(answers, probabilities=0 * answers.probabilities).write_csv(stored)
     decided = enter(evaluated(trained("second"), wrong=4), promote=promote)
     assert decided["alias"] == ("champion" if promote == "force" else "challenger")
-    assert "it cannot be compared with the champion (version 1): the comparison failed: " in decided["reason"]
+    assert "not comparable with the champion (version 1): the comparison failed: " in decided["reason"]
 
 
 def test_a_champion_whose_scores_are_cut_off_is_scored_anew(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,7 +471,7 @@ def test_models_of_other_classes_are_never_compared(store: Path, monkeypatch: py
     scoring = Scoring(monkeypatch, AssertionError("must not be called"))
     decided = enter(evaluated(trained("second"), wrong=6, classes=["benign_1", "other"]))
     assert decided["alias"] == "challenger"
-    assert "can never be compared" in decided["reason"]
+    assert "differ from this model's" in decided["reason"]
     assert scoring.calls == []
 
 
@@ -488,7 +488,7 @@ def test_a_champion_that_knows_some_of_the_slides_is_compared_on_the_others(
     if alias == "champion":
         assert "on the same 30 hold-out slides" in decided["reason"]
     else:
-        assert "the 15 of 40 that neither has seen hold no HER2(+)" in decided["reason"]
+        assert "the 15 of 40 that neither model was trained on include no HER2(+)" in decided["reason"]
         assert "promote=force" in decided["reason"]
 
 
@@ -519,7 +519,7 @@ def test_the_hold_out_decides_unless_a_parameter_says_otherwise(store: Path) -> 
     held = evaluated(trained("first"), wrong=6)
     tested = planted(trained("second"), answers_of(held), split="test")
     latest = partial(register, evaluation="latest", preset=PRESET, seed=0)
-    with pytest.raises(ParameterError, match=f"{tested.run_id}: it is of the split test, and holdout decides"):
+    with pytest.raises(ParameterError, match=f"{tested.run_id}: its split is test, but holdout decides"):
         stage(tested)
     assert versions() == []
     assert "on the hold-out slides, macro-F1" in decision(latest())["reason"]
@@ -590,7 +590,7 @@ def test_the_card_gives_back_the_decisions_that_the_cohort_was_cleaned_with(stor
     before = lines[lines.index(clean) - 1].strip()
     if lost:
         assert "decisions=" not in clean
-        assert before.startswith("# lost: decisions_given.csv of run ")
+        assert before.startswith("# missing: decisions_given.csv of run ")
     else:
         assert "-P decisions=decisions_given.csv" in clean
         assert before.startswith("mlflow artifacts download ")

@@ -1,4 +1,4 @@
-"""A new evaluation against the champion, on the same slides: from stored predictions, or by scoring the champion again."""
+"""Compares a new evaluation with the champion on the same slides, re-evaluating the champion if necessary."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from doctogres.slides.splits import LeakageError
 from doctogres.tracking.runs import DATA_TAG
 from doctogres.tracking.upstream import find_artifact
 
-IDENTITY: Final = ("slide_id", "label", *CONTENT)  # of a slide as a model is given it
+IDENTITY: Final = ("slide_id", "label", *CONTENT)  # identifies a slide as the model receives it
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a run of `evaluate` left."""
+    """The results of a run of `evaluate`."""
 
-    run: Run | None  # None when it was given as files
+    run: Run | None  # None if given as files
     uri: str
     digest: str
     scores: Scores
@@ -36,78 +36,78 @@ class Evaluation:
 
     @property
     def data_digest(self) -> str:
-        """The cohort's, empty where unknown."""
+        """The cohort's data digest, empty if unknown."""
         return self.run.data.tags.get(DATA_TAG, "") if self.run else ""
 
     @property
     def slides(self) -> pd.DataFrame:
-        """The scored slides, as a model is given them, and what it says of them."""
+        """The evaluated slides with the model's predictions."""
         return self.predictions.rows
 
     @property
     def split_digest(self) -> str:
-        """Names the scored slides: their ids, labels, pictures, masks and whether they were repaired."""
+        """Identifies the evaluated slides: ids, labels, images, masks and whether they were repaired."""
         rows = self.slides[list(IDENTITY)].sort_values("slide_id").to_csv(index=False)
         return digest(rows)
 
 
 def read_evaluation(value: str, *, split: str = "") -> Evaluation:
-    """The evaluation that a parameter names; `latest` is the newest one of the split, where one is given.
+    """The evaluation that a parameter names; `latest` is the newest one, of the split if one is given.
 
     Raises:
-        UpstreamError: it is not there, or the files are not an evaluation's.
+        UpstreamError: it does not exist, or the files do not belong to an evaluation.
     """
     of_split = f"params.`evaluate.split` = '{split}'" if split else ""
-    found = find_artifact(value, stage="evaluate", name="metrics", filters=of_split)
-    beside = found.run_id or str(found.path.parent)
+    metrics = find_artifact(value, stage="evaluate", name="metrics", filters=of_split)
+    beside = metrics.run_id or str(metrics.path.parent)
     table = find_artifact(beside, stage="evaluate", name="predictions").path
-    scores, predictions = Scores.read(found.path), Predictions.read_csv(table)
-    run = MlflowClient().get_run(found.run_id) if found.run_id else None
-    return Evaluation(run, found.uri, file_digest(found.path), scores, predictions)
+    scores, predictions = Scores.read(metrics.path), Predictions.read_csv(table)
+    run = MlflowClient().get_run(metrics.run_id) if metrics.run_id else None
+    return Evaluation(run, metrics.uri, file_digest(metrics.path), scores, predictions)
 
 
 def compare_with_champion(
     champion: ModelVersion, new: Evaluation, *, score_champion: Callable[[Evaluation], str], resamples: int, seed: int
 ) -> ChampionComparison:
-    """The paired difference in macro-F1 on the slides of `new`, recomputed from both models' answers.
+    """The paired difference in macro-F1 on the slides of `new`, computed from both models' predictions.
 
-    The champion's stored predictions are taken when its evaluation was on the same slides (ids, labels, pictures, masks).
-    Else it is scored on these; if it was trained on some of them, only those that were held out from both count.
+    The champion's stored predictions are used if it was evaluated on the same slides (ids, labels, images, masks).
+    Otherwise it is evaluated on them; if it was trained on some, only the slides held out from both models count.
 
     Args:
-        champion: its version.
-        new: the evaluation of the other model.
-        score_champion: scores the champion on the slides of an evaluation and returns the run that holds the scores.
-        resamples: of the bootstrap.
+        champion: the champion's version.
+        new: the evaluation of the new model.
+        score_champion: evaluates the champion on the slides of an evaluation and returns the id of that run.
+        resamples: number of bootstrap resamples.
         seed: of the bootstrap.
 
     Raises:
-        DoctogresError: the stored answers cannot be compared.
+        DoctogresError: the stored predictions cannot be compared.
     """
     contest = _Contest(str(champion.version), new, resamples, seed)
     old: Evaluation | None = None
     try:
         old = read_evaluation(_evaluation_of(champion))
-        if other := _other_classes(old, new):
-            return contest.impossible(other)
+        if mismatch := _class_mismatch(old, new):
+            return contest.impossible(mismatch)
         if old.split_digest == new.split_digest:
             return contest.difference(old, new.slides["slide_id"].tolist(), "")
         why = "it was evaluated on other slides"
     except UpstreamError as error:
         why = f"its predictions could not be fetched: {error}"
-    print(f"register: the champion (version {champion.version}) is scored on these slides, because {why}", flush=True)
+    print(f"register: evaluating the champion (version {champion.version}) on these slides, because {why}", flush=True)
     try:
         again = read_evaluation(score_champion(new))
     except LeakageError as error:
         return contest.on_unseen(old, str(error))
     except DoctogresError as error:
-        return contest.impossible(f"{why}, and it could not be scored on these: {error}")
-    if other := _other_classes(again, new):
-        return contest.impossible(other)
+        return contest.impossible(f"{why}, and it could not be evaluated on these: {error}")
+    if mismatch := _class_mismatch(again, new):
+        return contest.impossible(mismatch)
     slides = new.slides["slide_id"].tolist()
     if sorted(slides) != sorted(again.slides["slide_id"]):
-        return contest.impossible(f"{why}, and the cohort table that names these slides has changed since")
-    return contest.difference(again, slides, f"scored on them again, because {why}")
+        return contest.impossible(f"{why}, and the cohort table with these slides has changed since")
+    return contest.difference(again, slides, f"champion re-evaluated, because {why}")
 
 
 def _evaluation_of(champion: ModelVersion) -> str:
@@ -119,7 +119,7 @@ def _evaluation_of(champion: ModelVersion) -> str:
 
 @dataclass(frozen=True)
 class _Contest:
-    """A new evaluation that is to be compared with the champion's."""
+    """The comparison of a new evaluation with the champion's."""
 
     champion: str  # its version
     new: Evaluation
@@ -130,20 +130,22 @@ class _Contest:
         return ChampionComparison(self.champion, 0, None, why)
 
     def on_unseen(self, old: Evaluation | None, leak: str) -> ChampionComparison:
-        """The comparison on the slides that were held out from both, where every class is among them."""
+        """The comparison on the slides held out from both models, provided that they include every class."""
         trained = f"the champion was trained on some of these slides ({leak})"
-        decide = "`promote=force` decides otherwise"
+        remedy = "promote=force overrides this"
         if old is None:
-            return self.impossible(f"{trained}; {decide}")
+            return self.impossible(f"{trained}; {remedy}")
         both = self.new.slides.merge(old.slides[list(IDENTITY)], on=list(IDENTITY))
         if missing := sorted(set(self.new.slides["label"]) - set(both["label"])):
             count = len(self.new.slides)
-            lack = f"the {len(both)} of {count} that neither has seen hold no {', '.join(missing)}"
-            return self.impossible(f"{trained}, and {lack}; {decide}")
-        return self.difference(old, both["slide_id"].tolist(), f"those that neither has seen: {trained}")
+            lack = f"the {len(both)} of {count} that neither model was trained on include no {', '.join(missing)}"
+            return self.impossible(f"{trained}, and {lack}; {remedy}")
+        return self.difference(
+            old, both["slide_id"].tolist(), f"only those that neither model was trained on: {trained}"
+        )
 
     def difference(self, old: Evaluation, slides: list[str], remark: str) -> ChampionComparison:
-        """The comparison on these slides, which both evaluations have."""
+        """The comparison on these slides, which are in both evaluations."""
         rows, classes = self.new.slides.set_index("slide_id").loc[slides], self.new.scores.classes
         comparison = compare(
             rows["label"].tolist(),
@@ -160,8 +162,8 @@ class _Contest:
         return ChampionComparison(self.champion, len(slides), comparison.differences["new"], remark)
 
 
-def _other_classes(old: Evaluation, new: Evaluation) -> str:
+def _class_mismatch(old: Evaluation, new: Evaluation) -> str:
     if set(old.scores.classes) == set(new.scores.classes):
         return ""
     theirs, ours = ", ".join(sorted(old.scores.classes)), ", ".join(sorted(new.scores.classes))
-    return f"it knows other classes ({theirs}) than this model ({ours}), and such models can never be compared"
+    return f"its classes ({theirs}) differ from this model's ({ours})"

@@ -1,4 +1,4 @@
-"""The gate to the registry: what becomes a version, and which version is served."""
+"""The gate: which models are registered, and which version is served."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ NOT_REGISTERED: Final = "not registered"
 
 @dataclass(frozen=True)
 class GateDecision:
-    """Which alias a model gets (empty: it is not registered), why, and whether a person forced it."""
+    """The alias for a model (empty: it is not registered), the reason, and whether a user forced it."""
 
     alias: str
     reason: str
@@ -29,12 +29,12 @@ class GateDecision:
 
 @dataclass(frozen=True)
 class ChampionComparison:
-    """How a model does against the champion on the same slides."""
+    """Comparison of a model with the champion on the same slides."""
 
-    champion: str  # its version
+    champion: str  # the champion's version
     slides: int
-    difference: Estimate | None  # macro-F1 of the model minus the champion's, paired; None: they cannot be compared
-    remark: str  # where the champion's answers came from, or why the two cannot be compared
+    difference: Estimate | None  # macro-F1 of the model minus the champion's, paired; None: not comparable
+    remark: str  # where the champion's predictions came from, or why the two are not comparable
 
 
 def gate(
@@ -45,43 +45,47 @@ def gate(
     settings: GateSettings,
     split: str,
 ) -> GateDecision:
-    """Decides between champion, challenger, and no version.
+    """Decides between champion, challenger and not registered.
 
-    A model becomes a version when the lower end of its macro-F1 interval lies above each null model's value. It becomes
-    champion when there is none, or when it scores at least as high on the same slides and the paired interval of the
-    difference excludes a loss of more than `loss_margin` (non-inferiority; Piaggio et al., JAMA 2012); else challenger.
+    A model is registered if the lower end of its macro-F1 interval is above the value of each null model. It becomes
+    champion if there is none, or if it scores at least as high on the same slides and the interval of the paired
+    difference excludes a loss of more than `loss_margin` (non-inferiority; Piaggio et al., JAMA 2012). Otherwise it
+    becomes challenger.
 
     Args:
-        macro_f1: of the model, on slides that it has not seen.
+        macro_f1: of the model, on slides that it was not trained on.
         nulls: macro-F1 of the null models on these slides, by their names in `null_models.NULL_MODELS`.
-        comparison: with the champion; None when there is no champion.
+        comparison: with the champion; None if there is no champion.
         settings: the thresholds.
-        split: what these slides are called, as in "hold-out".
+        split: name of the split, such as "hold-out".
     """
     scored = f"on the {split} slides, macro-F1 {macro_f1}"
     limits = ", ".join(f"{NULL_MODELS[name]}: {null.value:.3f}" for name, null in nulls.items())
-    if not all(macro_f1.low > null.value for null in nulls.values()):  # an undefined edge is above nothing
-        return GateDecision("", f"{scored} does not lie above the null models with its whole interval ({limits})")
+    if not all(macro_f1.low > null.value for null in nulls.values()):  # false for NaN, too
+        return GateDecision("", f"{scored}: the interval does not lie entirely above the null models ({limits})")
     if comparison is None:
-        return GateDecision(CHAMPION, f"{scored} lies above the null models ({limits}); there was no champion")
-    against = f"the champion (version {comparison.champion})"
+        return GateDecision(
+            CHAMPION, f"{scored}: the interval lies above the null models ({limits}), and there was no champion"
+        )
+    champion = f"the champion (version {comparison.champion})"
     if comparison.difference is None:
-        return GateDecision(CHALLENGER, f"it cannot be compared with {against}: {comparison.remark}")
+        return GateDecision(CHALLENGER, f"not comparable with {champion}: {comparison.remark}")
     gain = comparison.difference
     remark = f" ({comparison.remark})" if comparison.remark else ""
     compared = (
-        f"macro-F1 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] against {against} "
+        f"macro-F1 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] relative to {champion} "
         f"on the same {comparison.slides} {split} slides{remark}"
     )
     if not round(gain.value, 9) >= 0:
         return GateDecision(CHALLENGER, f"{compared}: it scores lower")
     if not gain.low >= -settings.loss_margin:
-        return GateDecision(CHALLENGER, f"{compared}: a loss of more than {settings.loss_margin:g} is not excluded")
+        return GateDecision(CHALLENGER, f"{compared}: a loss of more than {settings.loss_margin:g} cannot be excluded")
     return GateDecision(
-        CHAMPION, f"{compared}: it scores no lower, and a loss of more than {settings.loss_margin:g} is excluded"
+        CHAMPION,
+        f"{compared}: it scores at least as high, and a loss of more than {settings.loss_margin:g} is excluded",
     )
 
 
 def overruled(decision: GateDecision) -> GateDecision:
-    """The decision when a person wants the champion whatever the gate says."""
-    return GateDecision(CHAMPION, f"promote=force; the gate says {decision.place}: {decision.reason}", forced=True)
+    """The decision if a user makes the model champion regardless of the gate."""
+    return GateDecision(CHAMPION, f"promote=force (gate decision: {decision.place}; {decision.reason})", forced=True)

@@ -25,15 +25,15 @@ from doctogres.tracking.upstream import find_artifact
 
 COMMIT_TAG: Final = "mlflow.source.git.commit"
 CLASSIFIER: Final = "artifacts/classifier/classifier.json"
-DECISIONS: Final = "decisions_given.csv"  # what `clean` was given as decisions, in its run
+DECISIONS: Final = "decisions_given.csv"  # the decisions given to `clean`, an artifact of its run
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the runs behind a model recorded; what they did not is empty."""
+    """What the runs behind a model recorded; missing information is empty."""
 
     scores: Scores
-    slides: pd.DataFrame  # the scored ones, rows of predictions.csv
+    slides: pd.DataFrame  # the evaluated slides, rows of predictions.csv
     cohort: CohortTable | None
     classifier: Mapping[str, Any]  # classifier.json
     recipe: Mapping[str, Mapping[str, str]]  # stage -> its logged parameters
@@ -73,25 +73,25 @@ def card_facts(scored: Evaluation) -> CardFacts:
 
 
 def _decisions(clean: Run | None) -> tuple[dict[str, str], list[str]]:
-    """The parameter for the decisions that the cohort was cleaned with, and the line that fetches them; or says why not."""
+    """The parameter for the decisions given to `clean`, and the command that downloads them or a comment why not."""
     if clean is None or "doctogres.input.decisions" not in clean.data.tags:
         return {}, []
     run_id = clean.info.run_id
     if DECISIONS not in {file.path for file in MlflowClient().list_artifacts(run_id)}:
-        return {}, [f"# lost: {DECISIONS} of run {run_id}; without these decisions `clean` leaves another cohort"]
+        return {}, [f"# missing: {DECISIONS} of run {run_id}; without these decisions `clean` gives a different cohort"]
     download = ["mlflow", "artifacts", "download", "--run-id", run_id, "--artifact-path", DECISIONS, "--dst-path", "."]
     return {"decisions": DECISIONS}, [shlex.join(download)]
 
 
 def _runs(scored: Evaluation, trained_by: str | None) -> dict[str, Run]:
-    """The runs that are in this store, by stage, in the order they ran."""
+    """The runs found in this store, by stage, in the order in which they ran."""
     train = _run(trained_by)
-    found = {"clean": _run_of(scored.run), "patch": _run_of(train), "train": train, "evaluate": scored.run}
-    return {stage: run for stage, run in found.items() if run is not None}
+    runs = {"clean": _run_of(scored.run), "patch": _run_of(train), "train": train, "evaluate": scored.run}
+    return {stage: run for stage, run in runs.items() if run is not None}
 
 
 def _run_of(run: Run | None) -> Run | None:
-    """The run that left what this one read."""
+    """The run whose output this run used as input."""
     source = source_of(run) if run else ""
     return _run(source.removeprefix("runs:/").partition("/")[0]) if source.startswith("runs:/") else None
 
@@ -100,7 +100,7 @@ def _run(run_id: str | None) -> Run | None:
     try:
         return MlflowClient().get_run(run_id) if run_id else None
     except MlflowException:
-        return None  # the model came from another store
+        return None  # the model comes from another store
 
 
 def _cohort(scored: Evaluation) -> CohortTable | None:
@@ -114,7 +114,7 @@ def _cohort(scored: Evaluation) -> CohortTable | None:
 def _classifier(model: str, model_id: str) -> dict[str, Any]:
     """The model's classifier.json."""
     root = model
-    if model == f"models:/{model_id}":  # MLflow fetches no single file by this address
+    if model == f"models:/{model_id}":  # MLflow cannot download single files from this address
         root = MlflowClient().get_logged_model(model_id).artifact_location
     content: dict[str, Any] = json.loads(
         Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{root}/{CLASSIFIER}")).read_text(encoding="utf-8")
@@ -123,11 +123,11 @@ def _classifier(model: str, model_id: str) -> dict[str, Any]:
 
 
 def commands(recipe: Mapping[str, Mapping[str, str]], given: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The commands that repeat these stages: `mlflow run . -e STAGE` with every setting that differs from a preset's.
+    """The commands that reproduce these stages: `mlflow run . -e STAGE` with the settings that differ from a preset.
 
     Args:
         recipe: stage -> its logged parameters, in the order of the stages.
-        given: stage -> parameters that are no settings (`data`, `params`), put first.
+        given: stage -> parameters that are not settings (`data`, `params`), listed first.
     """
     presets = {name: load_preset(name) for name in PRESETS}
     differing = {
@@ -144,9 +144,9 @@ def commands(recipe: Mapping[str, Mapping[str, str]], given: Mapping[str, Mappin
 
 
 def _differing(values: Mapping[str, str], preset: Any) -> dict[str, str]:
-    found = {name: values[name] for name in ("seed", "split") if name in values}
+    differing = {name: values[name] for name in ("seed", "split") if name in values}
     for name, value in values.items():
         for section in sections_of(name):
             if str(getattr(getattr(preset, section), name)) != value:
-                found[name] = value
-    return found
+                differing[name] = value
+    return differing

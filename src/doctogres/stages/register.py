@@ -1,4 +1,4 @@
-"""register: an evaluated model -> a model version with its card and tags, as `champion` or `challenger`; or none."""
+"""register: an evaluated model -> a registered version with card and tags, as `champion` or `challenger`, or none."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from doctogres.registry.lineage import card_facts
 from doctogres.registry.versions import (
     COMPARED_TAG,
     EVALUATION_TAG,
-    NOBODY,
+    NO_CHAMPION,
     PROMOTED_TAG,
     REASON_TAG,
     RegisteredModel,
@@ -32,21 +32,21 @@ from doctogres.tracking.runs import NOTE_TAG, PART_TAG, SLIDES_TAG, StageResult,
 from doctogres.tracking.upstream import find_artifact
 
 FORCE: Final = "force"
-ALREADY: Final = "it is the champion already: "
+ALREADY: Final = "it is already the champion: "
 
 
 class ChampionChangedError(DoctogresError):
-    """Another model became champion while this one was compared with the one before."""
+    """Another model became champion while this one was being compared with the previous champion."""
 
     code = "champion_changed"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An evaluated model before the gate, and what decides about it."""
+    """An evaluated model, and what the gate's decision depends on."""
 
     scored: Evaluation
-    source: str  # the one address of its logged model
+    source: str  # the address of its logged model
     model: RegisteredModel
     preset: Preset
     seed: int
@@ -55,7 +55,7 @@ class Candidate:
 
     @property
     def split(self) -> str:
-        """The split that decides, as a sentence names it."""
+        """The name of the split, for messages."""
         name = self.scored.scores.split
         return SPLIT_NAMES.get(name, name)
 
@@ -71,20 +71,20 @@ def register(
     data: str = "",
     rerun: bool = False,
 ) -> StageResult:
-    """Runs or reuses the stage for an evaluation; `promote="force"` makes its model champion whatever the gate says.
+    """Registers an evaluated model or reuses a finished run; `promote="force"` makes it champion regardless of the gate.
 
-    A finished run stands for this one when the evaluation, the settings and the champion it was compared with are the
-    same. Then nothing is moved, although a person may have moved the aliases since; a line says so. Should another model
-    become champion while this one is compared, that run fails with a note and the gate decides again.
+    A finished run is reused if the evaluation, the settings and the champion are the same. Aliases then stay as they
+    are, even if a user has moved them since; a message says so. If another model becomes champion during the
+    comparison, the run fails with a note and the gate decides again.
 
     Raises:
-        ParameterError: the evaluation is of another split than the one that decides.
+        ParameterError: the evaluation is of another split than `split`.
     """
     scored = read_evaluation(evaluation, split=split)
     if scored.scores.split != split:
         raise ParameterError(
-            f"evaluation={evaluation}: it is of the split {scored.scores.split}, and {split} decides; give an "
-            f"evaluation of {split}, or split={scored.scores.split} to let this one decide"
+            f"evaluation={evaluation}: its split is {scored.scores.split}, but {split} decides; give an evaluation of "
+            f"{split}, or split={scored.scores.split} to let this one decide"
         )
     source = _source(scored.scores.model)
     candidate = Candidate(scored, source, RegisteredModel(model_name), preset, seed, promote, data)
@@ -103,14 +103,14 @@ def register(
 
 
 def decision(result: StageResult) -> dict[str, Any]:
-    """What the stage decided (version.json): name, version, alias, reason, forced."""
-    found = find_artifact(result.run_id, stage="register", name="version")
-    content: dict[str, Any] = json.loads(found.path.read_text(encoding="utf-8"))
+    """The decision of the stage (version.json): name, version, alias, reason, forced."""
+    artifact = find_artifact(result.run_id, stage="register", name="version")
+    content: dict[str, Any] = json.loads(artifact.path.read_text(encoding="utf-8"))
     return content
 
 
 def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
-    """Runs or reuses the stage against the champion of this moment."""
+    """Runs or reuses the stage with the current champion."""
     champion, scored = candidate.model.champion(), candidate.scored
     compared_with = _compared_with(champion, candidate.source)
 
@@ -121,7 +121,7 @@ def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
         version = _version(run, candidate, decided, compared_with)
         if version is not None and not candidate.model.move_alias(version, decided.alias, champion):
             changed = "another model became champion meanwhile"
-            mlflow.set_tag(NOTE_TAG, f"Nothing was decided: {changed}. The next run decides against it.")
+            mlflow.set_tag(NOTE_TAG, f"No decision: {changed}. The next run compares the model with that one.")
             raise ChampionChangedError(changed)
         _report(run, candidate, decided, comparison, version)
 
@@ -156,8 +156,8 @@ def _decide(candidate: Candidate, champion: ModelVersion | None) -> tuple[GateDe
 
     if (
         champion is not None and champion.source == candidate.source
-    ):  # first: a forced one may be no better than guessing
-        reason = ALREADY + champion.tags.get(REASON_TAG, "made so by a person").removeprefix(ALREADY)
+    ):  # checked first, because a forced champion may be no better than guessing
+        reason = ALREADY + champion.tags.get(REASON_TAG, "promoted by hand").removeprefix(ALREADY)
         return GateDecision(CHAMPION, reason, forced=champion.tags.get(PROMOTED_TAG) == FORCE), None
     alone = gated(None)
     if champion is None or not alone.alias:
@@ -171,18 +171,20 @@ def _decide(candidate: Candidate, champion: ModelVersion | None) -> tuple[GateDe
             resamples=preset.evaluate.resamples,
             seed=candidate.seed,
         )
-    except DoctogresError as error:  # a champion that nothing can be compared with must not stop what comes after it
+    except DoctogresError as error:  # a champion that cannot be compared must not block later models
         comparison = ChampionComparison(str(champion.version), 0, None, f"the comparison failed: {error}")
     return gated(comparison), comparison
 
 
 def _score(model: str, new: Evaluation, candidate: Candidate) -> str:
-    """The run of `evaluate` that scores a model on the slides of another one's evaluation."""
-    from doctogres.stages.evaluate import evaluate  # loads torch, which a comparison of stored answers does not need
+    """The run of `evaluate` for a model on the slides of another model's evaluation."""
+    from doctogres.stages.evaluate import (
+        evaluate,
+    )  # loads torch, which a comparison of stored predictions does not need
 
     cohort = source_of(new.run) if new.run else ""
     if new.run is None or not cohort:
-        raise UpstreamError("the new evaluation does not name its cohort table; give a run of `evaluate`")
+        raise UpstreamError("the new evaluation does not name its cohort table; give the id of a run of `evaluate`")
     scored = evaluate(
         model=model,
         cohort=cohort,
@@ -197,7 +199,7 @@ def _score(model: str, new: Evaluation, candidate: Candidate) -> str:
 
 
 def _version(run: StageRun, candidate: Candidate, decided: GateDecision, compared_with: str) -> str | None:
-    """Writes the card; makes the version, still without an alias, where there is to be one."""
+    """Writes the card, and registers the version, without an alias yet, if the gate passed it."""
     scored = candidate.scored
     card = model_card(card_facts(scored), decided)
     run.publish("card").write_text(card, encoding="utf-8")
@@ -219,7 +221,7 @@ def _version(run: StageRun, candidate: Candidate, decided: GateDecision, compare
 
 
 def _source(model: str) -> str:
-    """The one address of a model, `models:/m-...`, however the evaluation named it; a folder stays a folder."""
+    """The address `models:/m-...` of a model, however the evaluation referred to it; a folder stays a folder."""
     if not model.startswith(("models:/", "runs:/")):
         return model
     try:
@@ -230,11 +232,11 @@ def _source(model: str) -> str:
 
 
 def _compared_with(champion: ModelVersion | None, source: str) -> str:
-    """Whom the model is compared with, for the fingerprint; for the champion itself: whom it was compared with."""
+    """The champion to compare with, for the fingerprint; for the champion itself, the one it was compared with."""
     if champion is None:
-        return NOBODY
+        return NO_CHAMPION
     if champion.source == source:
-        return str(champion.tags.get(COMPARED_TAG, NOBODY))
+        return str(champion.tags.get(COMPARED_TAG, NO_CHAMPION))
     return f"version {champion.version} ({champion.source})"
 
 
@@ -264,16 +266,16 @@ def _report(
 
 
 def _outdated(decided: dict[str, Any], candidate: Candidate) -> str:
-    """Why a finished run cannot stand for this one although nothing it depends on has changed; else empty."""
+    """Why a finished run cannot be reused although nothing it depends on has changed; otherwise empty."""
     version = candidate.model.version_of(candidate.source)
     if version is None:
-        gone = f"version {decided['version']} is no longer in the registry; it is registered again"
+        gone = f"version {decided['version']} is no longer in the registry; registering it again"
         return gone if decided["version"] else ""
     is_champion = candidate.model.aliases().get(CHAMPION) == str(version.version)
     if candidate.promote == FORCE and not is_champion:
-        return f"version {version.version} is no longer champion, and promote=force wants it to be"
+        return f"version {version.version} is no longer champion; promote=force makes it champion again"
     if is_champion and decided["alias"] != CHAMPION:
-        return f"version {version.version} became champion since"
+        return f"version {version.version} has become champion since"
     return ""
 
 
@@ -281,7 +283,7 @@ def _say_if_moved(decided: dict[str, Any], candidate: Candidate) -> None:
     version = candidate.model.version_of(candidate.source)
     if version and decided["alias"] not in (now := candidate.model.aliases_of(str(version.version))).split(", "):
         print(
-            f"register: that run decided {decided['alias'] or NOT_REGISTERED}; version {version.version} holds {now} now, "
-            "and nothing is moved (rerun=true lets the gate decide again)",
+            f"register: decision of that run: {decided['alias'] or NOT_REGISTERED}; version {version.version} now has {now}. "
+            "Aliases stay as they are; rerun=true lets the gate decide again",
             flush=True,
         )
