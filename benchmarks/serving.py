@@ -129,14 +129,14 @@ def hostile_requests(row: dict[str, Any], other: dict[str, Any]) -> list[tuple[b
         return json_body([row | fields], {})
 
     return [
-        (one(image="%%%"), JSON, f"{name} (image) is not base64"),
+        (one(image="%%%"), JSON, f"{name} (image) is not valid base64"),
         (one(image=b"hello"), JSON, f"{name} (image) is not a picture"),
         (one(image=row["image"][: len(row["image"]) // 2]), JSON, f"{name} (image) is truncated"),
         (one(image=bytes(vast)), JSON, f"{name} (image) has 60000 x 60000 pixels"),
         (one(mask=other["mask"]), JSON, f"{name} (mask) has"),
         (one(image=None), JSON, f"{name} (image) is missing"),
-        (json_body([], {}), JSON, "the request holds no slide"),
-        (json_body([{"image": "aGVsbG8="}] * 30_000, {}), JSON, "the request holds 30000 slides"),
+        (json_body([], {}), JSON, "the request contains no slides"),
+        (json_body([{"image": "aGVsbG8="}] * 30_000, {}), JSON, "the request contains 30000 slides"),
         (b'{"dataframe_records": [', JSON, ""),  # MLflow's own words
         (b"PAR1 and nothing of it", PARQUET, ""),
     ]

@@ -1,4 +1,4 @@
-"""`python -m entrypoints.request IMAGE [MASK]`: the JSON of a request for one slide, to be posted with curl."""
+"""`python -m entrypoints.request IMAGE [MASK]`: the JSON of a request for one slide, to post with curl."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Asks a served model about one slide: `python -m doctogres.client SLIDE [MASK] [--url URL] [--overlay FILE]`."""
+"""Classifies a slide with a served model: `python -m doctogres.client SLIDE [MASK] [--url URL] [--overlay FILE]`."""
 
 import sys
 

@@ -38,7 +38,7 @@ def crops(html: str) -> list[np.ndarray]:
     [
         ({}, []),
         ({"warnings": ["a", "b"]}, [("note", "a; b")]),
-        (UNSURE, [("warning", "Most probable subtype: HER2(+). Why: the confidence 0.60 is below 0.70")]),
+        (UNSURE, [("warning", "Most probable subtype: HER2(+). Why the model is not sure: the confidence 0.60 is")]),
         ({"abstained": True, "reasons": ["full_mask: x"], "warnings": ["full_mask: x"]}, [("warning", "Most")]),
         ({"mask_source": "tissue", "warnings": ["no mask"]}, [("warning", "no mask")]),
         (UNSURE | {"mask_source": "tissue"}, [("warning", "Most probable"), ("warning", "")]),

@@ -92,11 +92,11 @@ def test_a_pathologist_reads_the_answer(browser: Browser, address: str, tmp_path
         page.set_viewport_size({"width": 500, "height": 1400})
         page.screenshot(path=tmp_path / "narrow.png")
         assert page.locator("[data-testid=stMain]").evaluate("main => main.scrollWidth - main.clientWidth") == 0
-        for text in ("Research use, not a medical device", f"Slides go to {address}"):
+        for text in ("For research use; not a medical device", f"Slides are sent to {address}"):
             assert page.get_by_text(text).is_visible()
 
         shown = classify(page, slide)
-        assert "All tissue was classified, not the lesions" in shown
+        assert "No lesion mask: all tissue was classified" in shown
         assert "no mask was given" in shown
 
         mask.write_bytes(encode_png(np.ones((9, 9), np.bool_)))
@@ -110,7 +110,7 @@ def test_a_pathologist_reads_the_answer(browser: Browser, address: str, tmp_path
         mask.write_bytes(encode_png(np.zeros((200, 300), np.bool_)))
         slide.write_bytes(files(1)["image"])
         assert "the mask is empty: there is no lesion to classify" in classify(page, slide, mask)
-        assert "Choose the picture of a slide first" in classify(page)
+        assert "Choose a slide image first" in classify(page)
 
 
 def test_without_a_model_the_page_says_how_to_start_one(browser: Browser, tmp_path: Path) -> None:

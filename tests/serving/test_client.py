@@ -102,9 +102,9 @@ def test_without_mask_and_overlay_nothing_is_asked_for(
     [
         (400, {"error_code": "BAD_REQUEST", "message": "biopsy (image) is truncated"}, "(400): biopsy (image) is trunc"),
         (504, b"Request processing time exceeded limit", "(504): Request processing time exceeded limit"),
-        (200, b"<html>", "no answer of a doctogres model"),
-        (200, {"predictions": []}, "no answer of a doctogres model"),
-        (200, {"predictions": [{"score": 1}]}, "no answer of a doctogres model"),
+        (200, b"<html>", "does not serve a doctogres model"),
+        (200, {"predictions": []}, "does not serve a doctogres model"),
+        (200, {"predictions": [{"score": 1}]}, "does not serve a doctogres model"),
     ],
 )  # fmt: skip
 def test_what_the_server_refuses_is_one_line(
@@ -123,7 +123,7 @@ def test_no_server_a_slow_one_and_no_file(url: str, slide: Path, capsys: pytest.
     assert "make serve" in error
     says(200, {"predictions": [ANSWER]}, delay=2.0)
     assert main([str(slide), "--url", url, "--timeout", "0.2"]) == 1
-    assert "no answer within 0.2 s; give a longer --timeout" in capsys.readouterr().err
+    assert "did not answer within 0.2 s; increase --timeout" in capsys.readouterr().err
     assert main([str(slide.parent / "none.png"), "--url", url]) == 1
     assert "none.png: cannot be read" in capsys.readouterr().err
     (slide.parent / "mask.png").write_bytes(b"")

@@ -63,9 +63,9 @@ def test_the_input_example_is_a_request() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda slide: {"image": "%%%"}, "s1 (image) is not base64"),
-        (lambda slide: {"image": "data:image/png;base64,iVBORw0KGgo="}, "s1 (image) is not base64"),
-        (lambda slide: {"mask": "abc"}, "s1 (mask) is not base64"),
+        (lambda slide: {"image": "%%%"}, "s1 (image) is not valid base64"),
+        (lambda slide: {"image": "data:image/png;base64,iVBORw0KGgo="}, "s1 (image) is not valid base64"),
+        (lambda slide: {"mask": "abc"}, "s1 (mask) is not valid base64"),
         (lambda slide: {"image": b"hello world"}, "s1 (image) is not a picture"),
         (lambda slide: {"mask": b"hello world"}, "s1 (mask) is not a picture"),
         (lambda slide: {"image": slide["image"][:400]}, "s1 (image) is truncated"),
@@ -90,13 +90,13 @@ def test_a_bad_file_is_refused_with_slide_field_and_remedy(change: Callable[[Row
     "rows", [[], [{}], [{"picture": "iVBO"}], [{"picture": "iVBO", "slide_id": "s1"}], [{"slide_id": "s1"}]]
 )  # fmt: skip
 def test_a_request_without_a_slide_says_what_a_slide_is(rows: list[Row]) -> None:
-    with pytest.raises(RequestError, match="holds no slide: give rows with a column image"):
+    with pytest.raises(RequestError, match="contains no slides: give rows with a column image"):
         requested_slides(table(*rows))
 
 
 def test_a_request_of_30_000_slides_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = table(*[{"image": "aGVsbG8="}] * 30_000)
-    with pytest.raises(RequestError, match="holds 30000 slides, more than the limit of 1000; send them in several"):
+    with pytest.raises(RequestError, match="contains 30000 slides, more than the limit of 1000; split it into several"):
         requested_slides(rows)
     monkeypatch.setenv("DOCTOGRES_MAX_SLIDES", "30000")
     assert len(requested_slides(rows)) == 30_000
@@ -107,7 +107,7 @@ def test_a_request_of_30_000_slides_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("name", ["x" * 1000, ["a"], {"a": 1}, 7.0, "two\nlines"])
 def test_a_slide_id_that_is_no_name_is_not_repeated(name: object) -> None:
-    with pytest.raises(RequestError, match=r"slide-0 \(slide_id\) is not a name") as refused:
+    with pytest.raises(RequestError, match=r"slide-0 \(slide_id\) is not a valid name") as refused:
         requested_slides(table({"image": "aGVsbG8=", "slide_id": name}))
     assert "xxx" not in str(refused.value)
 
@@ -146,5 +146,5 @@ def test_what_is_just_within_the_limits_is_taken() -> None:
     assert Parameters.of({"min_area": 1}).min_area == 1
     (slide,) = requested_slides(table({"image": "aGVsbG8=", "slide_id": "x" * 200}))
     assert slide.slide_id == "x" * 200
-    with pytest.raises(RequestError, match=r"not a name"):
+    with pytest.raises(RequestError, match=r"not a valid name"):
         requested_slides(table({"image": "aGVsbG8=", "slide_id": "x" * 201}))

@@ -77,9 +77,9 @@ def test_the_parameters_arrive(address: str) -> None:
 
 def test_one_bad_slide_fails_the_request_or_is_reported(address: str) -> None:
     rows: list[Mapping[str, object]] = [files(1), {**files(2), "image": "%%%", "slide_id": "s1"}, files(3)]
-    assert refusal(address, json.dumps(as_json(*rows)).encode()).startswith("s1 (image) is not base64")
+    assert refusal(address, json.dumps(as_json(*rows)).encode()).startswith("s1 (image) is not valid base64")
     first, second, third = answers(address, *rows, on_error="report")
-    assert second["error"].startswith("s1 (image) is not base64")
+    assert second["error"].startswith("s1 (image) is not valid base64")
     assert second["label"] is None
     assert first["error"] is third["error"] is None
     assert [first["label"], third["label"]] == [answers(address, row)[0]["label"] for row in (rows[0], rows[2])]
@@ -91,9 +91,9 @@ def test_one_bad_slide_fails_the_request_or_is_reported(address: str) -> None:
         ([{**files(1), "image": b"hello", "slide_id": "s1"}], "s1 (image) is not a picture"),
         ([{**files(1), "image": files(1)["image"][:500], "slide_id": "s1"}], "s1 (image) is truncated"),
         ([{**files(1), "mask": encode_png(np.ones((9, 9), np.bool_)), "slide_id": "s1"}], "s1 (mask) has 9 x 9"),
-        ([{"picture": files(1)["image"], "slide_id": "s1"}], "the request holds no slide"),
-        ([], "the request holds no slide"),
-        ([{"image": "aGVsbG8="}] * 30_000, "the request holds 30000 slides, more than the limit of 1000"),
+        ([{"picture": files(1)["image"], "slide_id": "s1"}], "the request contains no slides"),
+        ([], "the request contains no slides"),
+        ([{"image": "aGVsbG8="}] * 30_000, "the request contains 30000 slides, more than the limit of 1000"),
     ],
 )  # fmt: skip
 def test_what_is_refused_gets_one_sentence_and_the_next_request_works(

@@ -121,7 +121,7 @@ def test_errors_are_raised_or_reported(model: Any, monkeypatch: pytest.MonkeyPat
     assert bad["error"].startswith("s1 (image) is not a picture")
     inner = model.unwrap_python_model()
     monkeypatch.setattr(type(inner.classifier), "answers", lambda self, cut: 1 / 0)
-    with pytest.raises(MlflowException, match="the model failed on this request; its log says why") as failed:
+    with pytest.raises(MlflowException, match="the model failed on this request; see the server's log") as failed:
         model.predict(request)
     assert "division" not in failed.value.serialize_as_json()
     assert failed.value.get_http_status_code() == 500

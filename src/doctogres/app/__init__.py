@@ -1,4 +1,4 @@
-"""A web page for people who will not write JSON: a slide and its mask in, the served model's answer out.
+"""A web page for users who do not want to write JSON: upload a slide and its mask, see the served model's answer.
 
-It asks the endpoint as `doctogres.client` does, and loads no model. Needs Streamlit (`requirements-app.txt`).
+It calls the endpoint as `doctogres.client` does, and does not load a model. Needs Streamlit (`requirements-app.txt`).
 """

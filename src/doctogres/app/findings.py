@@ -1,4 +1,4 @@
-"""An answer as HTML for the page. Names, sentences and numbers are escaped; pictures are inside it."""
+"""Renders an answer as HTML for the page. All text is escaped; images are embedded."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
@@ -12,14 +12,14 @@ from doctogres.pages import part
 from doctogres.slides.images import data_address, encode_png
 from doctogres.slides.reasons import parsed
 
-MOST_PATCHES: Final = 200  # that are shown of a slide
-PATCH_SIDE: Final = 128  # pixels; a larger one is shown smaller
+MOST_PATCHES: Final = 200  # shown per slide
+PATCH_SIDE: Final = 128  # pixels; larger patches are shrunk
 
 NOTICES, SUBTYPE, PATCHES = (part(__package__, "findings.html", macro) for macro in ("notices", "subtype", "patches"))
 
 
 class Notice(NamedTuple):
-    """What a reader must know before the answer."""
+    """What the user must know before reading the answer."""
 
     kind: Literal["error", "warning", "note"]
     title: str
@@ -27,30 +27,29 @@ class Notice(NamedTuple):
 
 
 def notices(answer: Mapping[str, Any]) -> list[Notice]:
-    """What stands above an answer: that there is none, that the model is not sure, that there was no mask, its warnings."""
+    """The notices above an answer: no answer, model not sure, no mask, other warnings."""
     if not answer["label"]:
         return [Notice("error", "No answer", "; ".join(answer["warnings"]))]
     warnings = "; ".join(text for text in answer["warnings"] if text not in answer["reasons"])
-    found = []
+    result = []
     if answer["abstained"]:
         why = "; ".join(parsed(reason)[1] for reason in answer["reasons"])
-        found.append(
-            Notice("warning", "The model is not sure", f"Most probable subtype: {answer['label']}. Why: {why}")
-        )
+        text = f"Most probable subtype: {answer['label']}. Why the model is not sure: {why}"
+        result.append(Notice("warning", "The model is not sure", text))
     if answer["mask_source"] == "tissue":
-        found.append(Notice("warning", "All tissue was classified, not the lesions", warnings))
+        result.append(Notice("warning", "No lesion mask: all tissue was classified", warnings))
     elif warnings:
-        found.append(Notice("note", "Note", warnings))
-    return found
+        result.append(Notice("note", "Note", warnings))
+    return result
 
 
-def notices_html(found: Iterable[Notice]) -> Markup:
-    """Each notice in a frame of its own."""
-    return NOTICES(notices=list(found))
+def notices_html(shown: Iterable[Notice]) -> Markup:
+    """Renders each notice in its own box."""
+    return NOTICES(notices=list(shown))
 
 
 def subtype_html(answer: Mapping[str, Any]) -> Markup:
-    """The subtype and a bar per class, the most probable first; the bars' colours are those of the overlay."""
+    """Renders the subtype and a bar per class, the most probable first, in the colours of the overlay."""
     shares: dict[str, float] = answer["probabilities"]
     colours = class_colours(list(shares))
     bars = [
@@ -61,7 +60,7 @@ def subtype_html(answer: Mapping[str, Any]) -> Markup:
 
 
 def patches_html(answer: Mapping[str, Any], rgb: npt.NDArray[np.uint8]) -> Markup:
-    """The classified patches, cut from the picture (height, width, 3): those that speak most for the subtype first."""
+    """Renders the classified patches, cut from the slide (height, width, 3), highest probability of the subtype first."""
     label = answer["label"]
     patches = sorted(answer["patches"], key=lambda patch: -patch["probabilities"][label])
     colours = class_colours(list(answer["probabilities"]))
@@ -79,14 +78,14 @@ def patches_html(answer: Mapping[str, Any], rgb: npt.NDArray[np.uint8]) -> Marku
 
 
 def percent(share: float) -> str:
-    """A share in whole percent; nothing that is not certain is called 0 or 100."""
+    """A share in whole percent; 0 and 100 are shown only if exact."""
     if 0 < share < 0.005:
         return "< 1 %"
     return "> 99 %" if 0.995 <= share < 1 else f"{share:.0%}".replace("%", " %")
 
 
 def _crop(rgb: npt.NDArray[np.uint8], box: Mapping[str, Any]) -> str:
-    """The box as the address of an `<img>`."""
+    """The box as a `data:` URL."""
     pixels = rgb[box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
     return data_address(encode_png(shrunk(pixels, PATCH_SIDE)), "png")
 

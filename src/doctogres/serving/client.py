@@ -1,6 +1,6 @@
-"""Asks a served model about one slide: `python -m doctogres.client SLIDE [MASK] [--url URL] [--overlay FILE]`.
+"""Classifies a slide with a served model: `python -m doctogres.client SLIDE [MASK] [--url URL] [--overlay FILE]`.
 
-Needs Python's own library only.
+Needs only Python's standard library.
 """
 
 import argparse
@@ -22,13 +22,13 @@ TIMEOUT: Final = 120.0
 
 
 class ServerError(DoctogresError):
-    """The server is not there, refused the request, or gave something else than an answer."""
+    """The server is unreachable, refused the request, or did not return an answer."""
 
     code = "server"
 
 
 class RefusedError(ServerError):
-    """The server refused the request; `sentence` is why, in its own words."""
+    """The server refused the request; `sentence` is its message."""
 
     code = "refused"
 
@@ -38,16 +38,16 @@ class RefusedError(ServerError):
 
 
 def slide_body(slide_id: str, image: bytes, mask: bytes | None = None, **params: Any) -> dict[str, Any]:
-    """The JSON of POST /invocations for one slide.
+    """Returns the JSON body of POST /invocations for one slide.
 
     Args:
-        slide_id: names it in the answer and in errors.
-        image: the picture's file.
-        mask: the mask's file; without one the model looks for tissue.
+        slide_id: identifies the slide in the answer and in errors.
+        image: content of the image file.
+        mask: content of the mask file; without it the model classifies all tissue.
         params: parameters of the request, such as `overlay=True`.
 
     Raises:
-        DoctogresError: a file is empty, which a server would take for one that was not given.
+        DoctogresError: a file is empty, which the server would treat as missing.
     """
     for part, content in (("image", image), ("mask", mask)):
         if content == b"":
@@ -57,7 +57,7 @@ def slide_body(slide_id: str, image: bytes, mask: bytes | None = None, **params:
 
 
 def request_body(slide: Path, mask: Path | None = None, **params: Any) -> dict[str, Any]:
-    """The same for a slide in files, which is named by the picture's."""
+    """The same for files; the slide is named after the image file."""
     return slide_body(slide.stem, _content(slide), _content(mask) if mask else None, **params)
 
 
@@ -73,15 +73,15 @@ def _content(path: Path) -> bytes:
 
 
 def ask(url: str, body: Mapping[str, Any], *, timeout: float = TIMEOUT) -> list[dict[str, Any]]:
-    """The answers, a row per slide.
+    """Sends a request and returns the answers, one row per slide.
 
     Args:
-        url: of the server, without `/invocations`.
-        body: of the request.
+        url: address of the server, without `/invocations`.
+        body: body of the request.
         timeout: in seconds.
 
     Raises:
-        ServerError: with the server's sentence, where it gave one.
+        ServerError: with the server's message, if there is one.
     """
     kind = {"Content-Type": "application/json"}
     try:
@@ -89,19 +89,21 @@ def ask(url: str, body: Mapping[str, Any], *, timeout: float = TIMEOUT) -> list[
         with urllib.request.urlopen(request, timeout=timeout) as response:
             answers: list[dict[str, Any]] = json.load(response)["predictions"]
         if len(answers) != len(body["dataframe_records"]) or not all("model_version" in answer for answer in answers):
-            raise ValueError("another model's answer")
+            raise ValueError("not the answer of a doctogres model")
         return answers
     except urllib.error.HTTPError as error:
         raise RefusedError(url, error.code, _sentence(error)) from error
     except TimeoutError as error:
-        raise ServerError(f"{url} gave no answer within {timeout:g} s; give a longer --timeout") from error
+        raise ServerError(f"{url} did not answer within {timeout:g} s; increase --timeout") from error
     except (urllib.error.URLError, ConnectionError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
             raise ServerError(f"{url} could not be reached within {timeout:g} s; check the address") from error
-        raise ServerError(f"{url} does not answer ({reason}); start one with `make serve`, or give --url") from error
+        raise ServerError(
+            f"{url} does not answer ({reason}); start a server with `make serve`, or give another --url"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ServerError(f"{url} gave no answer of a doctogres model; give the address of one") from error
+        raise ServerError(f"{url} does not serve a doctogres model; give another --url") from error
 
 
 def _sentence(error: urllib.error.HTTPError) -> str:
@@ -113,7 +115,7 @@ def _sentence(error: urllib.error.HTTPError) -> str:
 
 
 def as_text(answer: Mapping[str, Any]) -> str:
-    """An answer as a small table."""
+    """An answer as a text table."""
     sure = " (not sure)" if answer["label"] and answer["abstained"] else ""
     shares = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
     width = max((len(name) for name, _ in shares), default=0)
@@ -134,13 +136,17 @@ def as_text(answer: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0 where the slide was answered, 1 where it was not."""
-    parser = argparse.ArgumentParser(prog="doctogres.client", description="Asks a served model about one slide.")
-    parser.add_argument("slide", type=Path, help=f"the picture: {FORMAT_NAMES}")
-    parser.add_argument("mask", type=Path, nargs="?", help="the lesions' mask of the same size; without it, the tissue")
-    parser.add_argument("--url", default=URL, help="of the server (default: %(default)s)")
-    parser.add_argument("--overlay", type=Path, metavar="FILE", help="write a PNG of the slide with its regions")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds to wait (default: %(default)g)")
+    """Runs the command; returns 0 if the slide was classified, otherwise 1."""
+    parser = argparse.ArgumentParser(prog="doctogres.client", description="Classifies a slide with a served model.")
+    parser.add_argument("slide", type=Path, help=f"image file: {FORMAT_NAMES}")
+    parser.add_argument(
+        "mask", type=Path, nargs="?", help="lesion mask of the same size; without it, all tissue is classified"
+    )
+    parser.add_argument("--url", default=URL, help="address of the server (default: %(default)s)")
+    parser.add_argument(
+        "--overlay", type=Path, metavar="FILE", help="write an image of the slide with its regions (PNG)"
+    )
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="timeout in seconds (default: %(default)g)")
     given = parser.parse_args(arguments)
     try:
         params = {"overlay": True} if given.overlay else {}
@@ -156,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write_overlay(path: Path, overlay: str | None) -> None:
     if overlay is None:
-        raise DoctogresError(f"{path}: not written, because there is no overlay of a slide without a region")
+        raise DoctogresError(f"{path}: not written: there is no overlay of a slide without classified regions")
     try:
         path.write_bytes(base64.b64decode(overlay))
     except OSError as error:

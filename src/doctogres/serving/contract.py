@@ -1,6 +1,6 @@
-"""What the served model takes and gives: columns, parameters, limits, and the sentences of its refusals.
+"""The contract of the served model: columns, parameters, limits and error messages.
 
-`docs/serving.md` is this module for people.
+`docs/serving.md` describes it for users.
 """
 
 import base64
@@ -27,14 +27,14 @@ from doctogres.slides.masks import read_with_mask
 
 MAX_SLIDES_VARIABLE: Final = "DOCTOGRES_MAX_SLIDES"
 DEFAULT_MAX_SLIDES: Final = 1000
-LONGEST_SLIDE_ID: Final = 200  # characters, because errors repeat it
+LONGEST_SLIDE_ID: Final = 200  # characters, because error messages repeat it
 
 
 class RequestError(MlflowException):
-    """A request that is refused, by default with HTTP status 400, with one sentence and nothing of the request in it.
+    """A refused request, by default with HTTP status 400; the message is one sentence without data from the request.
 
-    MLflow's scoring server writes the request's data in front of the message of any error; the answer is therefore
-    made of the sentence as it was given.
+    MLflow's scoring server prepends the request's data to the message of any error, so the response is built from the
+    original sentence.
     """
 
     def __init__(self, sentence: str, error_code: int = BAD_REQUEST):
@@ -46,7 +46,7 @@ class RequestError(MlflowException):
 
 
 class Parameters(BaseModel):
-    """The parameters of a request; a None is the model's own setting."""
+    """The parameters of a request; None means the model's own setting."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,7 +57,7 @@ class Parameters(BaseModel):
 
     @classmethod
     def of(cls, params: Mapping[str, Any] | None) -> "Parameters":
-        """Checks what MLflow hands over; anything else is a RequestError that names the parameter."""
+        """Validates the parameters that MLflow passes on; a RequestError names an invalid one."""
         try:
             return cls.model_validate(dict(params or {}))
         except ValidationError as error:
@@ -68,8 +68,8 @@ class Parameters(BaseModel):
 def model_signature() -> ModelSignature:
     """The columns and parameters, for the model's page and for Spark.
 
-    Inputs are declared optional and of any type, so that this module's checks speak and not MLflow's: those name no
-    slide, show a part of the data, refuse a null among the masks, and read as base64 what is none.
+    Inputs are declared optional and of any type, so that they are checked here and not by MLflow. MLflow's checks do not
+    name the slide, reveal part of the data, reject null masks, and decode text as base64 even if it is not.
     """
     box = [Property(name, DataType.long) for name in ("x", "y", "width", "height", "area")]
     patch = Object([*box, Property("label", DataType.string), Property("probabilities", Map(DataType.double))])
@@ -87,7 +87,9 @@ def model_signature() -> ModelSignature:
                 ColSpec(DataType.long, "n_dropped"),
                 ColSpec(DataType.string, "mask_source", required=False),
                 ColSpec(Array(patch), "patches"),
-                ColSpec(DataType.string, "overlay", required=False),  # base64: MLflow's spark_udf takes no binary here
+                ColSpec(
+                    DataType.string, "overlay", required=False
+                ),  # base64: MLflow's spark_udf does not support binary here
                 ColSpec(DataType.string, "model_version"),
                 ColSpec(Array(DataType.string), "reasons"),
                 ColSpec(Array(DataType.string), "warnings"),
@@ -106,7 +108,7 @@ def model_signature() -> ModelSignature:
 
 
 def input_example() -> pd.DataFrame:
-    """A tiny drawn slide with one region, as base64, so that the model's page shows a request without a patient."""
+    """A tiny synthetic slide with one region, as base64: an example request without patient data."""
     rgb = np.full((64, 64, 3), (190, 190, 188), np.uint8)
     rgb[16:48, 16:48] = (180, 120, 170)
     mask = np.zeros((64, 64), np.bool_)
@@ -117,17 +119,17 @@ def input_example() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RequestedSlide:
-    """A row of a request, not decoded yet: files as bytes or base64."""
+    """A row of a request, not yet decoded: files as bytes or base64."""
 
     slide_id: str
     image: Any
     mask: Any
 
     def read(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
-        """Picture and mask (None where the request has none), of the same size.
+        """Decodes the image and the mask (None if not given), which have the same size.
 
         Raises:
-            DoctogresError: naming slide and field. Sizes are compared before anything is decoded.
+            DoctogresError: names the slide and the field. Sizes are compared before anything is decoded.
         """
         name, mask_name = f"{self.slide_id} (image)", f"{self.slide_id} (mask)"
         image = _file(self.image, name)
@@ -137,20 +139,20 @@ class RequestedSlide:
 
 
 def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:
-    """The slides of a request, unread.
+    """The slides of a request, not yet decoded.
 
     Raises:
-        RequestError: there are none, too many, or a slide_id that cannot be one.
+        RequestError: no slides, too many slides, or an invalid slide_id.
     """
     if table.empty or "image" not in table:
         raise RequestError(
-            "the request holds no slide: give rows with a column image (the picture's file, base64 in JSON, bytes in "
-            "Parquet), and where you have them mask and slide_id"
+            "the request contains no slides: give rows with a column image (the image file, as base64 in JSON or bytes in "
+            "Parquet), and optionally mask and slide_id"
         )
     if len(table) > (limit := max_slides()):
         raise RequestError(
-            f"the request holds {len(table)} slides, more than the limit of {limit}; send them in several requests, or "
-            f"raise the environment variable {MAX_SLIDES_VARIABLE} where the model runs"
+            f"the request contains {len(table)} slides, more than the limit of {limit}; split it into several requests, or "
+            f"raise the environment variable {MAX_SLIDES_VARIABLE} on the server"
         )
     return [
         RequestedSlide(_slide_id(row.get("slide_id"), index), row["image"], row.get("mask"))
@@ -159,7 +161,7 @@ def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:
 
 
 def max_slides() -> int:
-    """The number of slides above which a request is refused, from the environment or the default."""
+    """The maximum number of slides in a request, from the environment or the default."""
     return limit_from_environment(MAX_SLIDES_VARIABLE, DEFAULT_MAX_SLIDES, "slides, for example 5000")
 
 
@@ -167,10 +169,10 @@ def _slide_id(given: Any, index: int) -> str:
     if _missing(given):
         return f"slide-{index}"
     text = str(given)
-    # A whole number comes out of pandas as a float, rounded, where another slide of the request has none.
+    # pandas turns an integer into a rounded float if another slide of the request has no slide_id.
     if not isinstance(given, str | int) or len(text) > LONGEST_SLIDE_ID or not text.isprintable():
         raise RequestError(
-            f"slide-{index} (slide_id) is not a name; give text of at most {LONGEST_SLIDE_ID} printable characters"
+            f"slide-{index} (slide_id) is not a valid name; give text of at most {LONGEST_SLIDE_ID} printable characters"
         )
     return text
 
@@ -180,21 +182,23 @@ def _missing(value: Any) -> bool:
 
 
 def _file(value: Any, name: str) -> bytes:
-    """The bytes of a file given as bytes or as base64 text."""
+    """Returns the bytes of a file given as bytes or as base64 text."""
     if _missing(value):
-        raise DoctogresError(f"{name} is missing; give the file's content, base64 in JSON or bytes in Parquet")
+        raise DoctogresError(f"{name} is missing; give the file's content, as base64 in JSON or bytes in Parquet")
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str):
-        raise DoctogresError(f"{name} is not a file; give its content, base64 in JSON or bytes in Parquet")
+        raise DoctogresError(f"{name} is not a file; give the file's content, as base64 in JSON or bytes in Parquet")
     try:
         return _decoded(value)
     except ValueError as error:
-        raise DoctogresError(f"{name} is not base64; encode the whole file, without a prefix such as data:") from error
+        raise DoctogresError(
+            f"{name} is not valid base64; encode the whole file, without a prefix such as data:"
+        ) from error
 
 
 def _decoded(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:  # perhaps only for its line breaks, which MLflow's own encoder makes
+    except ValueError:  # perhaps only because of line breaks, which MLflow's own encoder inserts
         return binascii.a2b_base64("".join(text.split()), strict_mode=True)

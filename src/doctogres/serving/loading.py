@@ -1,4 +1,4 @@
-"""Fetches the classifier inside a logged or registered model."""
+"""Loads the classifier inside a logged or registered model."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from doctogres.model.classifier import SlideClassifier
 
 
 def load_classifier(uri: str) -> SlideClassifier:
-    """The classifier inside a logged or registered model."""
+    """Downloads and loads the classifier inside a logged or registered model."""
     try:
         folder = (
             Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) if "/" in uri and ":/" in uri else Path(uri)
@@ -19,5 +19,8 @@ def load_classifier(uri: str) -> SlideClassifier:
         raise UpstreamError(f"model={uri}: could not be fetched ({str(error).splitlines()[0]})") from error
     inner = folder / "artifacts" / "classifier"
     if not inner.is_dir():
-        raise UpstreamError(f"model={uri}: not a model of doctogres, {inner.relative_to(folder)} is missing")
+        raise UpstreamError(
+            f"model={uri}: not a doctogres model, {inner.relative_to(folder)} is missing; give models:/doctogres@champion "
+            "or a run id of `train`"
+        )
     return SlideClassifier.load(inner)

@@ -1,4 +1,4 @@
-"""Logs a classifier as an MLflow model: code as files, weights as safetensors, no pickle."""
+"""Logs a classifier as an MLflow model: code as files, weights as safetensors, no pickles."""
 
 import tempfile
 from importlib.metadata import distributions, version
@@ -11,7 +11,7 @@ import doctogres
 from doctogres.model.classifier import SlideClassifier
 from doctogres.serving.contract import input_example, model_signature
 
-# What answering imports: the model's own environment holds this and what it needs, and nothing else of ours.
+# What inference imports: the model's environment contains these packages and their dependencies, nothing else.
 REQUIREMENTS: Final = (
     "mlflow", "torch", "torchvision", "timm", "safetensors", "huggingface-hub", "opencv-python-headless",
     "openvino", "pillow", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic",
@@ -19,7 +19,7 @@ REQUIREMENTS: Final = (
 
 
 def log_classifier(classifier: SlideClassifier, *, metadata: dict[str, Any]) -> str:
-    """Logs the model to the active run; returns its address (`models:/m-...`)."""
+    """Logs the model to the active run and returns its address (`models:/m-...`)."""
     package = Path(doctogres.__file__).parent
     with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder) / "classifier")
@@ -39,5 +39,5 @@ def log_classifier(classifier: SlideClassifier, *, metadata: dict[str, Any]) -> 
 
 
 def installed_versions() -> list[str]:
-    """`name==version` of everything installed here: what else the requirements pull in is then the same, too."""
-    return sorted(f"{name}=={version(name)}" for name in {found.name for found in distributions()})
+    """`name==version` of everything installed here, to pin the dependencies of the requirements as well."""
+    return sorted(f"{name}=={version(name)}" for name in {package.name for package in distributions()})

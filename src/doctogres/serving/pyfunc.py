@@ -1,4 +1,4 @@
-"""The MLflow model, logged from this file (models-from-code): slides in, a row of answers per slide out."""
+"""The MLflow model, logged from this file (models-from-code): slides in, one row per slide out."""
 
 import base64
 import logging
@@ -27,7 +27,7 @@ logger: Final = logging.getLogger(__name__)
 
 
 class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
-    """Answers for whole slides: picture and, where there is one, mask as encoded files (PNG, JPEG, TIFF); a row per slide."""
+    """Classifies whole slides, given as encoded image and optional mask (PNG, JPEG, TIFF); one row per slide."""
 
     def load_context(self, context: Any) -> None:
         classifier = Path(context.artifacts["classifier"])
@@ -37,15 +37,15 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """A row per slide, in the request's order; see docs/serving.md.
+        """Returns one row per slide, in the order of the request; see docs/serving.md.
 
         Args:
-            context: MLflow's.
-            model_input: the columns `image` and, where wanted, `mask` and `slide_id`.
+            context: MLflow's context.
+            model_input: the columns `image` and, optionally, `mask` and `slide_id`.
             params: see `contract.Parameters`.
 
         Raises:
-            RequestError: the request cannot be answered, or a slide cannot and `on_error` is `raise`.
+            RequestError: the request is invalid, or a slide is and `on_error` is `raise`.
         """
         try:
             asked = Parameters.of(params)
@@ -56,7 +56,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             raise RequestError(str(error)) from error
         except Exception as error:
             logger.exception("the model failed")
-            raise RequestError("the model failed on this request; its log says why", INTERNAL_ERROR) from error
+            raise RequestError("the model failed on this request; see the server's log", INTERNAL_ERROR) from error
 
     def _rows(self, slides: list[RequestedSlide], asked: Parameters) -> Any:
         classifier = self.classifier.adjusted(tta=asked.tta, min_area=asked.min_area)
@@ -85,7 +85,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "label": None,
             "abstained": True,
             "confidence": None,
-            "probabilities": {},  # and not None, of which Spark makes no map
+            "probabilities": {},  # not None, which Spark cannot convert to a map
             "n_patches": 0,
             "n_dropped": 0,
             "mask_source": None,
@@ -103,8 +103,8 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         classes = self.classifier.card.classes
         shares = answer.patch_probabilities.tolist()
         patches = [
-            {**patch, "probabilities": dict(zip(classes, own, strict=True))}
-            for patch, own in zip(answer.patches.to_dict("records"), shares, strict=True)
+            {**patch, "probabilities": dict(zip(classes, row_shares, strict=True))}
+            for patch, row_shares in zip(answer.patches.to_dict("records"), shares, strict=True)
         ]
         return row | {
             "label": answer.label,
@@ -120,11 +120,11 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         }
 
     def _overlay(self, slide: RequestedSlide, answer: SlideAnswer) -> str:
-        """A PNG of the slide as base64; it is decoded once more, so that a request never holds more than a few pictures."""
+        """The overlay as a base64 PNG; the slide is decoded again, so that few images are in memory at a time."""
         rgb, mask = slide.read()
         patches, shares = answer.patches, answer.patch_probabilities
         boxes = patches[["x", "y", "width", "height"]].to_numpy(np.int64)
-        named = answer.mask_source == "given"  # on tiles, side by side, the names would cover the tissue
+        named = answer.mask_source == "given"  # on adjacent tiles, class names would cover the tissue
         texts = [
             f"{label} {share:.2f}" if named else f"{share:.2f}"
             for label, share in zip(patches["label"], shares.max(axis=1), strict=True)
@@ -134,17 +134,17 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
 
 
 def mixed_colours(shares: npt.NDArray[np.float64], classes: list[str]) -> list[tuple[int, int, int]]:
-    """A colour per patch: the classes' colours mixed by its probabilities (patches, classes), so that doubt looks dull."""
+    """A colour per patch: class colours mixed by its probabilities (patches, classes); uncertain patches look dull."""
     palette = np.array(list(class_colours(classes).values()))
     return [(red, green, blue) for red, green, blue in np.rint(shares @ palette).astype(int).tolist()]
 
 
 def model_version(folder: Path) -> str:
-    """What a model folder knows of its own name: `doctogres/3` when fetched from the registry, else the model's id."""
+    """The model's name as recorded in its folder: `doctogres/3` if fetched from the registry, otherwise its id."""
     registered = folder / REGISTERED_MODEL_META_FILE_NAME
     if registered.is_file():
         content = yaml.safe_load(registered.read_text(encoding="utf-8"))
-        if content["model_version"]:  # a model fetched by its id has the file, too, with nothing in it
+        if content["model_version"]:  # a model fetched by its id has this file, too, but empty
             return f"{content['model_name']}/{content['model_version']}"
     model = Model.load(str(folder))
     return str(model.model_id or model.model_uuid)
