@@ -14,25 +14,25 @@ SLIDE ?= data/demo/test_data/img_0000.png
 MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
 .PHONY: demo test quick lint ui serve app bench setup pins reference request
-setup: .venv/.done ## the environment in .venv
+setup: .venv/.done ## create the environment in .venv
 
 .venv/.done: requirements.txt requirements-app.txt requirements-dev.txt
-	@$(PYTHON3) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed, this is " + sys.version + ": set PYTHON3=/path/to/python3.11")'
+	@$(PYTHON3) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is required, but this is " + sys.version + "; set PYTHON3=/path/to/python3.11")'
 	$(PYTHON3) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[^ ]*' requirements.txt)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt -r requirements-app.txt -r requirements-dev.txt
 	@touch $@
 
-demo: setup ## the demo cohort, `mlflow run .` on it, and what to type next
+demo: setup ## draw the demo cohort, run `mlflow run .` on it, print the next steps
 	$(BIN)/python -m entrypoints.demo_data
 	$(BIN)/mlflow run . --env-manager local
 	@cat .doctogres/summary.txt
 
-test: setup lint ## every test, the fast ones first
+test: setup lint ## run all tests, the fast ones first
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow"
 	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m slow
 
-quick: setup ## lint, and the fast tests of what changed since main, in half a minute
+quick: setup ## lint and the fast tests affected by changes since main, in half a minute
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m tests.quick
@@ -42,29 +42,29 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-ui: setup ## the tracking UI on http://127.0.0.1:5000
+ui: setup ## start the tracking UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
-serve: setup ## the champion on http://127.0.0.1:$(PORT)/invocations
-	@echo "when it says 'Application startup complete', in another terminal:  make request"
+serve: setup ## serve the champion on http://127.0.0.1:$(PORT)/invocations
+	@echo "After 'Application startup complete', in another terminal:  make request"
 	$(BIN)/mlflow models serve --model-uri models:/$(MODEL)@champion --env-manager local --port $(PORT) --timeout 600
 
-request: setup ## asks `make serve` about one of the demo's test slides; SLIDE=FILE MASK=FILE for another
+request: setup ## classify a demo test slide with `make serve`; SLIDE=FILE MASK=FILE for another
 	PYTHONPATH=src $(BIN)/python -m doctogres.client $(SLIDE) $(MASK) --url http://127.0.0.1:$(PORT)
 
-app: setup ## a page on http://127.0.0.1:$(APP_PORT) that asks `make serve` about the slides dropped on it
+app: setup ## start a web page on http://127.0.0.1:$(APP_PORT) that classifies slides with `make serve`
 	PYTHONPATH=src $(BIN)/python -m doctogres.app --url http://127.0.0.1:$(PORT) --port $(APP_PORT) --timeout 600
 
-bench: setup ## cleaning and cutting against bare decoding; DATA=FOLDER for another cohort than the demo
+bench: setup ## benchmark cleaning and patch extraction against bare decoding, and training; DATA=FOLDER for another cohort
 	$(BIN)/python -m benchmarks.cleaning $(DATA)
 	$(BIN)/python -m benchmarks.training
 
-pins: ## the exact versions, from pyproject.toml's names
+pins: ## pin exact versions of the dependencies in pyproject.toml
 	uv pip compile --quiet --upgrade pyproject.toml $(PINS) -o requirements.txt
 	uv pip compile --quiet pyproject.toml --extra app -c requirements.txt $(PINS) -o requirements-all.tmp
 	grep -vxFf requirements.txt requirements-all.tmp | sed -n '/^[a-z]/p' > requirements-app.txt; rm requirements-all.tmp
 	uv pip compile --quiet pyproject.toml --extra app --extra dev -c requirements.txt -c requirements-app.txt $(PINS) -o requirements-all.tmp
 	grep -vxF -f requirements.txt -f requirements-app.txt requirements-all.tmp | sed -n '/^[a-z]/p' > requirements-dev.txt; rm requirements-all.tmp
 
-reference: setup ## MLproject and docs/parameters.md from the commands' options
+reference: setup ## write MLproject and docs/parameters.md from the commands' options
 	$(BIN)/python -m entrypoints.reference
