@@ -137,18 +137,18 @@ SLIDES = pd.DataFrame({
 @pytest.mark.parametrize(
     ("seen", "split", "words"),
     [
-        (TrainingRecord(pictures=("bb",)), "test", r"1 of the 4 .*img_2 \(same image file\)"),
+        (TrainingRecord(pictures=("bb",)), "test", r"1 of these 4 .*img_2 \(same image file\)"),
         (
             TrainingRecord(data_digest="d", groups=(digest("p2"),)),
             "holdout",
-            r"2 of the 4 .*img_2 \(group p2\), img_3",
+            r"2 of these 4 .*img_2 \(group p2\), img_3",
         ),
         (
             TrainingRecord(data_digest="d", groups=(digest("p1"),), pictures=("aa",)),
             "fold0",
             r"img_1 \(same image file\)",
         ),
-        (TrainingRecord(data_digest="d", groups=(digest("p2"),)), "test", r"2 of the 4 .*img_2 \(group p2\)"),
+        (TrainingRecord(data_digest="d", groups=(digest("p2"),)), "test", r"2 of these 4 .*img_2 \(group p2\)"),
         (TrainingRecord(data_digest="d", groups=(digest("img_4"),)), "test", None),  # another slide's name
         (TrainingRecord(data_digest="another", groups=(digest("p2"),)), "holdout", None),
         (TrainingRecord(data_digest="d", groups=(digest("p3"),), pictures=("ee",)), "holdout", None),

@@ -565,8 +565,8 @@ def test_the_card_tells_what_a_person_should_know(store: Path) -> None:
         "Every class has at least 10",
         "82 slides found: kept 80, dropped 2.",
         "dropped: cartoon 2.",
-        "40 slides to train with, 40 held out",
-        "Temperature 1.5 and threshold unknown, from 1234 out-of-fold slides",
+        "40 slides for training, 40 held out",
+        "Temperature 1.5 and threshold unknown, fitted on 1234 out-of-fold slides",
         "`epochs` 3",
         "`aggregation` mean",
     ):
@@ -610,4 +610,4 @@ def test_a_small_hold_out_is_a_known_limit(store: Path) -> None:
     answers = answers_of(evaluated(trained("first"), wrong=0))
     few = planted(trained("second"), only(answers, [row for row in range(SLIDES) if row % 2 == 0 or row < 8]))
     card = card_of(stage(few))
-    assert r"Fewer than 10 of these slides: HER2(+) \| \<b\> 4;" in card
+    assert r"Classes with fewer than 10 of these slides: HER2(+) \| \<b\> 4;" in card

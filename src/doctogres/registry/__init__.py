@@ -1,1 +1,1 @@
-"""What becomes a version of the registered model, and which one is served."""
+"""Which models are registered, and which version is served."""

@@ -145,7 +145,7 @@ def risk_coverage_figure(
         axes.plot(*place, "*", color=GREEN, markersize=14, linestyle="", label=label, clip_on=False, zorder=5)
     top = max(0.05, float(risk.max()))
     axes.set(xlim=(0, 1.01), ylim=(-0.02 * top, top * 1.4))
-    axes.legend(frameon=False, loc="upper left", ncols=2)
+    axes.legend(frameon=False, loc="upper left", ncols=2, fontsize=9, columnspacing=1)
     axes.set(xlabel="coverage: slides answered, most confident first", ylabel="risk: errors among them")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

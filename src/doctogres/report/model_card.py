@@ -61,9 +61,9 @@ def _limits(facts: CardFacts) -> str:
     lines = [
         f"{facts.scores.slides} slides from {groups} groups: the interval of the macro-F1 is "
         f"{macro_f1.high - macro_f1.low:.2f} wide.",
-        f"Classes with fewer than {FEW_SLIDES} slides: {_counted(few)}; their scores are unreliable."
+        f"Classes with fewer than {FEW_SLIDES} of these slides: {_counted(few)}; their scores are unreliable."
         if few
-        else f"Every class has at least {FEW_SLIDES} slides.",
+        else f"Every class has at least {FEW_SLIDES} of these slides.",
         "The intervals cover other slides of this kind, not another laboratory, scanner or stain. Beating the null "
         "models only shows that something was learned.",
         "The model relies on the lesion mask; the scores do not cover masks drawn differently from the training masks.",

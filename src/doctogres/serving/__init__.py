@@ -1,1 +1,1 @@
-"""The served model: a slide's picture and mask in, its subtype and what led to it out."""
+"""The served model: slide image and mask in, subtype and patch probabilities out."""

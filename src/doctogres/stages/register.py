@@ -159,9 +159,9 @@ def _decide(candidate: Candidate, champion: ModelVersion | None) -> tuple[GateDe
     ):  # checked first, because a forced champion may be no better than guessing
         reason = ALREADY + champion.tags.get(REASON_TAG, "promoted by hand").removeprefix(ALREADY)
         return GateDecision(CHAMPION, reason, forced=champion.tags.get(PROMOTED_TAG) == FORCE), None
-    alone = gated(None)
-    if champion is None or not alone.alias:
-        return alone, None
+    against_nulls = gated(None)
+    if champion is None or not against_nulls.alias:
+        return against_nulls, None
     address = candidate.model.address(str(champion.version))
     try:
         comparison = compare_with_champion(
