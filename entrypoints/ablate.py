@@ -1,4 +1,4 @@
-"""`mlflow run . -e ablate`: the results ladder, a child run per row."""
+"""`mlflow run . -e ablate`: the ablation ladder, with a child run per row."""
 
 from typing import TYPE_CHECKING, Any
 

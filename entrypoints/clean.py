@@ -1,4 +1,4 @@
-"""`mlflow run . -e clean -P data=FOLDER_OR_ZIP`: an outcome for every slide, and the audit."""
+"""`mlflow run . -e clean -P data=FOLDER_OR_ZIP`: an outcome for every slide, and the audit page."""
 
 from typing import TYPE_CHECKING, Any
 

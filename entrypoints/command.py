@@ -1,4 +1,4 @@
-"""How a command of an entry point is made: its options from the settings' fields, its errors as one line.
+"""Builds the command of an entry point: options from the settings' fields, errors as one line.
 
 Imports nothing heavy, so that `--help` answers within a second.
 """
@@ -20,11 +20,11 @@ from doctogres.slides.layout import check_path
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
 
-FROM_PRESET: Final = "preset"  # the default of every setting: what the preset's YAML says
+FROM_PRESET: Final = "preset"  # the default of every setting: its value in the preset
 
 
 class SettingType(click.ParamType[Any]):
-    """The value of a setting: `preset`, or what the settings' field allows."""
+    """The value of a setting: `preset`, or any value the settings' field allows."""
 
     name = "value"
 
@@ -47,14 +47,14 @@ def setting_options(sections: Sequence[str]) -> list[click.Option]:
     for section in sections:
         model: Any = Preset.model_fields[section].annotation
         for name, field in model.model_fields.items():
-            if name != "space":  # the search space is a table, not a value: it is changed in a preset
+            if name != "space":  # the search space is a table, not a single value: change it in a preset
                 what = f"{section}: {field.description}"
                 options.append(_option(name, FROM_PRESET, what, SettingType(name, field)))
     return options
 
 
-def own_option(given: Parameter | Input) -> click.Option:
-    """The option of a parameter that is no setting."""
+def parameter_option(given: Parameter | Input) -> click.Option:
+    """The option of a parameter that is not a preset setting."""
     parameter = given.parameter if isinstance(given, Input) else given
     kind: click.ParamType[Any] = click.STRING
     if parameter.choices:
@@ -71,14 +71,14 @@ def _option(name: str, default: str | int | bool, what: str, kind: click.ParamTy
 
 
 class OneLineCommand(click.Command):
-    """A command whose errors are one line that names the parameter and what is allowed."""
+    """A command that prints errors as one line naming the parameter and what is allowed."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs | {"standalone_mode": False})
         except click.NoSuchOption as error:
             known = ", ".join(sorted(parameter.name for parameter in self.params if parameter.name))
-            self._fail(f"{error.option_name.lstrip('-')}: there is no such parameter; allowed are {known}", 2)
+            self._fail(f"{error.option_name.lstrip('-')}: no such parameter; allowed are {known}", 2)
         except click.ClickException as error:
             self._fail(error.format_message(), 2)
         except ParameterError as error:
@@ -88,12 +88,12 @@ class OneLineCommand(click.Command):
         except click.Abort:
             self._fail("interrupted", 130)
         except Exception as error:
-            from mlflow.exceptions import MlflowException  # takes seconds, and what failed has paid them
+            from mlflow.exceptions import MlflowException  # slow to import, but already loaded by whatever failed
 
             if not (isinstance(error, MlflowException) and "API request to" in str(error)):
                 raise
             reason = " ".join(str(error).split())
-            self._fail(f"the tracking server failed or refused: {reason}; ask its administrator", 1)
+            self._fail(f"the tracking server failed or refused the request: {reason}; ask its administrator", 1)
 
     def _fail(self, message: str, status: int) -> None:
         print(f"{self.name}: error: {message}", file=sys.stderr, flush=True)
@@ -101,10 +101,10 @@ class OneLineCommand(click.Command):
 
 
 def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], OneLineCommand]:
-    """Makes the command of an entry point from its row in the catalogue.
+    """Builds the command of an entry point from its row in the catalogue.
 
-    The function gets the parameters by name; where `preset` is among them it gets the loaded preset, with the given
-    settings put in, instead of its name. Everything is checked before any work.
+    The decorated function gets the parameters by name, with `preset` replaced by the loaded preset including any settings
+    given on the command line. Everything is checked before any work starts.
     """
     stage = STAGES[name]
     settings = setting_options(stage.sections)
@@ -118,7 +118,7 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
             from doctogres.training.processes import is_leader, process_count
 
             if process_count() > 1 and name != "train":
-                raise ParameterError(f"{name} runs in one process; launch only `train` with torchrun or accelerate")
+                raise ParameterError(f"{name} runs in a single process; use torchrun or accelerate only for `train`")
             if values.get("data"):  # before MLflow is loaded, which takes seconds
                 check_path(values["data"])
             if is_leader():
@@ -129,7 +129,7 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
             if result is not None:
                 print(result.to_json(), flush=True)
 
-        params: list[click.Parameter] = [*map(own_option, stage.parameters), *settings]
+        params: list[click.Parameter] = [*map(parameter_option, stage.parameters), *settings]
         return OneLineCommand(name, callback=callback, help=stage.purpose, params=params)
 
     return decorate

@@ -1,4 +1,4 @@
-"""`mlflow run . -e evaluate`: a model's scores on a split, with intervals."""
+"""`mlflow run . -e evaluate`: a model's scores on a split, with confidence intervals."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""`mlflow run . -e patch`: the cohort table and its slides become patches."""
+"""`mlflow run . -e patch`: patches from the cohort table and its slides."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""`mlflow run . -e register`: an evaluated model becomes a version of the registered model."""
+"""`mlflow run . -e register`: registers an evaluated model as a new version."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""`mlflow run . -e train`: a classifier from the patches."""
+"""`mlflow run . -e train`: trains a classifier on the patches."""
 
 from typing import TYPE_CHECKING, Any
 

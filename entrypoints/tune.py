@@ -1,4 +1,4 @@
-"""`mlflow run . -e tune`: an Optuna study on the patches."""
+"""`mlflow run . -e tune`: an Optuna study of the training settings."""
 
 from typing import TYPE_CHECKING, Any
 

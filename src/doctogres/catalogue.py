@@ -1,4 +1,4 @@
-"""The stages in one table: what each takes, what it leaves, and what it can be told.
+"""The stages in one table: the inputs, artifacts and parameters of each.
 
 MLproject, docs/parameters.md, the commands and the runs' artifacts are made from it. Imports nothing heavy.
 """
@@ -13,15 +13,15 @@ MODEL: Final = "model"
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter that is not a setting of a preset.
+    """A parameter that is not a preset setting.
 
     Attributes:
         name: as in `-P name=value`.
-        default: of its type.
+        default: its type is the parameter's type.
         help: one line.
-        choices: the allowed values of a text; all where empty.
+        choices: the allowed values of a text parameter; empty means any.
         least: the lowest allowed number.
-        most: the highest.
+        most: the highest allowed number.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Input:
-    """An artifact of an earlier stage that a parameter of the same name gives: a run id, an address, a path or `latest`."""
+    """An artifact of an earlier stage, given by the parameter of that name: a run id, a URI, a path or `latest`."""
 
     name: str
     stage: str
@@ -43,9 +43,9 @@ class Input:
 
     @property
     def parameter(self) -> Parameter:
-        """The parameter that names it."""
+        """The parameter that gives this input."""
         none = ", or none" if self.default == "none" else ""
-        what = f"result of `{self.stage}`: a run id, a runs:/ address, a path, or latest{none}"
+        what = f"result of `{self.stage}`: a run id, a runs:/ URI, a path, or latest{none}"
         return Parameter(self.name, self.default, what)
 
 
@@ -56,9 +56,9 @@ class Stage:
     Attributes:
         name: of the stage and its entry point.
         purpose: one sentence.
-        parameters: its own parameters and its inputs, in the order in which a person reads them.
-        sections: the preset's sections whose settings can be given as parameters too.
-        artifacts: name in the stage's result -> file in its run; empty where it is not one (a logged model, a folder).
+        parameters: its parameters and inputs, in the order shown to users.
+        sections: the preset sections whose settings are parameters too.
+        artifacts: name in the stage's result -> file in its run; empty if it is not a file (a logged model, a folder).
     """
 
     name: str
@@ -74,37 +74,37 @@ class Stage:
 
 
 DATA: Final = Parameter("data", "data/demo", "cohort: a folder or a zip in the challenge's layout")
-SLIDES: Final = Parameter("data", "", "folder or zip of the slides, where it moved since `clean`")
+SLIDES: Final = Parameter("data", "", "folder or zip of the slides, if it has moved since `clean`")
 PRESET: Final = Parameter(
     "preset",
     "demo",
-    "settings of all stages: demo (drawn slides), small (real slides, no accelerator), challenge (the full job), or the path "
-    "of your own YAML file",
+    "settings of all stages: demo (synthetic slides), small (real slides without an accelerator), challenge (full training), "
+    "or the path of your own YAML file",
 )
-SEED: Final = Parameter("seed", 7, "seed of splits, weights, order and augmentation")
+SEED: Final = Parameter("seed", 7, "seed for splits, weights, sample order and augmentation")
 DECISIONS: Final = Parameter(
-    "decisions", "", "CSV (slide_id,decision,reason) that overrides the machine; `clean` leaves one to fill in"
+    "decisions", "", "CSV (slide_id,decision,reason) that overrides automatic cleaning; `clean` writes one to fill in"
 )
 DEFAULT_NAME: Final = "doctogres"
 MODEL_NAME: Final = Parameter("model_name", DEFAULT_NAME, "name of the registered model")
-RERUN: Final = Parameter("rerun", False, "repeat the stage although a finished run with the same fingerprint exists")
-STRICT: Final = Parameter("strict", False, "exit non-zero when a single slide could not be used")
+RERUN: Final = Parameter("rerun", False, "repeat the stage even if a finished run with the same fingerprint exists")
+STRICT: Final = Parameter("strict", False, "exit with an error if any slide could not be used")
 COHORT: Final = Input("cohort", "clean", "cohort")
 PATCHES: Final = Input("patches", "patch", "patches")
 
 TABLE: Final = (
     Stage(
         "main",
-        "Cleans, cuts, tunes, trains, evaluates, registers and predicts.",
+        "Runs all stages: clean, patch, tune, train, evaluate, register and predict.",
         (DATA, PRESET, SEED, DECISIONS, MODEL_NAME, RERUN, STRICT),
         ("clean", "patch", "train", "tune", "answer", "evaluate", "gate", "predict"),
     ),
     Stage(
         "demo_data",
-        "Makes the synthetic demo cohort.",
+        "Creates the synthetic demo cohort.",
         (
-            Parameter("target", "data/demo", "folder that the cohort is written to"),
-            Parameter("size", 100, "slides in all, training and test", least=12, most=100_000),
+            Parameter("target", "data/demo", "folder to write the cohort to"),
+            Parameter("size", 100, "total number of slides, training and test", least=12, most=100_000),
             SEED,
             RERUN,
         ),
@@ -112,7 +112,7 @@ TABLE: Final = (
     ),
     Stage(
         "clean",
-        "Checks every slide of the cohort and splits the usable ones into hold-out and folds.",
+        "Checks every slide of the cohort and splits the usable ones into a hold-out and folds.",
         (DATA, PRESET, SEED, DECISIONS, RERUN, STRICT),
         ("clean",),
         {
@@ -132,14 +132,14 @@ TABLE: Final = (
     ),
     Stage(
         "tune",
-        "Searches the recipe of the training, on folds of the training part.",
+        "Searches for better training settings, scored on left-out folds.",
         (
             PATCHES,
             Parameter(
                 "storage",
                 "",
-                "where the study is kept: sqlite:///FILE (empty: in the workspace), or postgresql://USER@HOST/DATABASE for "
-                "many workers",
+                "database of the study: sqlite:///FILE, postgresql://USER@HOST/DATABASE for many workers, or empty for a "
+                "file in the workspace",
             ),
             SLIDES,
             PRESET,
@@ -151,7 +151,7 @@ TABLE: Final = (
     ),
     Stage(
         "train",
-        "Trains the patch classifier and logs it as a model that answers for whole slides.",
+        "Trains the patch classifier and logs it as a model that classifies whole slides.",
         (PATCHES, Input("params", "tune", "best_params", default="none"), SLIDES, PRESET, SEED, RERUN),
         ("train", "answer", "evaluate"),
         {
@@ -164,14 +164,14 @@ TABLE: Final = (
     ),
     Stage(
         "evaluate",
-        "Scores a model on slides that it has not seen, beside a null model.",
+        "Scores a model on slides it was not trained on, and compares it with null models.",
         (
             Input(MODEL, "train", MODEL),
             COHORT,
             Parameter(
                 "split",
                 "holdout",
-                "holdout, test (the test slides, with test_labels.csv), or a fold that the model has not seen",
+                "holdout, test (the test slides; needs test_labels.csv), or a fold the model was not trained on",
             ),
             SLIDES,
             PRESET,
@@ -188,14 +188,14 @@ TABLE: Final = (
     ),
     Stage(
         "register",
-        "Registers an evaluated model when it passes the gate, as champion or challenger.",
+        "Registers an evaluated model as champion or challenger if it passes the gate.",
         (
             Input("evaluation", "evaluate", "metrics"),
-            Parameter("split", "holdout", "the split that decides: holdout, test, or a fold that was evaluated"),
+            Parameter("split", "holdout", "split the decision is based on: holdout, test, or an evaluated fold"),
             Parameter(
                 "promote",
                 "auto",
-                "auto (the gate decides) or force (champion whatever the gate says, which leaves its mark)",
+                "auto (the gate decides) or force (champion even if the gate refuses; the version is tagged accordingly)",
                 choices=("auto", "force"),
             ),
             MODEL_NAME,
@@ -209,15 +209,15 @@ TABLE: Final = (
     ),
     Stage(
         "predict",
-        "Classifies slides that have no labels.",
+        "Classifies slides without labels.",
         (
             DATA,
             Parameter(
                 MODEL,
                 f"models:/{DEFAULT_NAME}@champion",
-                "a models:/ or runs:/ address, a run id of `train`, or latest",
+                "a models:/ or runs:/ URI, a run id of `train`, or latest",
             ),
-            Parameter("output", "submission.csv", "where a copy of the submission is written; empty: nowhere"),
+            Parameter("output", "submission.csv", "path for a copy of the submission; empty for none"),
             PRESET,
             RERUN,
             STRICT,
@@ -231,7 +231,7 @@ TABLE: Final = (
     ),
     Stage(
         "ablate",
-        "Trains every row of the results ladder with several seeds and compares the rows on the same hold-out slides.",
+        "Trains every row of the ablation ladder with several seeds and compares the rows on the same hold-out slides.",
         (DATA, PRESET, SEED, DECISIONS, RERUN),
         ("clean", "patch", "train", "tune", "answer", "evaluate", "ablate"),
         {

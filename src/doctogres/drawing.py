@@ -1,4 +1,4 @@
-"""Pictures to look at: the contact sheet of patches and the overlay of a slide's regions. No matplotlib state."""
+"""Contact sheets of patches and overlays of a slide's regions, drawn without matplotlib state."""
 
 import colorsys
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ GAP: Final = 6
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, Colour]:
-    """Returns an RGB colour per class in the class order, safe for colour-blind readers up to eight classes.
+    """Returns an RGB colour per class in class order, colour-blind safe for up to eight classes.
 
-    Further classes get evenly scattered hues: all different, though no palette of that size is safe for everyone.
+    Further classes get evenly spread hues: all different, though no palette of that size is safe for everyone.
     """
     names = list(dict.fromkeys(classes))
     return {name: OKABE_ITO[index] if index < len(OKABE_ITO) else _scattered(index) for index, name in enumerate(names)}
@@ -44,16 +44,16 @@ def contact_sheet(tiles: Sequence[Pixels], captions: Sequence[str], *, columns: 
     """Returns an RGB grid of the tiles, each with its caption beneath, elided to the tile's width.
 
     Args:
-        tiles: RGB pictures (h, w, 3) of any size; each is fitted into a square, its shape kept.
+        tiles: RGB pictures (h, w, 3) of any size; each is fitted into a square, keeping its aspect ratio.
         captions: one line per tile.
         columns: tiles per row; fewer tiles make a narrower sheet.
         tile: side of the squares in pixels.
 
     Raises:
-        ParameterError: tiles and captions differ in number, or columns or tile are not positive.
+        ParameterError: tiles and captions differ in number, or columns or tile are too small.
     """
     if len(tiles) != len(captions):
-        raise ParameterError(f"one caption per tile is needed: {len(tiles)} tiles, {len(captions)} captions")
+        raise ParameterError(f"every tile needs one caption: got {len(tiles)} tiles, {len(captions)} captions")
     if columns < 1 or tile < 8:
         raise ParameterError(f"columns must be at least 1 and tile at least 8 pixels, got {columns} and {tile}")
     font = _font(max(9, round(tile / 8.5)))
@@ -95,9 +95,9 @@ def overlay(
     """
     boxes = np.asarray(boxes).reshape(-1, 4)
     if not len(boxes) == len(labels) == len(colours):
-        raise ParameterError(f"{len(boxes)} boxes, {len(labels)} labels and {len(colours)} colours do not match")
+        raise ParameterError(f"boxes, labels and colours differ in number: {len(boxes)}, {len(labels)}, {len(colours)}")
     if mask is not None and mask.shape != rgb.shape[:2]:
-        raise ParameterError(f"the mask is {mask.shape} and the slide {rgb.shape[:2]}: they must have the same size")
+        raise ParameterError(f"mask and slide must have the same size: got {mask.shape} and {rgb.shape[:2]}")
     scale = min(1.0, OVERLAY_SIDE / max(rgb.shape[:2]))
     canvas = np.array(shrunk(rgb, OVERLAY_SIDE))
     size = (canvas.shape[1], canvas.shape[0])
@@ -118,7 +118,7 @@ def overlay(
 
 
 def heat_colours(values: NDArray[np.floating[Any]]) -> Pixels:
-    """Returns the colours of values in 0..1, (h, w) -> (h, w, 3): viridis, which grows evenly brighter to every eye."""
+    """Returns viridis (perceptually uniform, colour-blind safe) colours of values in 0..1, (h, w) -> (h, w, 3)."""
     steps = np.rint(values * 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(steps, cv2.COLORMAP_VIRIDIS)[..., ::-1], dtype=np.uint8)
 
@@ -142,7 +142,7 @@ def _label(
     size: tuple[int, int],
     taken: list[tuple[float, float, float, float]],
 ) -> None:
-    """Draws the text on a plate above, below or inside the box, wherever it covers the fewest other labels."""
+    """Draws the text on a plate above, below, beside or inside the box, wherever it covers other labels least."""
     left, top, right, bottom = corner
     width, height = font.getlength(text) + 6, sum(font.getmetrics()) + 2
     places = [(left, top - height), (left, bottom + 1), (right + 1, top), (left - width, top), (left, top)]
@@ -150,21 +150,21 @@ def _label(
     for x, y in places:
         x, y = min(max(x, 0), max(size[0] - width, 0)), min(max(y, 0), max(size[1] - height, 0))
         plates.append((x, y, x + width, y + height))
-    plate = min(plates, key=lambda one: sum(_shared_area(one, other) for other in taken))
+    plate = min(plates, key=lambda candidate: sum(_overlap_area(candidate, other) for other in taken))
     taken.append(plate)
     draw.rectangle(plate, fill=colour)
     luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
     draw.text((plate[0] + 3, plate[1] + 1), text, font=font, fill=(0, 0, 0) if luminance > 125 else (255, 255, 255))
 
 
-def _shared_area(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    across = min(one[2], other[2]) - max(one[0], other[0])
-    down = min(one[3], other[3]) - max(one[1], other[1])
-    return max(across, 0.0) * max(down, 0.0)
+def _overlap_area(box: tuple[float, ...], other: tuple[float, ...]) -> float:
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)
 
 
 def _outline(canvas: Pixels, mask: NDArray[np.bool_], size: tuple[int, int], line: int) -> None:
-    """Draws the mask's borders in white on a dark edge, which shows on pale glass and on dark tissue alike."""
+    """Draws the mask's borders in white on a dark edge, visible on pale glass and on dark tissue alike."""
     cover = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
     # A quarter of a pixel is enough, so that thin lesions survive the downscaling.
     contours, _ = cv2.findContours((cover >= 64).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -173,12 +173,12 @@ def _outline(canvas: Pixels, mask: NDArray[np.bool_], size: tuple[int, int], lin
 
 
 def shrunk(pixels: Pixels, side: int) -> Pixels:
-    """Returns the picture, (h, w, 3), at most `side` pixels long; a smaller one as it is."""
+    """Returns the picture, (h, w, 3), its longer side at most `side` pixels; a smaller one unchanged."""
     return fitted(pixels, side) if max(pixels.shape[:2]) > side else pixels
 
 
 def fitted(pixels: Pixels, side: int) -> Pixels:
-    """Returns the picture, (h, w, 3), exactly `side` pixels long, its shape kept."""
+    """Returns the picture, (h, w, 3), its longer side exactly `side` pixels and its aspect ratio kept."""
     scale = side / max(pixels.shape[:2])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -186,13 +186,13 @@ def fitted(pixels: Pixels, side: int) -> Pixels:
 
 
 def _scattered(index: int) -> Colour:
-    """Returns a colour by steps of the golden ratio around the hue circle, in three brightnesses by turns."""
+    """Returns a colour by golden-ratio steps around the hue circle, cycling through three brightnesses."""
     red, green, blue = colorsys.hsv_to_rgb(index * 0.6180339887 % 1.0, 0.75, (0.95, 0.7, 0.45)[index % 3])
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 @lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib  # its data folder has the DejaVu font, which knows more alphabets than Pillow's own
+    import matplotlib  # its data folder has the DejaVu font, which covers more scripts than Pillow's own
 
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)

@@ -1,7 +1,7 @@
-"""Map a function over slides, in order, with bounded memory.
+"""Maps a function over slides, in order, with bounded memory.
 
-The work per slide is cv2, numpy and hashing, which release the interpreter lock, so threads use every core without
-the start-up (seconds of imports) and the copying that processes would cost.
+The work per slide is cv2, numpy and hashing, which release the global interpreter lock, so threads use every core
+without the start-up time (seconds of imports) and the copying that processes would need.
 """
 
 import os
@@ -30,12 +30,12 @@ def map_slides(
     """Yields `function(slide)` for every slide, in the order given.
 
     At most `2 * workers` slides are in flight, so that memory does not grow with the cohort. An exception in
-    `function` reaches the caller at that slide's turn; the slides not yet started are then left alone.
+    `function` is raised when that slide's result is due; slides that have not been started are then skipped.
 
     Args:
         function: called in several threads at once.
         slides: what to map over; consumed lazily.
-        workers: number of threads, all cores by default; 1 is the caller's own.
+        workers: number of threads, one per core by default; 1 uses the calling thread.
     """
     count = workers or default_workers()
     if count == 1:
@@ -57,14 +57,14 @@ def map_slides(
 
 
 _single = threading.Lock()
-_singles: list[int] = []  # cv2's own number of threads, once for everybody who wants one thread
+_singles: list[int] = []  # cv2's original number of threads, once for every caller inside `one_cv2_thread`
 
 
 @contextmanager
 def one_cv2_thread() -> Iterator[None]:
-    """Keeps cv2 from dividing a picture among threads of its own, which would only get into each other's way here.
+    """Limits cv2 to one thread per picture, because our own threads already use every core.
 
-    The number is the process's: the last of those who wanted one thread at the same time brings it back.
+    The number of threads is a property of the process: the last caller to leave restores it.
     """
     with _single:
         _singles.append(_singles[0] if _singles else cv2.getNumThreads())

@@ -1,9 +1,9 @@
-"""The one family of errors: what a user did or gave that cannot work, and what to do about it."""
+"""The exceptions shown to users: what was wrong with an input or a parameter, and what to do about it."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-LISTED: Final = 5  # names that a sentence lists before it only counts them
+LISTED: Final = 5  # names that a sentence lists before it counts the rest
 
 
 class DoctogresError(Exception):
@@ -28,18 +28,18 @@ class CohortError(DoctogresError):
 
 
 class UpstreamError(DoctogresError):
-    """A named upstream result (run, artifact, model) does not exist or does not hold what is needed."""
+    """An upstream result (run, artifact, model) does not exist or lacks what is needed."""
 
     code = "upstream"
 
 
 class WeightsError(DoctogresError):
-    """Backbone weights could not be had or do not fit the architecture."""
+    """Backbone weights could not be obtained or do not fit the architecture."""
 
     code = "weights"
 
 
 def listed(names: Sequence[object], *, separator: str = ", ") -> str:
-    """Names in a sentence: the first five, and how many more there are; empty where there are none."""
+    """Names for a sentence: the first five and the number of further ones; empty if there are none."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return separator.join(map(str, names[:LISTED])) + more

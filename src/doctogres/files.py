@@ -1,4 +1,4 @@
-"""Files of ours: where they lie, how one takes another's place, and the digests that name their content."""
+"""The project's own files: the workspace, atomic replacement, and content digests."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ WORKSPACE_VARIABLE: Final = "DOCTOGRES_WORKSPACE"
 
 
 def workspace() -> Path:
-    """Where pixel caches, unpacked zips and the study's database lie: `.doctogres`, or what DOCTOGRES_WORKSPACE says.
+    """The folder of pixel caches, unpacked zips and the study's database: `.doctogres`, or DOCTOGRES_WORKSPACE if set.
 
-    Everything in it can be deleted; it is made again from the slides.
+    Everything in it can be deleted; it is rebuilt from the slides.
     """
     return Path(os.environ.get(WORKSPACE_VARIABLE) or ".doctogres").resolve()
 
@@ -26,11 +26,11 @@ def workspace() -> Path:
 def partial_beside(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, for a file or a folder that is renamed when it is complete.
 
-    What still lies there when the block ends is removed. A killed process leaves `.NAME.PID.partial`.
+    Whatever is left there when the block ends is removed. A killed process leaves `.NAME.PID.partial` behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    _remove(partial)  # left by a process of the same number
+    _remove(partial)  # left by an earlier process with the same id
     try:
         yield partial
     finally:
@@ -39,7 +39,7 @@ def partial_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path for a file that takes the place of `path` when the block ends well, and is removed when not."""
+    """A temporary path for a file that replaces `path` if the block succeeds, and is removed otherwise."""
     with partial_beside(path) as partial:
         yield partial
         partial.replace(path)
@@ -53,13 +53,13 @@ def _remove(path: Path) -> None:
 
 
 def digest(content: bytes | str, *, algorithm: str = "sha256", length: int | None = 16) -> str:
-    """The first `length` hexadecimal digits of a content's digest, all of them with None; a text's is its UTF-8's."""
+    """The first `length` hexadecimal digits of the content's digest, or all if None; text is encoded as UTF-8."""
     data = content.encode() if isinstance(content, str) else content
     return hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()[:length]
 
 
 def digest_of(*parts: object) -> str:
-    """A short stable digest of JSON-able values."""
+    """A short, stable digest of JSON-serialisable values."""
     return digest(json.dumps(parts, sort_keys=True, default=str))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from tqdm import tqdm
 
-LONG: Final = 5.0  # seconds; a loop that takes as long shows a line, and a last one when it ends
+LONG: Final = 5.0  # seconds; a loop that takes this long prints lines, and a last one when it ends
 LINE_INTERVAL: Final = 10.0  # seconds between plain lines
 RECENT: Final = 10.0  # seconds, and at least RECENT_STEPS steps, over which the rate is measured
 RECENT_STEPS: Final = 5
@@ -17,22 +17,22 @@ RECENT_STEPS: Final = 5
 class Reporter:
     """Call it with (done, total) before the first step of a loop and after every step.
 
-    Rates count from the first call, so that what an earlier process did does not count. It closes itself when all is
-    done. A loop that may end early belongs in a `with` block, so that the bar goes and the last line comes. A total of 0
-    is an unknown one.
+    Rates are measured from the first call, so that steps done by an earlier process do not count. The reporter closes
+    itself when all steps are done. Use a `with` block for a loop that may end early, so that the bar is removed and the
+    last line is printed. A total of 0 means unknown.
     """
 
     def __init__(self, label: str, unit: str):
         self.label, self.unit, self.done, self.total = label, unit, 0, 0
         self.started = monotonic()
         self.next_line = self.started + LONG
-        self.first: tuple[float, int] | None = None  # when the first call came, and what was done by then
+        self.first: tuple[float, int] | None = None  # time and number of steps done at the first call
         self.steps: deque[tuple[float, int]] = deque()  # the recent calls, a second apart or more
         self.terminal, self.closed = sys.stderr.isatty(), False
         self.bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Shows how far the loop is, how fast, and how long it will take."""
+        """Shows the steps done, the rate and the time left."""
         if self.closed:
             return
         now, self.done, self.total = monotonic(), done, total
@@ -50,7 +50,7 @@ class Reporter:
             self.next_line = now + LINE_INTERVAL
 
     def close(self) -> None:
-        """Takes the bar away and, after a long loop, says what was done in how long; a second call does nothing."""
+        """Removes the bar and, after a long loop, prints a last line with its duration; a second call does nothing."""
         if self.closed:
             return
         self.closed = True
@@ -62,13 +62,13 @@ class Reporter:
             self._print(f"{self._so_far()} in {took}{_rate(self._speed(now, self.first), self.unit)}")
 
     def __enter__(self) -> Self:
-        """The reporter itself."""
+        """Returns the reporter itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes it, however the loop ended."""
+        """Closes the reporter, however the loop ended."""
         self.close()
 
     def _so_far(self) -> str:
@@ -118,7 +118,7 @@ def reporter(label: str, unit: str) -> Reporter:
     """A function to call with (done, total) before the first step of a loop and after every step.
 
     Args:
-        label: what is being done.
-        unit: what is counted.
+        label: name of the loop, such as the stage.
+        unit: what the steps are, in the plural.
     """
     return Reporter(label, unit)

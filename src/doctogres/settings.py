@@ -1,4 +1,4 @@
-"""What steers each stage.
+"""The settings of each stage.
 
 Imports nothing heavy, so that a command can check its parameters and print its help within a second.
 """
@@ -9,45 +9,47 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 # Which networks are trained and which of them are kept: no single network depends on these.
 ENSEMBLE_SETTINGS: Final = frozenset({"oof_folds", "repeats", "ensemble"})
-# What a trial takes from `trial_epochs` and `trial_folds`, and where it runs.
+# Set by `trial_epochs` and `trial_folds`, or a property of the machine.
 NOT_SEARCHED: Final = ENSEMBLE_SETTINGS | {"epochs", "device"}
 
 
 class CleanSettings(BaseModel):
-    """The parameters of the clean stage."""
+    """The settings of the cleaning."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     slime: Literal["drop", "repair", "keep"] = Field(
         default="drop",
-        description="What to do with a slide that has a splat: drop, repair (cut it out of the mask) or keep.",
+        description="what to do with a slide that has a splat: drop, repair (remove the splat from the mask) or keep",
     )
     holdout: float = Field(
-        default=0.2, gt=0, lt=0.9, description="Share of the slides, in whole groups, never seen before evaluation."
+        default=0.2, gt=0, lt=0.9, description="share of the slides, in whole groups, held out until evaluation"
     )
-    folds: int = Field(default=5, ge=2, le=20, description="Number of folds the training part is divided into.")
+    folds: int = Field(
+        default=5, ge=2, le=20, description="number of cross-validation folds into which the remaining slides are split"
+    )
     min_lesion: int = Field(
-        default=200, ge=1, description="Pixels of lesion that a repaired slide must have left to be kept."
+        default=200, ge=1, description="minimum lesion pixels that must remain for a repaired slide to be used"
     )
 
 
 class PatchSettings(BaseModel):
-    """How regions become patches. Travels inside the model, so that serving cuts as training did."""
+    """How regions become patches. Stored in the model, so that serving cuts exactly as training did."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     patching: Literal["regions", "whole"] = Field(
         "regions", description="one patch per lesion region, or the whole picture as one patch"
     )
-    patch_size: int = Field(224, ge=16, le=1024, description="side in pixels to which every patch is resized")
-    min_area: int = Field(200, ge=1, description="regions of fewer mask pixels are left out")
+    patch_size: int = Field(224, ge=16, le=1024, description="side length in pixels to which every patch is resized")
+    min_area: int = Field(200, ge=1, description="regions with fewer mask pixels are left out")
     margin: float = Field(
-        0.25, ge=0, le=4, description="tissue kept around a region, as a share of its longer side, on each side"
+        0.25, ge=0, le=4, description="context added on each side of a region, as a share of its longer side"
     )
 
 
 class TrainSettings(BaseModel):
-    """The recipe of one training."""
+    """The hyperparameters of one training run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,47 +65,45 @@ class TrainSettings(BaseModel):
     )
     batch_size: int = Field(32, ge=1, le=4096, description="patches per optimizer step")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="learning rate of the head (Lion)")
-    layer_decay: float = Field(
-        0.9, gt=0, le=1, description="factor on the learning rate for every block further from the head"
-    )
+    layer_decay: float = Field(0.9, gt=0, le=1, description="learning-rate factor for each block further from the head")
     weight_decay: float = Field(0.01, ge=0, le=1, description="decoupled weight decay (Lion)")
-    dropout: float = Field(0.3, ge=0, lt=1, description="dropout before the classifier")
+    dropout: float = Field(0.3, ge=0, lt=1, description="dropout rate before the classifier")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing of the weighted cross-entropy")
     patience: int = Field(
         25,
         ge=1,
-        description="epochs without improvement of the slide-level macro-F1 (on ties: of the validation loss) after which training stops",
+        description="epochs without improvement in slide-level macro-F1 (on ties: validation loss) before early stopping",
     )
-    augmentation: bool = Field(True, description="flips, turns, small affine, stain and colour jitter on every batch")
-    mixup: float = Field(0.0, ge=0, le=10, description="alpha of MixUp on the patches of a batch; 0 is none")
-    cutmix: float = Field(0.0, ge=0, le=10, description="alpha of CutMix on the patches of a batch; 0 is none")
+    augmentation: bool = Field(True, description="flips, rotations, small affine transforms, stain and colour jitter")
+    mixup: float = Field(0.0, ge=0, le=10, description="MixUp alpha; 0 turns MixUp off")
+    cutmix: float = Field(0.0, ge=0, le=10, description="CutMix alpha; 0 turns CutMix off")
     ema: float = Field(
-        0.0, ge=0, lt=1, description="decay of the weights' moving average that is evaluated and kept; 0 is none"
+        0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights; 0 turns averaging off"
     )
     feature_views: int = Field(
         4,
         ge=0,
         le=64,
-        description="augmented views of every patch whose features are kept while the backbone is frozen; "
-        "0 computes new ones in every epoch",
+        description="augmented views per patch whose features are cached while the backbone is frozen; "
+        "0 recomputes features in every epoch",
     )
     oof_folds: int = Field(
         1,
         ge=0,
         le=20,
-        description="folds left out in turn for out-of-fold predictions, a network for each; 0 leaves out every fold once",
+        description="number of folds left out in turn, with one network trained for each; 0 means every fold",
     )
     repeats: int = Field(
         1,
         ge=1,
         le=20,
-        description="how often this is done; from the second time on, the training part is divided into new folds",
+        description="number of cross-validation runs; each run after the first uses a new split into folds",
     )
     ensemble: bool = Field(
-        False, description="keep all these networks as one model (the mean of their probabilities), not the first alone"
+        False, description="keep all the networks as one model (mean of their probabilities) rather than only the first"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="where to train; auto takes an accelerator when there is one"
+        "auto", description="where to train; auto uses an accelerator if one is available"
     )
 
 
@@ -121,7 +121,7 @@ class SearchRange(BaseModel):
     def _one_kind(self) -> "SearchRange":
         if self.choices is not None:
             if not self.choices or self.low is not None or self.high is not None or self.log:
-                raise ValueError("choices must not be empty and stand alone, without low, high or log")
+                raise ValueError("choices must not be empty or combined with low, high or log")
             return self
         if self.low is None or self.high is None or self.low >= self.high or (self.log and self.low <= 0):
             raise ValueError("give low < high (and low > 0 with log), or choices")
@@ -143,27 +143,27 @@ class SearchRange(BaseModel):
 
 
 def _checked(name: str, values: SearchRange) -> SearchRange:
-    """The range, where the training takes each of its values; the choices get the setting's type (YAML reads 1e-4 as text)."""
+    """The range, once its values are valid for training; choices get the setting's type (YAML reads 1e-4 as text)."""
     if values.choices is None and TrainSettings.model_fields[name].annotation not in (int, float):
         raise ValueError(f"{name} is not a number; give choices instead of low and high")
     ends = values.choices if values.choices is not None else (values.low, values.high)
     try:
-        taken = tuple(getattr(TrainSettings.model_validate({name: end}), name) for end in ends)
+        valid = tuple(getattr(TrainSettings.model_validate({name: end}), name) for end in ends)
     except ValidationError as error:
         problem = error.errors()[0]
         raise ValueError(f"{name}={problem['input']}: {problem['msg']}") from error
-    return values if values.choices is None else values.model_copy(update={"choices": taken})
+    return values if values.choices is None else values.model_copy(update={"choices": valid})
 
 
 class TuneSettings(BaseModel):
-    """The size and the search space of the study."""
+    """The size and search space of the study."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trials: int = Field(20, ge=1, le=10_000, description="trials of the study; the first is the preset's own recipe")
-    trial_epochs: int = Field(30, ge=1, description="epochs of one trial")
+    trials: int = Field(20, ge=1, le=10_000, description="number of trials; the first uses the preset's own settings")
+    trial_epochs: int = Field(30, ge=1, description="epochs per trial")
     trial_folds: int = Field(
-        1, ge=1, le=20, description="folds left out in turn by one trial; its score is the mean over them"
+        1, ge=1, le=20, description="folds left out in turn in each trial; its score is the mean over them"
     )
     space: dict[str, SearchRange] = Field(default_factory=dict, description="training setting -> range or choices")
 
@@ -173,7 +173,9 @@ class TuneSettings(BaseModel):
         if unknown := set(space) - set(TrainSettings.model_fields):
             raise ValueError(f"not training settings: {', '.join(sorted(unknown))}")
         if fixed := NOT_SEARCHED & set(space):
-            raise ValueError(f"the study cannot change {', '.join(sorted(fixed))}; the recipe or `trial_epochs` does")
+            raise ValueError(
+                f"the study cannot search {', '.join(sorted(fixed))}; set it in `train:`, or use `trial_epochs`"
+            )
         return {name: _checked(name, values) for name, values in space.items()}
 
 
@@ -188,32 +190,32 @@ Aggregation = Literal[
     "attention",
 ]
 AGGREGATIONS: Final[tuple[str, ...]] = get_args(Aggregation)  # each is a function in model/aggregation.py
-ATTENTION: Final = "attention"  # but this one, a trained head on the patches' features
+ATTENTION: Final = "attention"  # except this one: a trained head on the patches' features
 
 
 class AnswerSettings(BaseModel):
-    """How a slide's answer is made of its patches'. Travels inside the model, so that serving answers as evaluation did."""
+    """How patch predictions become the slide's. Stored in the model, so that serving predicts exactly as evaluation did."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     aggregation: Aggregation = Field(
         "mean",
-        description="How a slide's patch probabilities become one: their mean, the mean weighted by region area, the "
-        "normalised geometric mean, the majority vote, the most confident patch, the mean of the highest per class, a soft "
-        "maximum, or a gated-attention head (Ilse 2018) on the patches' features.",
+        description="how patch probabilities are pooled per slide: mean, mean weighted by region area, normalised "
+        "geometric mean, majority vote, most confident patch, mean of the highest per class, log-sum-exp (a soft maximum), "
+        "or a gated-attention head on the patch features (Ilse 2018)",
     )
-    tta: bool = Field(False, description="Classify every patch in its eight flips and turns and take the mean.")
+    tta: bool = Field(False, description="average the predictions over the eight flips and rotations of each patch")
     target_precision: float = Field(
         0.9,
         gt=0,
         le=1,
-        description="Share of correct answers to aim for: a slide whose confidence is below the out-of-fold "
-        "threshold for it is marked `abstained`.",
+        description="target share of correct predictions: a slide whose confidence is below the threshold that reaches it "
+        "out of fold is marked `abstained`",
     )
 
 
 class EvaluateSettings(BaseModel):
-    """The evaluation's parameters; each description is the option's help text."""
+    """The settings of the evaluation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -221,12 +223,12 @@ class EvaluateSettings(BaseModel):
         default=2000,
         ge=100,
         le=100_000,
-        description="Number of bootstrap resamples for every 95 % interval.",
+        description="number of bootstrap resamples for each 95 % interval",
     )
 
 
 class GateSettings(BaseModel):
-    """The gate's parameters."""
+    """The settings of the gate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -234,28 +236,28 @@ class GateSettings(BaseModel):
         0.1,
         ge=0,
         le=1,
-        description="Loss of macro-F1 against the champion that the 95 % interval of the paired difference must exclude.",
+        description="loss of macro-F1 against the champion that the 95 % interval of the paired difference must exclude",
     )
 
 
 class AblateSettings(BaseModel):
-    """The ladder's parameters."""
+    """The settings of the ladder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seeds: int = Field(3, ge=1, le=50, description="Trainings of every row, each with a seed of its own.")
+    seeds: int = Field(3, ge=1, le=50, description="training runs per row, each with a different seed")
 
 
 class PredictSettings(BaseModel):
-    """What a prediction leaves beside the answers."""
+    """The settings of the prediction."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    overlays: int = Field(12, ge=0, le=10_000, description="slides of which an overlay is drawn")
+    overlays: int = Field(12, ge=0, le=10_000, description="number of slides for which an overlay is drawn")
 
 
 class Preset(BaseModel):
-    """All settings of one run of the whole flow."""
+    """All settings of one run of the whole pipeline."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""The presets: a YAML in this folder holds every setting; single values are overridden by name."""
+"""The presets: YAML files of the settings that differ from the defaults; single values are overridden by name."""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -15,7 +15,7 @@ PRESETS: Final = ("demo", "small", "challenge")
 
 
 def sections_of(name: str) -> list[str]:
-    """The sections of a preset that hold a setting of this name (one: names are unique, a test says so)."""
+    """The preset sections with a setting of this name (at most one: a test checks that names are unique)."""
     return [
         section
         for section, field in Preset.model_fields.items()
@@ -27,7 +27,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Preset
     """The preset with some of its settings replaced.
 
     Args:
-        name: one of `PRESETS`, or the path of a YAML file that holds what theirs hold.
+        name: one of `PRESETS`, or the path of a YAML file with the same structure.
         overrides: setting name -> value (text is parsed as the setting's type).
 
     Raises:
@@ -39,7 +39,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Preset
     for setting, value in (overrides or {}).items():
         sections = sections_of(setting)
         if not sections:
-            raise ParameterError(f"{setting}={value}: there is no such setting")
+            raise ParameterError(f"{setting}={value}: no such setting")
         content[sections[0]][setting] = value
     return _valid(content) if overrides else preset
 
@@ -49,7 +49,7 @@ def _preset_content(name: str) -> Any:
         return yaml.safe_load(files("doctogres").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8"))
     if not name.endswith((".yaml", ".yml")):
         raise ParameterError(
-            f"preset={name}: there is no such preset; choose one of {', '.join(PRESETS)}, or give the path of a YAML file"
+            f"preset={name}: no such preset; choose one of {', '.join(PRESETS)}, or give the path of a YAML file"
         )
     try:
         return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
@@ -76,7 +76,7 @@ def _problems(error: ValidationError) -> str:
 
 
 def check_default_in_space(preset: Preset) -> None:
-    """Refuses a recipe that the study's first trial could not try, because a value lies outside the search space.
+    """Checks that the preset's own settings, which the first trial uses, lie inside the search space.
 
     Raises:
         ParameterError: names the setting, its value and the range.
@@ -85,13 +85,13 @@ def check_default_in_space(preset: Preset) -> None:
         value = getattr(preset.train, name)
         if not values.holds(value):
             raise ParameterError(
-                f"{name}={value}: outside the study's search space ({values}), but the first trial is the preset's own recipe; "
-                f"give a {name} inside, or widen `tune: space:` in a preset file"
+                f"{name}={value}: outside the study's search space ({values}), but the first trial uses the preset's own "
+                f"settings; give a {name} inside it, or widen `tune: space:` in a preset file"
             )
 
 
 def replaced(preset: Preset, section: str, values: Mapping[str, Any]) -> Preset:
-    """The preset with validated new values in one section (the tuned parameters, say)."""
+    """The preset with new, validated values in one section (such as the tuned settings)."""
     model: BaseModel = getattr(preset, section)
     try:
         changed = type(model).model_validate({**model.model_dump(), **values})
