@@ -51,19 +51,19 @@ def test_what_needs_a_person_comes_first(page):
 def test_a_slide_stands_beside_its_twin_with_the_measured_reason(page):
     shown = card(page, "img_0022")
     assert re.findall(r'<img alt="(\w+)"', shown) == ["img_0022", "img_0005"]
-    assert re.search(r"splat: \d\.\d\d% of the picture; \d+ of \d+ lesion pixels are left", shown)
+    assert re.search(r"splat: \d\.\d\d% of the picture; \d+ of \d+ lesion pixels would remain", shown)
     assert "the twin's label is b &amp; c" in shown
     assert "twin's label" not in card(page, "img_0020")  # both are of class a
-    assert "img_0004: no picture to show" in card(page, "img_0004")
-    assert "3 groups of one mask" in page
+    assert "img_0004: no picture available" in card(page, "img_0004")
+    assert "3 groups of slides with identical masks" in page
 
 
-def test_human_decisions_are_seen_beside_what_the_machine_says(page):
+def test_manual_decisions_are_shown_beside_the_automatic_outcome(page):
     shown = card(page, "img_0020")
-    assert "A person decided to keep it: says &#34;Fiona&#34;." in shown
-    assert "The machine says dropped, <code>cartoon_twin</code>: its mask is byte for byte that of img_0000" in shown
+    assert "Manual decision: keep (says &#34;Fiona&#34;)." in shown
+    assert "Automatic outcome: dropped, <code>cartoon_twin</code>: its mask is byte for byte that of img_0000" in shown
     assert re.search(r'value="keep" checked', shown)
-    assert "<strong>3</strong> decided by a person" in page
+    assert "<strong>3</strong> manual decisions" in page
 
 
 def test_only_possible_decisions_are_offered(page):
@@ -94,7 +94,7 @@ def test_a_cohort_without_a_finding_says_so(cohort):
     lines = (cohort / "train_labels.csv").read_text().splitlines()[:15]
     (cohort / "train_labels.csv").write_text("\n".join(lines))
     result = clean_cohort(cohort, CleanSettings(), seed=7)
-    assert "Every slide is kept." in result.audit_html
+    assert "All slides were kept." in result.audit_html
     assert "<article" not in result.audit_html
     assert result.decisions.empty
     assert result.twins.empty

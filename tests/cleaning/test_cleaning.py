@@ -67,7 +67,7 @@ def test_a_mask_beside_the_tissue_is_for_review(cohort, slides):
     reason = rows(clean_cohort(cohort, CleanSettings(), seed=7)).loc["img_0001"]
     assert reason["outcome"] == "review"
     assert reason["reason"].startswith("mask_on_glass: 100%")
-    assert "turned by 180 degrees it would be" in reason["reason"]
+    assert "rotated by 180 degrees, it would be" in reason["reason"]
 
 
 def test_twins_that_both_look_like_tissue_are_for_review(cohort, slides):

@@ -1,4 +1,4 @@
-"""A person's decisions override the machine, and what cannot be followed is refused by name."""
+"""Manual decisions override the automatic outcomes; those that cannot be applied are refused by name."""
 
 import csv
 from pathlib import Path
@@ -57,10 +57,13 @@ def test_a_csv_is_read_as_people_write_it(write):
     ("text", "words"),
     [
         ("", "lacks the column slide_id.*none.*slide_id,decision,reason"),
-        ("slide_id;decision;reason\nimg_0001;keep;\n", "lacks the column slide_id.*commas"),
+        ("slide_id;decision;reason\nimg_0001;keep;\n", "lacks the column slide_id.*comma-separated"),
         ("slide_id,verdict\nimg_0001,keep\n", "lacks the column decision.*slide_id, verdict"),
         ("slide_id,decision\nimg_0001,keep\nimg_0002,maybe\n", "line 3: 'maybe' for img_0002.*keep, drop, repair"),
-        ("slide_id,decision\nimg_0001,keep\nimg_0001.png,drop\n", "line 3: img_0001 is here 'drop', above 'keep'"),
+        (
+            "slide_id,decision\nimg_0001,keep\nimg_0001.png,drop\n",
+            "line 3: img_0001 has the decision 'drop', but 'keep' above",
+        ),
         ("slide_id,decision,reason\nimg_0001,keep,good, I think\n", "line 2 has more values.*quotes"),
         ("slide_id,decision\n,drop\n", "line 2 has the decision 'drop' but no slide_id"),
         ("slide_id,decision,reason\nimg_0001,keep,ungenügend\n".encode("latin-1"), "not a readable CSV.*UTF-8"),
@@ -71,7 +74,7 @@ def test_a_file_that_says_nothing_clear_is_refused_with_its_line(write, text, wo
         read_decisions(write(text))
 
 
-def test_decisions_override_the_machine_and_keep_what_it_had_said(cohort):
+def test_decisions_override_the_outcome_and_keep_the_automatic_one_in_the_reason(cohort):
     before = rows(clean_cohort(cohort, CleanSettings(), seed=7))
     given = {
         "img_0020": Decision("keep", "for the control group"),
@@ -110,7 +113,7 @@ def test_a_decision_that_is_not_possible_names_the_slide_and_what_is(cohort, sli
         ("img_0002", "repair", "img_0002: .*empty_mask"),
         ("img_0003", "repair", "img_0003: .*no splat.*keep or drop it"),
         ("img_0020", "repair", "img_0020: .*no splat"),
-        ("img_0070", "keep", "img_0070: .*cannot be followed.*rare_class"),
+        ("img_0070", "keep", "img_0070: .*cannot be applied.*rare_class"),
     ]:
         with pytest.raises(CohortError, match=message):
             decided(cohort, **{slide: word})
@@ -138,16 +141,16 @@ def test_the_csv_that_cleaning_leaves_is_the_one_it_takes(cohort, write, tmp_pat
         lines = list(csv.DictReader(file))
     assert [line["slide_id"] for line in lines] == ["img_0020", "img_0021", "img_0022", "img_0023"]
     assert [line["possible"] for line in lines] == ["keep drop"] * 2 + ["keep drop repair"] * 2
-    assert (lines[0]["machine_outcome"], lines[0]["twin_of"]) == ("dropped", "img_0000")
-    assert Reason.of(lines[0]["machine_reason"]) == "cartoon_twin"
+    assert (lines[0]["automatic_outcome"], lines[0]["twin_of"]) == ("dropped", "img_0000")
+    assert Reason.of(lines[0]["automatic_reason"]) == "cartoon_twin"
     lines[0] |= {"decision": "keep", "reason": "a hand-made\nstain, real"}
     pd.DataFrame(lines).to_csv(path, index=False)
 
     second = clean_cohort(cohort, CleanSettings(), seed=7, decisions=read_decisions(path))
     assert rows(second).loc["img_0020", "outcome"] == "kept"
     assert [second.decisions[name][0] for name in ("decision", "reason")] == ["keep", "a hand-made stain, real"]
-    machine = ["slide_id", "machine_outcome", "machine_reason", "possible"]
-    assert second.decisions[machine].equals(first.decisions[machine])
+    automatic = ["slide_id", "automatic_outcome", "automatic_reason", "possible"]
+    assert second.decisions[automatic].equals(first.decisions[automatic])
     second.decisions.to_csv(path, index=False)
     third = clean_cohort(cohort, CleanSettings(), seed=7, decisions=read_decisions(path))
     assert third.table.equals(second.table)

@@ -96,7 +96,7 @@ def test_masks_that_cannot_mark_lesions() -> None:
         measured("empty", lesion_pixels=0),
         measured("full", fit=MaskFit(share=0.91)),
         measured("large", fit=MaskFit(share=0.9)),
-        measured("beside", fit=MaskFit(on_glass=0.7, turned="by 180 degrees", turned_on_glass=0.1)),
+        measured("beside", fit=MaskFit(on_glass=0.7, turned="rotated by 180 degrees", turned_on_glass=0.1)),
         measured("nowhere", fit=MaskFit(on_glass=0.7)),
         measured("rim", fit=MaskFit(on_glass=0.5)),
         measured("unread", reason=Reason.EMPTY_MASK.because(slide="unread")),
@@ -110,17 +110,17 @@ def test_masks_that_cannot_mark_lesions() -> None:
         "rim": ("kept", None),
         "unread": ("dropped", "empty_mask"),
     }
-    assert "turned by 180 degrees it would be 10%" in found["beside"].reason
-    assert "turned" not in found["nowhere"].reason
+    assert "rotated by 180 degrees, it would be 10%" in found["beside"].reason
+    assert "rotated" not in found["nowhere"].reason
 
 
 @pytest.mark.parametrize(
     ("slime", "left", "outcome", "words"),
     [
         ("drop", 400, "dropped", ""),
-        ("keep", 400, "kept", "kept, as slime=keep asks"),
-        ("repair", 300, "repaired", "300 pixels of lesion are left"),
-        ("repair", 299, "dropped", "299 pixels of lesion are left (min_lesion is 300)"),
+        ("keep", 400, "kept", "kept because of slime=keep"),
+        ("repair", 300, "repaired", "300 lesion pixels remain"),
+        ("repair", 299, "dropped", "299 lesion pixels remain (min_lesion is 300)"),
     ],
 )
 def test_the_policy_for_a_splat_and_its_reason(slime: str, left: int, outcome: str, words: str) -> None:

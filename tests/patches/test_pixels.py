@@ -226,7 +226,7 @@ def test_without_cache_and_slides_the_error_names_the_slide_and_the_remedy(cut, 
     manifest, path = cut
     path.unlink()
     (root / "train_data/img_0003.png").unlink()
-    with pytest.raises(CohortError, match=r"img_0003: .*img_0003\.png is not there.*data=FOLDER"):
+    with pytest.raises(CohortError, match=r"img_0003: .*img_0003\.png does not exist.*data=FOLDER"):
         load_patches(manifest, cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.npy"))
 
@@ -235,9 +235,7 @@ def test_another_picture_under_the_old_name_is_not_cut_in_the_old_ones_place(cut
     manifest, path = cut
     path.unlink()
     write_slide(root, "img_0003", draw_slide(7)[0], draw_slide(3)[1])  # scanned again, say
-    with pytest.raises(
-        CohortError, match=r"img_0003: .*img_0003\.png is not the picture that was cut; run `patch` again"
-    ):
+    with pytest.raises(CohortError, match=r"img_0003: .*img_0003\.png has changed since it was cut; run `patch` again"):
         load_patches(manifest, cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
@@ -245,7 +243,7 @@ def test_another_picture_under_the_old_name_is_not_cut_in_the_old_ones_place(cut
 def test_a_cache_of_another_length_is_refused(cut, tmp_path):
     manifest, path = cut
     np.save(path, np.load(path)[:-1])
-    with pytest.raises(DoctogresError, match=f"{path}: holds 5 patches, the manifest 6"):
+    with pytest.raises(DoctogresError, match=f"{path}: contains 5 patches, but the manifest has 6"):
         load_patches(manifest, cache=tmp_path / "cache")
 
 
@@ -278,6 +276,6 @@ def test_a_mask_of_another_size_names_the_slide(cohort, root, tmp_path):
 def test_empty_masks_are_an_error_and_leave_nothing(root, tmp_path):
     rgb, mask = draw_slide(0)
     table = table_of(root, [cohort_row(root, "img_0000", rgb, mask & False)])
-    with pytest.raises(CohortError, match="no region is left"):
+    with pytest.raises(CohortError, match="no slide has any region left"):
         cut_cohort(table, root, SETTINGS, cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())

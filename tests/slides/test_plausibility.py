@@ -58,24 +58,24 @@ def test_an_inverted_mask_of_large_lesions_is_known_by_the_glass_that_it_marks(t
 @pytest.mark.parametrize(
     ("turn", "name"),
     [
-        (lambda mask: mask[::-1], "upside down"),
-        (lambda mask: mask[:, ::-1], "left to right"),
-        (lambda mask: mask[::-1, ::-1], "by 180 degrees"),
+        (lambda mask: mask[::-1], "flipped vertically"),
+        (lambda mask: mask[:, ::-1], "flipped horizontally"),
+        (lambda mask: mask[::-1, ::-1], "rotated by 180 degrees"),
     ],
 )
 def test_a_turned_mask_is_told_how_it_fits(turn, name) -> None:
     rgb, mask = drawn()
     code, reason = doubted(rgb, turn(mask), None)
-    assert (code, f"turned {name} it would be 0%" in reason) == (Reason.MASK_ON_GLASS, True)
+    assert (code, f"{name}, it would be 0%" in reason) == (Reason.MASK_ON_GLASS, True)
 
 
 @pytest.mark.parametrize(
     ("turn", "name"),
     [
-        (np.rot90, "by 270 degrees"),
-        (lambda mask: np.rot90(mask, 3), "by 90 degrees"),
-        (np.transpose, "along its diagonal"),
-        (lambda mask: mask[::-1, ::-1].T, "along its other diagonal"),
+        (np.rot90, "rotated by 270 degrees"),
+        (lambda mask: np.rot90(mask, 3), "rotated by 90 degrees"),
+        (np.transpose, "transposed"),
+        (lambda mask: mask[::-1, ::-1].T, "transposed and rotated by 180 degrees"),
     ],
 )
 def test_a_square_mask_may_be_turned_by_quarters(turn, name) -> None:
@@ -83,7 +83,7 @@ def test_a_square_mask_may_be_turned_by_quarters(turn, name) -> None:
     rgb[:, 150:270] = np.maximum(rgb[:, 150:270], GLASS)  # a slim piece: no turn but the right one fits
     mask[:, 150:270] = False
     _, reason = doubted(rgb, turn(mask), None)
-    assert f"turned {name} it would be 0%" in reason
+    assert f"{name}, it would be 0%" in reason
 
 
 def test_another_slides_mask_is_doubted_by_the_share_on_glass() -> None:

@@ -1,1 +1,1 @@
-"""Cleaning: an outcome and a reason for every slide of a cohort, split groups, and the split itself."""
+"""Cleaning: an outcome and a reason for every slide of a cohort, its group, and the split."""

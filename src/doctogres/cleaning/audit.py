@@ -1,7 +1,7 @@
-"""The audit page: one self-contained HTML file that shows every slide that is not plainly kept, and why.
+"""The audit page: one self-contained HTML file that shows every slide dropped, repaired, in doubt or kept with a remark.
 
-It reads without its script; with it, the page writes the CSV of decisions that the stage takes back. MLflow shows
-it in a frame that allows scripts but neither downloads nor the clipboard's newer interface.
+It can be read without its script; with it, the page writes the CSV of decisions that the stage accepts. MLflow shows
+it in a frame that allows scripts but neither downloads nor the modern clipboard API.
 """
 
 from collections import Counter
@@ -19,15 +19,15 @@ from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW, usable
 
 # In the order of the page: what needs a person comes first.
 SECTIONS: Final = {
-    REVIEW: ("For review", "The measurements do not decide. These slides are used until somebody drops them."),
-    REPAIRED: ("Repaired", "The splat is cut out of the mask; the slide is used."),
+    REVIEW: ("For review", "The measurements are inconclusive. These slides are used unless you drop them."),
+    REPAIRED: ("Repaired", "The splat was removed from the mask; the slide is used."),
     DROPPED: ("Dropped", "These slides are not used."),
     KEPT: ("Kept, with a remark", "These slides are used."),
 }
-SHARED: Final = {
-    "mask": "one mask, byte for byte",
-    "picture": "one picture, byte for byte",
-    "near-copy": "near-copies: turned, saved again, or with a splat",
+GROUP_TITLES: Final = {
+    "mask": "slides with identical masks",
+    "picture": "slides with identical pictures",
+    "near-copy": "near-duplicates (rotated, re-saved or with a splat)",
 }
 
 
@@ -40,7 +40,7 @@ def render_audit(
     *,
     title: str = "Cleaning audit",
 ) -> str:
-    """The page for a cohort table, with the tables and the evidence of `CleanResult` and `clean_cohort`."""
+    """Renders the page for a cohort table; the other tables are those of `CleanResult`."""
     rows = table.set_index("slide_id", drop=False)
     counts = table["outcome"].value_counts()
     tiles = {outcome: int(counts.get(outcome, 0)) for outcome in (KEPT, REVIEW, REPAIRED, DROPPED)}
@@ -48,9 +48,9 @@ def render_audit(
         __package__,
         "audit.html",
         title=title,
-        found=len(table),
+        total=len(table),
         used=len(usable(table)),
-        tiles=tiles | {"decided by a person": int((reviewed["decision"] != "").sum())},
+        tiles=tiles | {"manual decisions": int((reviewed["decision"] != "").sum())},
         reasons=_reasons(table),
         shares=shares.to_dict("records"),
         twins=_twin_groups(twins),
@@ -61,22 +61,22 @@ def render_audit(
 
 
 def _reasons(table: pd.DataFrame) -> list[tuple[Reason, str, int]]:
-    """Every reason with an outcome that it led to and how many slides it did, in the order of the page."""
+    """Every reason with its outcome and number of slides, in the order of the page."""
     reasoned = table[table["reason"] != ""]
     counts = Counter(zip(map(Reason.of, reasoned["reason"]), reasoned["outcome"], strict=True))
     return [
-        (reason, outcome, count)
-        for outcome in SECTIONS
-        for (reason, of), count in counts.most_common()
-        if reason and of == outcome
+        (reason, section, count)
+        for section in SECTIONS
+        for (reason, outcome), count in counts.most_common()
+        if reason and outcome == section
     ]
 
 
 def _twin_groups(twins: pd.DataFrame) -> dict[str, list[list[dict[Any, Any]]]]:
-    """The slides of every group, by what they share."""
+    """The slides of every group, by what they have in common."""
     groups: dict[str, list[list[dict[Any, Any]]]] = {}
     for (shared, _), members in twins.groupby(["shared", "group"], sort=False):
-        groups.setdefault(SHARED[str(shared)], []).append(members.to_dict("records"))
+        groups.setdefault(GROUP_TITLES[str(shared)], []).append(members.to_dict("records"))
     return groups
 
 
@@ -91,13 +91,13 @@ def _sections(rows: pd.DataFrame, cards: Mapping[str, dict[str, Any]]) -> Iterat
 
 
 def _card(row: Mapping[Any, Any], rows: pd.DataFrame, evidence: Mapping[str, Evidence]) -> dict[str, Any]:
-    """What the page shows of a slide."""
+    """What the page shows about a slide."""
     slide, twin = row["slide_id"], _text(row["twin_of"])
-    found, splat = evidence.get(slide), ""
-    if found is not None and REPAIR in row["possible"]:
-        left = f"{found.lesion_left} of {found.lesion_pixels} lesion pixels are left without it"
-        splat = f"splat: {found.splat_share:.2%} of the picture; {left}"
-    code, sentence = parsed(row["machine_reason"])
+    measured, splat = evidence.get(slide), ""
+    if measured is not None and REPAIR in row["possible"]:
+        left = f"{measured.lesion_left} of {measured.lesion_pixels} lesion pixels would remain without it"
+        splat = f"splat: {measured.splat_share:.2%} of the picture; {left}"
+    code, sentence = parsed(row["automatic_reason"])
     return {
         "slide": _pictured(slide, rows, evidence),
         "twin": _pictured(twin, rows, evidence) if twin else None,
@@ -108,17 +108,17 @@ def _card(row: Mapping[Any, Any], rows: pd.DataFrame, evidence: Mapping[str, Evi
         "sentence": sentence,
         "decision": row["decision"],
         "why": _text(row["reason"]),
-        "machine": row["machine_outcome"],
+        "automatic": row["automatic_outcome"],
         "possible": row["possible"].split(),
     }
 
 
 def _pictured(slide: str, rows: pd.DataFrame, evidence: Mapping[str, Evidence]) -> dict[str, str]:
-    found = evidence.get(slide)
-    thumbnail = data_address(found.thumbnail, "jpeg") if found and found.thumbnail else ""
+    measured = evidence.get(slide)
+    thumbnail = data_address(measured.thumbnail, "jpeg") if measured and measured.thumbnail else ""
     return {"name": slide, "outcome": _text(rows["outcome"].get(slide)), "thumbnail": thumbnail}
 
 
 def _text(value: object) -> str:
-    """A value of a table, empty where it is missing."""
+    """A value of a table as text, empty if missing."""
     return value if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Cleans a whole cohort: every slide measured and judged, groups joined, what is usable split."""
+"""Cleans a whole cohort: measures and judges every slide, merges groups, and splits the usable slides."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from doctogres.cleaning.audit import render_audit
-from doctogres.cleaning.decisions import DROP, Decision, apply_decisions, check_followed, check_known, decision_table
+from doctogres.cleaning.decisions import DROP, Decision, apply_decisions, check_effective, check_known, decision_table
 from doctogres.cleaning.evidence import Evidence, measure_slide
 from doctogres.cleaning.outcome import decide, merged_groups, rare_classes
 from doctogres.engine import map_slides
@@ -22,7 +22,7 @@ from doctogres.slides.table import COLUMNS, DROPPED, KEPT, checked, usable
 
 @dataclass(frozen=True)
 class CleanResult:
-    """What cleaning leaves.
+    """The result of cleaning.
 
     Attributes:
         table: a row per slide found, with the columns of the cohort table.
@@ -31,7 +31,7 @@ class CleanResult:
         reasons: number of slides by reason code.
         class_shares: label, slides_before, slides_after, share_before, share_after.
         twins: group, shared (mask, picture or near-copy), slide_id, label, outcome: a row per member of a group.
-        decisions: a row per slide that is not plainly kept, what the machine says and what a person decided.
+        decisions: a row per slide that was dropped, repaired or flagged, with its automatic outcome and manual decision.
     """
 
     table: pd.DataFrame
@@ -53,7 +53,7 @@ def clean_cohort(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CleanResult:
-    """Judges every slide of the labelled part of a cohort and splits what is usable.
+    """Judges every labelled slide of a cohort and splits the usable ones.
 
     Nothing in the folder is changed. The result does not depend on the number of workers.
 
@@ -61,29 +61,29 @@ def clean_cohort(
         root: the cohort's folder.
         settings: the policy.
         seed: of the split.
-        decisions: a person's, by slide; they override the policy.
-        hashes: the MD5 of files that somebody hashed before, by their path relative to `root`.
-        workers: threads, all cores by default.
+        decisions: manual decisions by slide; they override the policy.
+        hashes: MD5 of files that are already hashed, by their path relative to `root`.
+        workers: number of threads, one per core by default.
         progress: called with (slides measured, slides to measure).
 
     Raises:
-        CohortError: not a cohort, nothing usable is left, fewer than two classes are, or a decision is not possible.
+        CohortError: not a cohort, fewer than two classes have usable slides, or a decision is not possible.
     """
     decisions = decisions or {}
-    found = find_slides(root)
-    check_known(decisions, found["slide_id"])
-    evidence = _measure(root, found[found["outcome"] == KEPT], hashes or {}, workers, progress)
-    labels: dict[str, str] = dict(found.loc[found["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
-    given: dict[str, str] = dict(found.loc[found["group"].notna(), ["slide_id", "group"]].itertuples(index=False))
+    slides = find_slides(root)
+    check_known(decisions, slides["slide_id"])
+    evidence = _measure(root, slides[slides["outcome"] == KEPT], hashes or {}, workers, progress)
+    labels: dict[str, str] = dict(slides.loc[slides["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
+    given: dict[str, str] = dict(slides.loc[slides["group"].notna(), ["slide_id", "group"]].itertuples(index=False))
     wanted = {slide for slide, decided in decisions.items() if decided.decision != DROP}
     outcomes, joined = decide(evidence, labels, settings, wanted)
 
-    table = found.set_index("slide_id", drop=False)
+    table = slides.set_index("slide_id", drop=False)
     decided = pd.DataFrame([vars(outcome) for outcome in outcomes.values()], index=list(outcomes), dtype=object)
     table["twin_of"] = None
     if len(decided):
         table.loc[decided.index, ["outcome", "reason", "twin_of"]] = decided[["outcome", "reason", "twin_of"]]
-    machine = table[["outcome", "reason"]].copy()
+    automatic = table[["outcome", "reason"]].copy()
     apply_decisions(table, decisions, evidence)
     groups = merged_groups(list(table["slide_id"]), given, chain(*joined.values()))
     table["group"] = table["slide_id"].map(groups)
@@ -91,11 +91,11 @@ def clean_cohort(
         values = [getattr(evidence.get(slide), column, None) for slide in table["slide_id"]]
         table[column] = pd.array(values, dtype="Int64" if column in ("width", "height") else "str")
     _drop_rare_classes(table)
-    check_followed(table, decisions)
+    check_effective(table, decisions)
     _refuse_nothing_left(table, root)
     _split(table, settings, seed)
 
-    reviewed = decision_table(table, machine, decisions, evidence)
+    reviewed = decision_table(table, automatic, decisions, evidence)
     twins = _twin_table(joined, table)
     table = checked(_typed(table.reset_index(drop=True)), "the cleaned cohort")
     shares = _class_shares(table)
@@ -127,7 +127,7 @@ def _measure(
 
 
 def _drop_rare_classes(table: pd.DataFrame) -> None:
-    """Drops, in place, the slides of classes with a single group left."""
+    """Drops, in place, the slides of classes that have only one group left."""
     left = usable(table)
     reasons = rare_classes(
         dict(zip(left["slide_id"], left["label"], strict=True)), dict(zip(left["slide_id"], left["group"], strict=True))
@@ -143,7 +143,7 @@ def _refuse_nothing_left(table: pd.DataFrame, root: Path) -> None:
         return
     counts = ", ".join(f"{count} {code}" for code, count in _reason_counts(table).items()) or "none dropped"
     raise CohortError(
-        f"{root} has {len(left)} usable slides of {classes} classes left out of {len(table)} slides found ({counts}); "
+        f"{root}: {len(left)} usable slides of {len(table)}, in {classes} classes ({counts}); "
         "at least two classes with two slides each are needed"
     )
 

@@ -1,11 +1,11 @@
-"""Clusters of near-copies of a slide: turned, flipped, scaled, saved again, or with a splat added.
+"""Clusters of near-duplicate slides: rotated, flipped, scaled, re-saved, or with a splat added.
 
-A slide is seen twice, as the whole frame and as the box of its tissue, and hashed with PDQ (Meta 2019). PDQ keeps the
-signs of a cosine transform, so the hashes of all eight turns and flips follow from one: a flip changes the sign of
-every other row or column, a quarter turn transposes besides. Slides meet by bit sampling (Indyk & Motwani 1998): equal in a few bits
-drawn at random, in any of many draws, so that the work grows with the number of meetings and not with the square of
-the cohort. Who meets is compared on all bits and then on the grey values, on tissue only, because the glass of all
-slides is alike.
+Two views of a slide, the whole frame and the bounding box of its tissue, are hashed with PDQ (Meta 2019). PDQ keeps the
+signs of a cosine transform, so the hashes of all eight rotations and flips follow from one: a flip changes the sign of
+every other row or column, and a quarter turn also transposes. Candidate pairs come from locality-sensitive hashing by
+bit sampling (Indyk & Motwani 1998): slides that agree in a few randomly drawn bits, in any of many draws, so that the
+work grows with the number of candidates and not with the square of the cohort. Candidates are compared on all bits and
+then on grey values, on tissue only, because glass looks the same on all slides.
 """
 
 import math
@@ -24,18 +24,18 @@ from doctogres.slides.turns import TURNS, turned
 HASH_SIDE: Final = 64  # of the square that PDQ hashes
 SIDE: Final = 32  # of the square whose grey values are compared
 HASH_BITS: Final = 16  # on each side of the square of PDQ's bits
-MAX_DISTANCE: Final = 80  # of 256 bits; unrelated slides lie around 128, the best of eight turns seldom under 90
-FEW_SLIDES: Final = 1000  # up to which all pairs are compared, without drawing
-MAX_EVEN_DISTANCE: Final = 27  # of the 64 bits that flips leave alone; seven of eight unrelated slides are further
-BIT_ERROR: Final = 0.22  # share of bits in which a copy may differ and still be met with probability MEETING
-MEETING: Final = 0.99
-MAX_BUCKET: Final = 64  # slides that one slide meets in one draw; more of them means that the bits say nothing
+MAX_DISTANCE: Final = 80  # of 256 bits; unrelated slides differ in about 128, the best of eight turns seldom under 90
+MAX_EXHAUSTIVE: Final = 1000  # slides up to which all pairs are compared, without sampling
+MAX_EVEN_DISTANCE: Final = 27  # of the 64 bits that flips do not change; seven of eight unrelated slides exceed it
+BIT_ERROR: Final = 0.22  # share of bits in which a copy may differ and still be a candidate with probability RECALL
+RECALL: Final = 0.99
+MAX_BUCKET: Final = 64  # candidates of one slide in one draw; beyond that the drawn bits are uninformative
 MIN_CORRELATION: Final = 0.85
 MIN_OVERLAP: Final = 0.75  # intersection over union of the two tissue areas
-MIN_PIXELS: Final = 24  # of a square, tissue seen in both slides
+MIN_PIXELS: Final = 24  # of a square, tissue visible in both slides
 
 
-_Pairs = tuple[NDArray[np.int64], NDArray[np.int64], bool]  # one, other, whether the other is transposed
+_Pairs = tuple[NDArray[np.int64], NDArray[np.int64], bool]  # first, second, whether the second is transposed
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Fingerprint:
         coefficients: the cosine transform whose values above the median are PDQ's bits, (2, 16, 16).
         grey: grey values, splats filled from their surroundings, (2, SIDE, SIDE).
         tissue: true on tissue, packed, (2, SIDE * SIDE / 8).
-        hidden: true where a splat hides what is below, packed as well.
+        hidden: true where a splat hides the slide, packed as well.
     """
 
     coefficients: NDArray[np.float16]
@@ -65,7 +65,7 @@ def fingerprint(
     tissue = halved_mask(inside).view(np.uint8)
     hidden = np.zeros_like(tissue) if splat is None else halved_mask(splat).view(np.uint8)
     if splat is not None:
-        # Of the bits, fewer change than with the splat painted over in the colour of the glass.
+        # Inpainting changes fewer bits than filling the splat with the colour of the glass.
         grey = np.asarray(cv2.inpaint(grey, hidden, 3, cv2.INPAINT_NS), dtype=np.uint8)
         tissue = tissue & ~hidden
     views = [(slice(None), slice(None)), _box(tissue)]
@@ -79,84 +79,84 @@ def fingerprint(
 
 
 def near_duplicates(prints: Sequence[Fingerprint]) -> list[tuple[int, ...]]:
-    """The clusters of two or more near-copies, as positions in `prints`, each sorted."""
-    from scipy.cluster.hierarchy import DisjointSet  # half a second, which a reused run does not spend
+    """The clusters of two or more near-duplicates, as positions in `prints`, each sorted."""
+    from scipy.cluster.hierarchy import DisjointSet  # half a second to import, which a reused run does not need
 
     copies = DisjointSet(range(len(prints)))
-    for one, other, view, turn in _meetings(prints):
-        if not copies.connected(one, other) and _are_copies(prints[one], prints[other], view, turn):
-            copies.merge(one, other)
+    for first, second, view, turn in _candidate_pairs(prints):
+        if not copies.connected(first, second) and _are_copies(prints[first], prints[second], view, turn):
+            copies.merge(first, second)
     return sorted(tuple(sorted(cluster)) for cluster in copies.subsets() if len(cluster) > 1)
 
 
-def similarity(one: Fingerprint, other: Fingerprint, view: int, turn: int) -> tuple[float, float]:
-    """Correlation of the grey values on common tissue, and overlap of the two tissues, after turning `other`."""
-    tissue, hidden = (turned(_unpacked(packed[view]), turn) for packed in (other.tissue, other.hidden))
-    own = _unpacked(one.tissue[view])
-    seen = ~(_unpacked(one.hidden[view]) | hidden)
-    either = (own | tissue) & seen
-    both = own & tissue & seen
+def similarity(first: Fingerprint, second: Fingerprint, view: int, turn: int) -> tuple[float, float]:
+    """Correlation of the grey values on common tissue, and overlap of the two tissue areas, after turning `second`."""
+    second_tissue, second_hidden = (turned(_unpacked(packed[view]), turn) for packed in (second.tissue, second.hidden))
+    first_tissue = _unpacked(first.tissue[view])
+    visible = ~(_unpacked(first.hidden[view]) | second_hidden)
+    either = (first_tissue | second_tissue) & visible
+    both = first_tissue & second_tissue & visible
     if both.sum() < MIN_PIXELS:
         return 0.0, 0.0
-    first = one.grey[view][both].astype(np.float32)
-    second = turned(other.grey[view], turn)[both].astype(np.float32)
-    first, second = first - first.mean(), second - second.mean()
-    norm = float(np.sqrt((first**2).sum() * (second**2).sum()))
-    return (float((first * second).sum()) / norm if norm else 0.0), float(both.sum() / either.sum())
+    x = first.grey[view][both].astype(np.float32)
+    y = turned(second.grey[view], turn)[both].astype(np.float32)
+    x, y = x - x.mean(), y - y.mean()
+    norm = float(np.sqrt((x**2).sum() * (y**2).sum()))
+    return (float((x * y).sum()) / norm if norm else 0.0), float(both.sum() / either.sum())
 
 
-def _are_copies(one: Fingerprint, other: Fingerprint, view: int, turn: int) -> bool:
-    correlation, overlap = similarity(one, other, view, turn)
+def _are_copies(first: Fingerprint, second: Fingerprint, view: int, turn: int) -> bool:
+    correlation, overlap = similarity(first, second, view, turn)
     return correlation >= MIN_CORRELATION and overlap >= MIN_OVERLAP
 
 
-def _meetings(prints: Sequence[Fingerprint]) -> list[tuple[int, int, int, int]]:
-    """The sorted (one, other, view, turn), one before other, whose hashes are near once the other is turned."""
-    found: set[tuple[int, int, int, int]] = set()
+def _candidate_pairs(prints: Sequence[Fingerprint]) -> list[tuple[int, int, int, int]]:
+    """The sorted (first, second, view, turn), first < second, whose hashes are close once the second is turned."""
+    candidates: set[tuple[int, int, int, int]] = set()
     for view in range(2):
         shown = [i for i, it in enumerate(prints) if np.bitwise_count(it.tissue[view]).sum() >= MIN_PIXELS]
         if len(shown) < 2:
             continue
         coefficients = np.stack([prints[index].coefficients[view] for index in shown])
         hashes = [_packed(_turned_bits(coefficients, turn)) for turn in range(len(TURNS))]
-        for one, other, transposed in _drawn_together(_turned_bits(coefficients, 0)):
+        for first, second, transposed in _bucket_pairs(_turned_bits(coefficients, 0)):
             for turn, (quarters, _) in enumerate(TURNS):
                 if quarters % 2 == transposed:
-                    distance = np.bitwise_count(hashes[0][one] ^ hashes[turn][other]).sum(axis=1, dtype=np.uint16)
+                    distance = np.bitwise_count(hashes[0][first] ^ hashes[turn][second]).sum(axis=1, dtype=np.uint16)
                     near = np.flatnonzero(distance <= MAX_DISTANCE)
-                    pairs = zip(one[near].tolist(), other[near].tolist(), strict=True)
-                    found.update((shown[i], shown[j], view, turn) for i, j in pairs)
-    return sorted(found)
+                    pairs = zip(first[near].tolist(), second[near].tolist(), strict=True)
+                    candidates.update((shown[i], shown[j], view, turn) for i, j in pairs)
+    return sorted(candidates)
 
 
-def _drawn_together(bits: NDArray[np.bool_]) -> Iterator[_Pairs]:
-    """Slides that agree in all bits of a draw, or all pairs of a few slides; one before other.
+def _bucket_pairs(bits: NDArray[np.bool_]) -> Iterator[_Pairs]:
+    """Pairs of slides that agree in all bits of a draw, or all pairs if there are few slides; first < second.
 
-    Drawn is from the quarter of the bits (slides, 16, 16) that flips and half turns leave as they are.
+    Bits are drawn from the quarter of the bits (slides, 16, 16) that flips and half turns do not change.
     """
     slides, even = len(bits), bits[:, ::2, ::2]
-    flat = [of.reshape(slides, -1) for of in (even, even.swapaxes(1, 2))]
-    upright, lying = (np.ascontiguousarray(of.T, dtype=np.int32) for of in flat)
-    words = [np.packbits(of, axis=1).view(np.uint64)[:, 0] for of in flat]
+    flat = [values.reshape(slides, -1) for values in (even, even.swapaxes(1, 2))]
+    upright, lying = (np.ascontiguousarray(values.T, dtype=np.int32) for values in flat)
+    words = [np.packbits(values, axis=1).view(np.uint64)[:, 0] for values in flat]
 
-    def near(one: NDArray[np.int64], other: NDArray[np.int64], transposed: bool) -> _Pairs:
-        close = np.bitwise_count(words[0][one] ^ words[transposed][other]) <= MAX_EVEN_DISTANCE
-        return one[close], other[close], transposed
+    def near(first: NDArray[np.int64], second: NDArray[np.int64], transposed: bool) -> _Pairs:
+        close = np.bitwise_count(words[0][first] ^ words[transposed][second]) <= MAX_EVEN_DISTANCE
+        return first[close], second[close], transposed
 
-    if slides <= FEW_SLIDES:
-        one, other = np.triu_indices(slides, 1)
-        yield near(one, other, False)
-        yield near(one, other, True)
+    if slides <= MAX_EXHAUSTIVE:
+        first, second = np.triu_indices(slides, 1)
+        yield near(first, second, False)
+        yield near(first, second, True)
         return
-    drawn = max(6, math.ceil(math.log2(slides)))  # bits; leaves about one unrelated slide to meet in a draw
-    draws = math.ceil(math.log(1 - MEETING) / math.log(1 - (1 - BIT_ERROR) ** drawn))
+    drawn = max(6, math.ceil(math.log2(slides)))  # bits; leaves about one unrelated slide per bucket
+    draws = math.ceil(math.log(1 - RECALL) / math.log(1 - (1 - BIT_ERROR) ** drawn))
     random = np.random.default_rng(0)
-    place = slides.bit_length()  # the slide's number stands in the lowest bits of its key
+    place = slides.bit_length()  # the lowest bits of a key hold the slide's number
     for _ in range(draws):
         chosen = random.choice(len(upright), drawn, replace=False).tolist()
-        stored, asked = (np.sort(_keys(of, chosen) << place | np.arange(slides)) for of in (upright, lying))
+        stored, asked = (np.sort(_keys(rows, chosen) << place | np.arange(slides)) for rows in (upright, lying))
         for keys, transposed in ((stored, False), (asked, True)):
-            position = np.searchsorted(stored, keys)  # where the slide itself would stand among those with its key
+            position = np.searchsorted(stored, keys)  # the slide's own position among those with its key
             for back in range(1, MAX_BUCKET + 1):
                 candidate = stored[np.maximum(position - back, 0)]
                 same = (position >= back) & ((candidate ^ keys) >> place == 0)
@@ -176,13 +176,13 @@ def _keys(bits: NDArray[np.int32], chosen: Sequence[int]) -> NDArray[np.int64]:
 
 
 def _coefficients(square: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """PDQ of a grey square before the threshold, (16, 16); a row or column with an odd number turns its sign in a flip."""
+    """PDQ of a grey square before the threshold, (16, 16); a flip changes the sign of odd-numbered rows or columns."""
     values, _ = pdqhash.compute_float(cv2.merge([square, square, square]))
     return np.asarray(values, dtype=np.float16).reshape(HASH_BITS, HASH_BITS)
 
 
 def _turned_bits(coefficients: NDArray[np.float16], turn: int) -> NDArray[np.bool_]:
-    """The PDQ bits (slides, 16, 16) of the pictures in one of the TURNS."""
+    """The PDQ bits (slides, 16, 16) of the pictures after one of the TURNS."""
     quarters, mirrored = TURNS[turn]
     values = (coefficients.swapaxes(1, 2) if quarters % 2 else coefficients).astype(np.float32)
     if quarters in (1, 2):

@@ -1,4 +1,4 @@
-"""What is measured on one slide: its files are read once, hashed, decoded, and judged on a reduced copy."""
+"""The measurements of one slide: its files are read once, hashed, decoded, and measured on a reduced copy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from doctogres.slides.reasons import Reason, written
 from doctogres.slides.tissue import TissueColour, glass_colour, halved, judge_colour, silhouette, working_copy
 
 MAX_THUMBNAIL_SIZE = 320  # pixels on the long side
-MIN_REST_SHARE = 0.1  # of the silhouette beside a splat; with less, the splat itself is judged
+MIN_REST_SHARE = 0.1  # of the silhouette that is not splat; with less, the splat's own colour is judged
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Evidence:
 
     Attributes:
         lesion_pixels: true pixels of the mask.
-        lesion_left: the same without those under a splat.
+        lesion_left: the same, excluding those under a splat.
         fit: how the mask lies on the picture.
         splat_share: share of the picture that is splat, 0 without one.
-        splat_in_mask: share of the splat that the mask calls lesion.
-        thumbnail: JPEG file for the audit.
+        splat_in_mask: share of the splat that is marked as lesion.
+        thumbnail: JPEG file for the audit page.
     """
 
     slide_id: str
@@ -57,7 +57,7 @@ def measure_slide(
 ) -> Evidence:
     """Reads a slide's picture and mask (POSIX paths relative to `root`) and measures them.
 
-    A file whose MD5 is not among `known_hashes`, by path, is hashed.
+    A file is hashed unless its MD5 is in `known_hashes`, by path.
     """
     image_data, image_problem = _read(root, image)
     mask_data, mask_problem = _read(root, mask)
@@ -74,7 +74,7 @@ def measure_slide(
 def _unusable(
     slide_id: str, problem: ImageError, picture: bytes, name: str, hashes: tuple[str | None, str | None]
 ) -> Evidence:
-    """The evidence of a slide of which a file cannot be used, with a thumbnail if the picture can."""
+    """The evidence of a slide with an unusable file, with a thumbnail if the picture is readable."""
     try:
         rgb = read_rgb(picture, name=name)
     except ImageError as error:
@@ -123,7 +123,7 @@ def _read(root: Path, name: str) -> tuple[bytes, str]:
     try:
         return (root / name).read_bytes(), ""
     except OSError as error:
-        problem = f"{name} cannot be opened ({error.strerror or error}); check its rights"
+        problem = f"{name} cannot be opened ({error.strerror or error}); check its permissions"
         return b"", Reason.UNREADABLE_FILE.because(problem=problem)
 
 

@@ -1,4 +1,4 @@
-"""Combines what was measured on the slides into an outcome and a reason for each."""
+"""Combines the measurements of all slides into an outcome and a reason for each."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,12 +14,12 @@ from doctogres.slides.plausibility import doubt_about
 from doctogres.slides.reasons import Reason
 from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW
 
-MAX_CARTOON_SHARE: Final = 0.3  # of the readable slides; more of them means a stain that is not H&E
+MAX_CARTOON_SHARE: Final = 0.3  # of the readable slides; a higher share means a stain other than H&E
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happens to a slide: one of the outcomes of the cohort table, why, and beside which other slide."""
+    """The outcome of a slide (a value of the cohort table), its reason, and the twin it was compared with, if any."""
 
     outcome: str = KEPT
     reason: str = ""
@@ -31,10 +31,10 @@ def decide(
 ) -> tuple[dict[str, Outcome], dict[str, list[tuple[str, ...]]]]:
     """The outcome of every slide in `evidence`, and the groups of slides that must stay on one side of a split.
 
-    The groups are those with one `mask` and with one `picture`, byte for byte, and the `near-copy` clusters of what is
-    not dropped or is `wanted` by a person.
+    The groups are the slides with byte-identical `mask` or `picture`, and the `near-copy` clusters of slides that are
+    not dropped or that a manual decision keeps (`wanted`).
     """
-    outcomes = {slide: _alone(found) for slide, found in evidence.items()}
+    outcomes = {slide: _alone(measured) for slide, measured in evidence.items()}
     readable = [slide for slide, outcome in outcomes.items() if outcome.outcome != DROPPED]
     twins = twin_groups((slide, evidence[slide].mask_md5) for slide in readable)
     for group in twins:
@@ -43,11 +43,11 @@ def decide(
     outcomes |= _lone_cartoons(sorted(alone), evidence, len(readable))
     pictures = twin_groups((slide, evidence[slide].image_md5) for slide in readable)
     for group in pictures:
-        standing = tuple(slide for slide in group if outcomes[slide].outcome == KEPT)
-        if len(standing) > 1:
-            _apply(outcomes, judge_copies(standing, evidence, labels, shared=Reason.SAME_PICTURE))
+        kept = tuple(slide for slide in group if outcomes[slide].outcome == KEPT)
+        if len(kept) > 1:
+            _apply(outcomes, judge_copies(kept, evidence, labels, shared=Reason.SAME_PICTURE))
     compared = [slide for slide in readable if outcomes[slide].outcome != DROPPED or slide in wanted]
-    prints = [found for slide in compared if (found := evidence[slide].fingerprint) is not None]
+    prints = [mark for slide in compared if (mark := evidence[slide].fingerprint) is not None]
     copies = [tuple(compared[index] for index in cluster) for cluster in near_duplicates(prints)]
     for slide in compared:
         if evidence[slide].splat_share and outcomes[slide].outcome != DROPPED:
@@ -55,29 +55,29 @@ def decide(
     return outcomes, {"mask": twins, "picture": pictures, "near-copy": copies}
 
 
-def can_be_used(found: Evidence) -> bool:
-    """Whether the slide's own files allow to keep it, whatever they show."""
-    return _alone(found).outcome != DROPPED
+def can_be_used(measured: Evidence) -> bool:
+    """Whether the slide's files are usable at all, whatever their content."""
+    return _alone(measured).outcome != DROPPED
 
 
 def merged_groups(slides: Sequence[str], given: Mapping[str, str], joined: Iterable[tuple[str, ...]]) -> dict[str, str]:
-    """The split group of every slide: its given group, or itself, merged with those it is joined to.
+    """The split group of every slide: its given group, or itself, merged with the groups of its twins and near-copies.
 
-    A merged group has the first of its names, in alphabetical order.
+    A merged group takes the alphabetically first of its names.
     """
-    from scipy.cluster.hierarchy import DisjointSet  # half a second, which a reused run does not spend
+    from scipy.cluster.hierarchy import DisjointSet  # half a second to import, which a reused run does not need
 
     name = {slide: given.get(slide, slide) for slide in slides}
     merged = DisjointSet(name.values())
     for together in joined:
-        for one, other in pairwise(together):
-            merged.merge(name[one], name[other])
+        for left, right in pairwise(together):
+            merged.merge(name[left], name[right])
     first = {group: min(groups) for groups in merged.subsets() for group in groups}
     return {slide: first[name[slide]] for slide in slides}
 
 
 def rare_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> dict[str, str]:
-    """The reason for each class that cannot be both trained and tested, from the usable slides' labels and groups."""
+    """The reason for each class with too few groups to train and test on, from the usable slides' labels and groups."""
     slides = Counter(labels.values())
     parts: dict[str, set[str]] = defaultdict(set)
     for slide, label in labels.items():
@@ -89,13 +89,13 @@ def rare_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> dict[s
     }
 
 
-def _alone(found: Evidence) -> Outcome:
-    """What a slide's own files say, colours aside."""
-    if found.reason:
-        return Outcome(DROPPED, found.reason)
-    if found.lesion_pixels == 0:
-        return Outcome(DROPPED, Reason.EMPTY_MASK.because(slide=found.slide_id))
-    doubt = doubt_about(found.fit, slide=found.slide_id)
+def _alone(slide: Evidence) -> Outcome:
+    """The outcome of a slide by its own files, apart from its colours."""
+    if slide.reason:
+        return Outcome(DROPPED, slide.reason)
+    if slide.lesion_pixels == 0:
+        return Outcome(DROPPED, Reason.EMPTY_MASK.because(slide=slide.slide_id))
+    doubt = doubt_about(slide.fit, slide=slide.slide_id)
     return Outcome(REVIEW, doubt) if doubt else Outcome()
 
 
@@ -105,7 +105,7 @@ def _apply(outcomes: dict[str, Outcome], findings: Mapping[str, TwinFinding]) ->
 
 
 def _lone_cartoons(slides: Sequence[str], evidence: Mapping[str, Evidence], readable: int) -> dict[str, Outcome]:
-    """Slides without a twin whose colours are not tissue's; when they are many it is the stain that differs."""
+    """Slides without a twin whose colours are not those of tissue; if there are many, the stain differs."""
     colours = {slide: colour for slide in slides if (colour := evidence[slide].colour) is not None}
     cartoons = [slide for slide, colour in colours.items() if colour.kind == "cartoon"]
     if len(cartoons) > max(1, MAX_CARTOON_SHARE * readable):
@@ -123,27 +123,27 @@ def _lone_cartoons(slides: Sequence[str], evidence: Mapping[str, Evidence], read
 
 
 def _slimed(
-    found: Evidence,
+    slide: Evidence,
     before: Outcome,
     copies: Sequence[tuple[str, ...]],
     evidence: Mapping[str, Evidence],
     settings: CleanSettings,
 ) -> Outcome:
-    """What the policy makes of a slide with a splat."""
+    """The outcome of a slide with a splat under the policy `slime`."""
     clean = [
-        slide for cluster in copies if found.slide_id in cluster for slide in cluster if not evidence[slide].splat_share
+        copy for cluster in copies if slide.slide_id in cluster for copy in cluster if not evidence[copy].splat_share
     ]
     twin = clean[0] if clean else before.twin_of
     same = f"; {clean[0]} is the same slide without it" if clean else ""
 
-    def reason(kept: str = "") -> str:
-        return Reason.SLIME.because(share=found.splat_share, in_mask=found.splat_in_mask, more=same + kept)
+    def reason(detail: str = "") -> str:
+        return Reason.SLIME.because(share=slide.splat_share, in_mask=slide.splat_in_mask, more=same + detail)
 
     if settings.slime == "drop":
         return Outcome(DROPPED, reason(), twin)
     if settings.slime == "keep":
-        return replace(before, reason=before.reason or reason("; kept, as slime=keep asks"), twin_of=twin)
-    left = f"{found.lesion_left} pixels of lesion are left (min_lesion is {settings.min_lesion})"
-    if found.lesion_left < settings.min_lesion:
+        return replace(before, reason=before.reason or reason("; kept because of slime=keep"), twin_of=twin)
+    left = f"{slide.lesion_left} lesion pixels remain (min_lesion is {settings.min_lesion})"
+    if slide.lesion_left < settings.min_lesion:
         return Outcome(DROPPED, reason(f"; without it {left}"), twin)
-    return Outcome(REPAIRED, reason(f"; cut out of the mask, {left}"), twin)
+    return Outcome(REPAIRED, reason(f"; removed from the mask, {left}"), twin)

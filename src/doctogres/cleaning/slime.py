@@ -1,7 +1,7 @@
-"""Finds the glossy green splat that was painted onto a slide, and takes it out of the mask again.
+"""Finds glossy green splats that were painted onto a slide, and removes them from the mask.
 
-A splat is one compact, strongly saturated green shape with gloss: shades from dark to bright, or white highlights.
-Green ink is a thin stroke; green-tinted tissue is pale; a drawing of another kind has no tissue beside it.
+A splat is a compact, strongly saturated green shape with gloss: shades from dark to bright, or white highlights.
+Green ink is a thin stroke; green-tinted tissue is pale; a cartoon has no tissue around its green.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from doctogres.slides.tissue import halved, working_copy
 
 GREEN_HUE: Final = (35, 85)  # OpenCV's half degrees
-CORE_SATURATION: Final = 150  # of 255, what a region must reach somewhere to be a splat
-EDGE_SATURATION: Final = 90  # where its blended rim ends
+CORE_SATURATION: Final = 150  # of 255, the minimum median saturation of a splat
+EDGE_SATURATION: Final = 90  # of 255, where its blended rim ends
 MIN_VALUE: Final = 60
 MIN_AREA_SHARE: Final = 0.002  # of the picture
 MIN_COMPACTNESS: Final = 0.18  # area of the largest inscribed circle / area; a stroke of 1:6 has about 0.13
@@ -26,7 +26,7 @@ RIM: Final = 2  # pixels of the working copy added around, for anti-aliased edge
 
 @dataclass(frozen=True)
 class Splat:
-    """A splat in the pixels of the picture it was searched in.
+    """The splats of a picture, in its pixel coordinates.
 
     Attributes:
         area_share: share of the picture's pixels.
@@ -45,37 +45,39 @@ def find_splat(rgb: NDArray[np.uint8]) -> Splat | None:
     The search runs on a reduced copy; mask and outlines are scaled back to the picture's size.
     """
     small = working_copy(rgb)
-    found = _splat_region(small)
-    if not found.any():
+    region = _splat_region(small)
+    if not region.any():
         return None
     rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RIM + 1, 2 * RIM + 1))
     size = (rgb.shape[1], rgb.shape[0])
-    mask = cv2.resize(cv2.dilate(found, rim), size, interpolation=cv2.INTER_NEAREST)
+    mask = cv2.resize(cv2.dilate(region, rim), size, interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     outlines = tuple(np.asarray(contour[:, 0], dtype=np.int32) for contour in contours)
-    return Splat(float(found.mean()), outlines, mask.astype(np.bool_))
+    return Splat(float(region.mean()), outlines, mask.astype(np.bool_))
 
 
 def remove_splat(mask: NDArray[np.bool_], rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The lesion mask (height, width) without the splats that are visible in the picture."""
+    """The lesion mask (height, width) without the splats in the picture."""
     splat = find_splat(rgb)
     return mask if splat is None else mask & ~splat.mask
 
 
 def _splat_region(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    found = np.zeros(small.shape[:2], dtype=np.uint8)
-    some, _ = _green(halved(small))  # most slides have no green at all, which a quarter of the pixels shows as well
-    if cv2.countNonZero(some) < MIN_AREA_SHARE / 2 * some.size:
-        return found
+    splats = np.zeros(small.shape[:2], dtype=np.uint8)
+    coarse, _ = _green(
+        halved(small)
+    )  # most slides have no green at all, which a quarter of the pixels is enough to tell
+    if cv2.countNonZero(coarse) < MIN_AREA_SHARE / 2 * coarse.size:
+        return splats
     green, hsv = _green(small)
     closed = cv2.morphologyEx(green, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     contours, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     for contour in contours:
-        region = np.zeros_like(found)
+        region = np.zeros_like(splats)
         cv2.drawContours(region, [contour], 0, 1, cv2.FILLED)  # filled: white highlights belong to the splat
         if _is_splat(region, hsv):
-            found |= region
-    return found
+            splats |= region
+    return splats
 
 
 def _green(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

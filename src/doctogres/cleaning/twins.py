@@ -1,4 +1,4 @@
-"""Slides that share a file byte for byte, and which of them is the tissue."""
+"""Slides with a byte-identical file, and which of them is real tissue."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from doctogres.slides.reasons import Reason
 
 @dataclass(frozen=True)
 class TwinFinding:
-    """What the comparison within a group of twins says about one slide; `drop` or else `review`."""
+    """The result for one slide of a group of twins: `drop`, or review if false."""
 
     drop: bool
     reason: str
@@ -29,10 +29,10 @@ def twin_groups(hashes: Iterable[tuple[str, str | None]]) -> list[tuple[str, ...
 def judge_twins(
     group: tuple[str, ...], evidence: Mapping[str, Evidence], labels: Mapping[str, str]
 ) -> dict[str, TwinFinding]:
-    """What follows for the members of a group with byte-identical masks; a member without a finding is kept.
+    """The findings for a group with byte-identical masks; a member without a finding is kept.
 
-    Cartoons are dropped when exactly the others are tissue. Of byte-identical pictures with one label the first is
-    kept. Whatever remains doubtful is for review, nobody is dropped.
+    Cartoons are dropped if all other members are tissue. Of byte-identical pictures with the same label the first is
+    kept. If any member is doubtful, all are for review and none is dropped.
     """
     kinds = {member: _kind(evidence[member]) for member in group}
     tissue = [member for member in group if kinds[member] == "tissue"]
@@ -47,7 +47,7 @@ def judge_twins(
 def judge_copies(
     group: tuple[str, ...], evidence: Mapping[str, Evidence], labels: Mapping[str, str], *, shared: Reason
 ) -> dict[str, TwinFinding]:
-    """What follows for tissue slides that share a file: true duplicates lose all but the first, others are for review.
+    """The findings for tissue slides with a file in common: of exact duplicates only the first is kept, others are for review.
 
     `shared` is SAME_MASK or SAME_PICTURE.
     """

@@ -1,1 +1,1 @@
-"""From a mask to patches: boxes, crops, the manifest and its pixels."""
+"""From masks to patches: boxes, crops, the manifest and its pixels."""

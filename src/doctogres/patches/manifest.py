@@ -1,4 +1,4 @@
-"""The patch manifest: a row per region of every usable slide, and what it takes to cut the patches again."""
+"""The patch manifest: a row per region of every usable slide, and everything needed to cut the patches again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,17 +28,17 @@ FILE: Final = TableFile("patch manifest", version=1, columns=COLUMNS, stage="pat
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `patch` hands on.
+    """The result of `patch`.
 
     Attributes:
-        rows: a row per region, the dropped ones too, with COLUMNS.
-        root: the cohort's folder, as it was cut.
+        rows: a row per region, including the dropped ones, with COLUMNS.
+        root: the cohort's folder at the time of cutting.
         data_digest: of the cohort's files.
-        cohort: address of the cohort table.
+        cohort: URI of the cohort table.
         images: slide -> its picture, relative to `root`.
-        image_md5: slide -> the content of its picture.
-        patch: how the regions were cut.
-        pixels: names the pixels, see `pixels.pixel_key`.
+        image_md5: slide -> MD5 of its picture.
+        patch: the settings used for cutting.
+        pixels: key of the pixel cache, see `pixels.pixel_key`.
         masks: the range of the training slides' masks.
     """
 
@@ -54,7 +54,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The manifest of a file; anything else is an UpstreamError that says what it is."""
+        """Reads a manifest; any other file raises an UpstreamError that says what it is."""
         rows, about = FILE.read(path)
         root, patch = Path(about.pop("root")), PatchSettings.model_validate(about.pop("patch"))
         masks = None if (recorded := about.pop("masks", None)) is None else MaskRange.model_validate(recorded)
@@ -73,6 +73,6 @@ class Manifest:
 
 
 def read_slide(root: Path, row: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Picture and mask of a row of the cohort table, the splat cut out of a repaired slide's mask."""
+    """Picture and mask of a row of the cohort table; for a repaired slide, the mask without the splat."""
     rgb, mask = read_with_mask(root / row.image, root / row.mask, name=row.image, mask_name=row.mask)
     return rgb, remove_splat(mask, rgb) if row.outcome == REPAIRED else mask

@@ -1,4 +1,4 @@
-"""The patches' pixels: cut once into one uint8 .npy that is memory-mapped, and again where that file is missing."""
+"""The patches' pixels: cut once into one memory-mapped uint8 .npy file, and again if that file is missing."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -61,8 +61,8 @@ def cut_cohort(
         root: folder that its image and mask paths are relative to.
         settings: how to cut.
         cache: folder for the pixel cache.
-        source: address of the cohort table.
-        progress: called with slides done and slides in all.
+        source: URI of the cohort table.
+        progress: called with (slides done, slides in total).
 
     Returns:
         The manifest and the pixel cache's file (kept regions only, in the manifest's order).
@@ -73,19 +73,19 @@ def cut_cohort(
 
     def gathered() -> Iterator[npt.NDArray[np.uint8]]:
         for done, (row, found, fit, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
-            rows.extend(_slide_rows(row, *found))
-            regions, kept, _ = found
+            regions, kept, reasons = found
+            rows.extend(_slide_rows(row, regions, kept, reasons))
             if row.fold != HOLDOUT:
                 masks.append((fit, regions[kept, 2:4].max(axis=1), row.reason))
             yield pixels
             if progress:
                 progress(done, len(slides))
 
-    with partial_beside(cache / "patches.npy") as partial:  # its name follows from what was cut
+    with partial_beside(cache / "patches.npy") as partial:  # the final name depends on what was cut
         _write_pixels(gathered(), partial, size=settings.patch_size)
         table = pd.DataFrame(rows, columns=list(COLUMNS))
         if not (table["outcome"] == KEPT).any():
-            raise CohortError("patch: no region is left in any slide; look at the masks or lower min_area")
+            raise CohortError("patch: no slide has any region left; check the masks or lower min_area")
         manifest = Manifest(
             table,
             root=root,
@@ -112,12 +112,12 @@ def _cut_slides(
 
 
 def cache_file(manifest: Manifest, cache: Path) -> Path:
-    """Where the pixels of a manifest lie in the folder of the cache, once they are cut."""
+    """The file of a manifest's pixels in the cache folder."""
     return cache / f"patches-{manifest.pixels}.npy"
 
 
 def pixel_key(rows: pd.DataFrame, settings: PatchSettings, slides: pd.DataFrame) -> str:
-    """Names the pixels: which boxes, cut how, from which picture contents."""
+    """The cache key of the pixels: a digest of the boxes, the settings and the picture contents."""
     kept = rows[rows.outcome == KEPT]
     boxes = kept[["slide_id", "x", "y", "width", "height"]]
     contents = slides.loc[slides.slide_id.isin(kept.slide_id), ["slide_id", "image_md5", "mask_md5"]]
@@ -125,7 +125,7 @@ def pixel_key(rows: pd.DataFrame, settings: PatchSettings, slides: pd.DataFrame)
 
 
 def _write_pixels(slides: Iterable[npt.NDArray[np.uint8]], path: Path, *, size: int) -> None:
-    """Writes the patches of one slide after the other, (patches, size, size, 3) each, as one array into an .npy file."""
+    """Writes the patches of successive slides, (patches, size, size, 3) each, as one array into an .npy file."""
     with path.open("wb") as file:
         _write_header(file, (0, size, size, 3))
         count = 0
@@ -141,15 +141,15 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 
 
 def load_patches(manifest: Manifest, *, cache: Path, data: str = "") -> PatchSet:
-    """The kept patches with their pixels, from the cache or, where it is missing, cut again from the slides.
+    """The kept patches with their pixels, from the cache or, if it is missing, cut again from the slides.
 
     Args:
-        manifest: what was cut.
+        manifest: the patch manifest.
         cache: folder of the pixel cache.
-        data: folder or zip of the slides, where they moved since.
+        data: folder or zip of the slides, if they have moved.
 
     Raises:
-        DoctogresError: the pixels are not cached here and the slides are not there either.
+        DoctogresError: the pixels are not cached and the slides are missing or changed, or the cache is damaged.
     """
     table, path = manifest.kept, cache_file(manifest, cache)
     if not path.is_file():
@@ -160,7 +160,7 @@ def load_patches(manifest: Manifest, *, cache: Path, data: str = "") -> PatchSet
         raise DoctogresError(f"{path}: damaged ({error}); delete the file and run again") from error
     if len(pixels) != len(table):
         raise DoctogresError(
-            f"{path}: holds {len(pixels)} patches, the manifest {len(table)}; delete the file and run again"
+            f"{path}: contains {len(pixels)} patches, but the manifest has {len(table)}; delete the file and run again"
         )
     return PatchSet(table, pixels)
 
@@ -173,12 +173,12 @@ def _rebuild(manifest: Manifest, table: pd.DataFrame, path: Path, root: Path) ->
         picture = root / manifest.images[str(slide_id)]
         if not picture.is_file():
             raise CohortError(
-                f"{slide_id}: {picture} is not there, and the pixels are not cached on this machine; give data=FOLDER"
+                f"{slide_id}: {picture} does not exist, and the pixels are not cached on this machine; give data=FOLDER"
             )
         content = picture.read_bytes()
         if digest(content, algorithm="md5", length=None) != manifest.image_md5[str(slide_id)]:
             raise CohortError(
-                f"{slide_id}: {picture} is not the picture that was cut; run `patch` again, or give data=FOLDER"
+                f"{slide_id}: {picture} has changed since it was cut; run `patch` again, or give data=FOLDER"
             )
         boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
         return cut_patches(read_rgb(content, name=str(picture)), boxes, manifest.patch)

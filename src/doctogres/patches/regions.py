@@ -13,10 +13,10 @@ REGION_FIELDS: Final = ("x", "y", "width", "height", "area")
 
 
 def mask_regions(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """The 8-connected regions of a mask, in reading order of their boxes' corners, then of their first pixels.
+    """The 8-connected regions of a mask, sorted by their boxes' top-left corners (row first), then their first pixels.
 
-    Their borders are followed, which takes a tenth of the time of labelling every pixel. A border's polygon through
-    the pixels' centres gives the pixels by Pick's theorem: area = inside + on the border / 2 - 1.
+    Following the borders takes a tenth of the time of labelling every pixel. The polygon through the centres of the
+    border pixels gives the pixel count by Pick's theorem: area = inside + on the border / 2 - 1.
 
     Args:
         mask: (height, width).
@@ -46,10 +46,10 @@ def mask_regions(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def select_regions(regions: npt.NDArray[np.int64], *, min_area: int) -> tuple[npt.NDArray[np.bool_], list[str]]:
-    """Which regions become patches, and the reason for each that does not (or that does against the rule).
+    """Which regions become patches, and the reason for each one left out (or kept despite its size).
 
-    Specks under `min_area` are left out (the challenge's last gain); where a slide has nothing but specks its
-    largest one stands for the slide, because a slide must get an answer, and its reason says so.
+    Regions under `min_area` are left out (the challenge's last improvement). If a slide has only such regions, the
+    largest one represents the slide, because every slide needs a prediction, and its reason says so.
     """
     areas = regions[:, 4]
     kept = areas >= min_area
@@ -65,20 +65,20 @@ def select_regions(regions: npt.NDArray[np.int64], *, min_area: int) -> tuple[np
 
 
 def crop_box(box: npt.NDArray[np.int64], *, margin: float) -> tuple[int, int, int]:
-    """The square around a region's box that becomes the patch: left, top, side in pixels; it may leave the picture."""
+    """The square around a region's box that becomes the patch: left, top, side in pixels; it may exceed the picture."""
     x, y, width, height = (int(value) for value in box[:4])
     side = max(1, round(max(width, height) * (1 + 2 * margin)))
     return x + (width - side) // 2, y + (height - side) // 2, side
 
 
 def crop(rgb: npt.NDArray[np.uint8], box: npt.NDArray[np.int64], *, size: int, margin: float) -> npt.NDArray[np.uint8]:
-    """Cuts the square around `box` and resizes it; beyond the picture's edge the edge pixels are repeated.
+    """Cuts the square around `box` and resizes it; edge pixels are repeated beyond the picture's edge.
 
     Args:
         rgb: (height, width, 3).
         box: x, y, width, height of the region.
         size: side of the result in pixels.
-        margin: tissue kept around the region, as a share of its longer side.
+        margin: context on each side of the region, as a share of its longer side.
 
     Returns:
         (size, size, 3).
@@ -95,7 +95,7 @@ def crop(rgb: npt.NDArray[np.uint8], box: npt.NDArray[np.int64], *, size: int, m
 
 
 def whole_picture(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """The whole picture as its only region, for the whole-picture baseline: (1, 5)."""
+    """The whole picture as a single region, for the whole-picture baseline: (1, 5)."""
     height, width = mask.shape
     return np.array([[0, 0, width, height, int(mask.sum())]], dtype=np.int64)
 
@@ -103,7 +103,7 @@ def whole_picture(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 def find_patches(
     mask: npt.NDArray[np.bool_], settings: PatchSettings
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], list[str]]:
-    """All regions of a slide, which of them become patches, and the reasons: what training and serving both call.
+    """All regions of a slide, which of them become patches, and the reasons; used by both training and serving.
 
     Returns:
         regions (regions, 5) as in `mask_regions`, kept (regions,), reasons (regions,).

@@ -73,7 +73,7 @@ class MaskFit:
     Attributes:
         share: of the picture that is lesion.
         on_glass: share of the lesions that lies on glass.
-        turned: how the mask must be turned to fit better, empty if it fits as it is.
+        turned: how the mask must be rotated or flipped to fit better, empty if it fits as it is.
         turned_on_glass: share of the lesions on glass if it is turned so.
         inverted_on_glass: the share on glass of what the mask leaves out.
     """
@@ -134,7 +134,7 @@ def doubt_about(
         hint = "is it blank?" if fit.share == 1 else "is it inverted?"
         return Reason.FULL_MASK.because(mask=mask, share=fit.share, hint=hint)
     if fit.on_glass > most_on_glass or (fit.turned and not is_inverse):
-        hint = f"; turned {fit.turned} it would be {fit.turned_on_glass:.0%}" if fit.turned else ""
+        hint = f"; {fit.turned}, it would be {fit.turned_on_glass:.0%}" if fit.turned else ""
         hint = "; is it inverted?" if is_inverse else hint
         return Reason.MASK_ON_GLASS.because(mask=mask, share=fit.on_glass, hint=hint)
     return (
@@ -178,13 +178,17 @@ def _better_turn(
     """
     if on_glass <= SLIGHT_ON_GLASS:
         return "", on_glass
-    turns = {"upside down": lesion[::-1], "left to right": lesion[:, ::-1], "by 180 degrees": lesion[::-1, ::-1]}
+    turns = {
+        "flipped vertically": lesion[::-1],
+        "flipped horizontally": lesion[:, ::-1],
+        "rotated by 180 degrees": lesion[::-1, ::-1],
+    }
     if lesion.shape[0] == lesion.shape[1]:
         turns |= {
-            "by 90 degrees": np.rot90(lesion),
-            "by 270 degrees": np.rot90(lesion, 3),
-            "along its diagonal": lesion.T,
-            "along its other diagonal": lesion[::-1, ::-1].T,
+            "rotated by 90 degrees": np.rot90(lesion),
+            "rotated by 270 degrees": np.rot90(lesion, 3),
+            "transposed": lesion.T,
+            "transposed and rotated by 180 degrees": lesion[::-1, ::-1].T,
         }
     left, name = min((_share_on(glass, turned), name) for name, turned in turns.items())
     if on_glass > MAX_ON_GLASS:  # doubted anyhow; the turn is a hint

@@ -1,4 +1,4 @@
-"""clean: the cohort folder or zip -> the cohort table with an outcome for every slide, and the audit."""
+"""clean: cohort folder or zip -> cohort table with an outcome for every slide, and the audit page."""
 
 import shutil
 from pathlib import Path
@@ -31,7 +31,7 @@ TWIN_METRICS: Final = {
 def clean(
     *, data: str, preset: Preset, seed: int, decisions: str = "", rerun: bool = False, strict: bool = False
 ) -> StageResult:
-    """Runs or reuses the stage for the cohort at `data` (folder or zip); `decisions` is a CSV that overrides it."""
+    """Runs or reuses the stage for the cohort at `data` (folder or zip); `decisions` is a CSV of manual decisions."""
     given = read_decisions(Path(decisions)) if decisions else {}
     root = open_cohort(data, workspace=workspace())
     hashes = file_hashes(root, ["train_labels.csv", *slide_files(root, find_slides(root))])
@@ -59,7 +59,7 @@ def clean(
 
 
 def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str) -> None:
-    from doctogres.report.figures import class_shares_figure  # a reused stage does not load matplotlib
+    from doctogres.report.figures import class_shares_figure  # imported here so that a reused run skips matplotlib
 
     table = cohort.rows
     cohort.write(run.publish("cohort"))
@@ -76,14 +76,17 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
     for row in unusable.itertuples():
         print(f"clean: {row.slide_id} cannot be used: {row.reason}", flush=True)
     decided = result.decisions[result.decisions["decision"] != ""]
-    changed = int((decided["decision"].map(OUTCOME_OF) != decided["machine_outcome"]).sum())
+    changed = int((decided["decision"].map(OUTCOME_OF) != decided["automatic_outcome"]).sum())
     run.note(
-        f"Looked at {len(table)} slides of {data} and kept {kept}, in {table['fold'].nunique()} parts. "
-        f"Not plainly kept: {reasons}; see audit.html."
-        + (f" A person decided about {len(decided)}, otherwise than the machine about {changed}." * bool(len(decided)))
+        f"Checked {len(table)} slides of {data}; {kept} are used, in {table['fold'].nunique()} splits. "
+        f"Dropped, repaired or flagged: {reasons}; see audit.html."
+        + (f" {len(decided)} manual decisions, {changed} of which changed the outcome." * bool(len(decided)))
     )
     if waiting := result.outcomes.get(REVIEW, 0):
-        print(f"clean: {waiting} slides are for review: see audit.html, give decisions.csv back filled in", flush=True)
+        print(
+            f"clean: {waiting} slides need review: see audit.html, fill in decisions.csv and pass it as decisions=FILE",
+            flush=True,
+        )
     counts = {f"slides/{outcome}": float(count) for outcome, count in result.outcomes.items()}
     counts |= {f"reasons/{code}": float(count) for code, count in result.reasons.items()}
     counts |= {"decisions/given": float(len(decided)), "decisions/changed": float(changed)}
@@ -94,7 +97,7 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
 
 
 def _contact_sheet(run: StageRun, cohort: CohortTable) -> None:
-    """A few kept slides of every class, so that a person sees what was trained on."""
+    """A few usable slides of every class, to show what the model is trained on."""
     slides = cohort.usable
     per_class = max(1, SHEET_SLIDES // max(1, slides["label"].nunique()))
     shown = slides.groupby("label", sort=True).head(per_class).sort_values("label", kind="stable")

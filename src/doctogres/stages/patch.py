@@ -1,4 +1,4 @@
-"""patch: the cohort table and its slides -> the patch manifest and the pixel cache."""
+"""patch: cohort table and slides -> patch manifest and pixel cache."""
 
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,8 @@ def _record(run: StageRun, manifest: Manifest) -> None:
     sides = kept[["width", "height"]].max(axis=1)
     run.name(f"patch · {len(kept)} patches of {len(per_slide)} slides")
     run.note(
-        f"Cut {len(kept)} patches from {len(per_slide)} slides (median {per_slide.median():.0f} a slide, median box side "
-        f"{sides.median():.0f} px). {dropped} regions were too small and are listed as dropped."
+        f"Cut {len(kept)} patches from {len(per_slide)} slides (median {per_slide.median():.0f} per slide, median box side "
+        f"{sides.median():.0f} px). {dropped} regions were too small and were dropped."
     )
     run.log_metrics(
         {

@@ -22,7 +22,7 @@ function update() {
 
 function copy() {
   panel.querySelector("textarea").select();
-  const done = document.execCommand("copy"); // the newer interface is closed in MLflow's frame
+  const done = document.execCommand("copy"); // MLflow's frame blocks the modern clipboard API
   panel.querySelector("[role=status]").textContent = done ? "Copied." : "Press Ctrl+C to copy the selected text.";
 }
 
