@@ -214,7 +214,7 @@ def test_a_region_without_area_says_nothing_and_any_unit_of_area_does() -> None:
 
 
 def test_missing_areas_are_named_with_the_remedy() -> None:
-    with pytest.raises(ParameterError, match="area_mean needs the patches' areas; give them or choose mean"):
+    with pytest.raises(ParameterError, match="area_mean needs the patch areas; give them or choose mean"):
         aggregate(np.array([[0.5, 0.5]]), method="area_mean")
     with pytest.raises(ParameterError, match=r"\(patches, classes\), got shape \(2,\)"):
         aggregate_slides(["x", "y"], np.array([0.5, 0.5]), None, method="mean")

@@ -48,7 +48,7 @@ def test_a_slide_that_fails_keeps_its_place(classifier: SlideClassifier) -> None
     assert isinstance(fifth, SlideAnswer)
     assert second is unread
     assert isinstance(third, NoLesionError)
-    assert "the mask is 300×199" in str(fourth)
+    assert "the mask has 300×199" in str(fourth)
     with pytest.raises(NoLesionError):
         classifier.classify(rgb, np.zeros_like(mask))
 
@@ -147,7 +147,7 @@ def test_changed_weights_are_not_loaded(classifier: SlideClassifier, tmp_path: P
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(WeightsError, match="fetch the model again"):
+    with pytest.raises(WeightsError, match="download the model again"):
         SlideClassifier.load(tmp_path)
 
 

@@ -102,7 +102,9 @@ def scaled(colours: torch.Tensor) -> torch.Tensor:
     return colours * float(colours.sum())
 
 
-@pytest.mark.parametrize(("operation", "reason"), [(counted, "answers for 2 patches"), (scaled, "are off by up to")])
+@pytest.mark.parametrize(
+    ("operation", "reason"), [(counted, "returned 2 patches instead of 3"), (scaled, "are off by up to")]
+)
 def test_a_network_that_openvino_cannot_run_stays_with_pytorch_and_the_log_says_so(
     operation: Callable[[torch.Tensor], torch.Tensor], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:

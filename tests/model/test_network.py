@@ -152,7 +152,7 @@ def test_what_is_neither_a_choice_nor_a_weights_file_is_refused(weights):
 
 
 def test_an_unknown_backbone_gets_suggestions():
-    with pytest.raises(ParameterError, match="backbone=resnet_18: .*near: .*resnet"):
+    with pytest.raises(ParameterError, match="backbone=resnet_18: .*similar names: .*resnet"):
         tiny("resnet_18")
 
 
@@ -200,7 +200,7 @@ def test_weights_survive_their_file_bit_for_bit(backbone, tmp_path):
 def test_loading_into_another_shape_is_a_weights_error_that_names_the_file(tmp_path):
     path = tmp_path / "model.safetensors"
     save_weights(tiny(), path)
-    with pytest.raises(WeightsError, match=r"model\.safetensors: does not hold the weights"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors: does not contain the weights"):
         load_weights(tiny(classes=5), path)
     with pytest.raises(WeightsError, match=r"gone\.safetensors"):
         load_weights(tiny(), tmp_path / "gone.safetensors")
@@ -236,7 +236,7 @@ def test_pretrained_weights_come_with_a_head_that_answers_about_evenly(tmp_path)
 
 def test_patches_that_a_network_leaves_nothing_of_are_refused_by_name() -> None:
     network = create_network("convnext_atto", classes=2, size=16)
-    with pytest.raises(ParameterError, match=r"patch_size=16: convnext_atto cannot take .* larger"):
+    with pytest.raises(ParameterError, match=r"patch_size=16: convnext_atto cannot process .* larger"):
         check_patch_size(network, "convnext_atto", 16)
     check_patch_size(network, "convnext_atto", 64)
     assert network.training

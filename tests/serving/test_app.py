@@ -109,7 +109,7 @@ def test_a_pathologist_reads_the_answer(browser: Browser, address: str, tmp_path
         assert "(image) is not a picture" in classify(page, slide)
         mask.write_bytes(encode_png(np.zeros((200, 300), np.bool_)))
         slide.write_bytes(files(1)["image"])
-        assert "the mask is empty: there is no lesion to classify" in classify(page, slide, mask)
+        assert "the mask is empty, so there is no lesion to classify" in classify(page, slide, mask)
         assert "Choose a slide image first" in classify(page)
 
 

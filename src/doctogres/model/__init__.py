@@ -1,1 +1,1 @@
-"""The one way from a slide to an answer."""
+"""The model: everything between a slide and its prediction."""

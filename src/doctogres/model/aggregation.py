@@ -1,11 +1,11 @@
-"""Patch probabilities become slide probabilities; evaluation and the served model both call this module.
+"""Pools patch probabilities into slide probabilities; used by evaluation and by the served model.
 
-A slide's result depends on its own patches only and is bit for bit the same whether the slide comes alone or among
-thousands: sums are exactly rounded (`math.fsum`), so neither the neighbours nor the order of the patches can show.
+A slide's result depends only on its own patches and is bit-identical whether the slide is classified alone or among
+thousands: sums are exactly rounded (`math.fsum`), so the order of the patches does not matter.
 
-Every function of POOLING takes the patches' probabilities (patches, classes) and the regions' areas in pixels (patches,),
+Every function in POOLING takes the patch probabilities (patches, classes) and the region areas in pixels (patches,),
 or None, and returns a non-negative score per class, (classes,), which `aggregate` divides by the sum. In the formulas p
-is a patch's probability of the class, and the mean and the product go over the slide's n patches.
+is a patch's probability of the class, and means and products are over the slide's n patches.
 """
 
 import math
@@ -22,15 +22,15 @@ Rows = NDArray[np.float64]  # (patches, classes)
 Scores = NDArray[np.float64]  # (classes,)
 
 TOP_SHARE: Final = 0.25  # of the patches, per class, that top_k_mean averages; rounded up
-SHARPNESS: Final = 5.0  # log_sum_exp's r: towards 0 it is the mean, towards infinity the maximum
-# log_mean's floor: one patch that says "never" may weigh heavily but must not veto a class alone.
+SHARPNESS: Final = 5.0  # log_sum_exp's r: near 0 it gives the mean, towards infinity the maximum
+# log_mean's floor: a single patch with probability zero counts heavily but must not veto a class.
 LOG_FLOOR: Final = 1e-7
-# Half-precision softmax rows miss one by up to a few thousandths; logits miss it by far more.
+# Rows of a half-precision softmax sum to one within a few thousandths; logits are much further off.
 ROW_SUM_TOLERANCE: Final = 1e-2
 
 
 class NoPatchesError(DoctogresError, ValueError):
-    """A slide has no patch, so there is nothing to aggregate."""
+    """A slide has no patches, so there is nothing to aggregate."""
 
     code: ClassVar[str] = "no_patches"
 
@@ -48,16 +48,16 @@ def area_mean(rows: Rows, areas: NDArray[Any] | None) -> Scores:
     """The mean weighted by region area, sum(area p) / sum(area): each lesion pixel counts the same.
 
     Raises:
-        ParameterError: there is not one finite, non-negative area per patch, or none is above zero.
+        ParameterError: the areas are missing, not one per patch, not finite or negative, or all are zero.
     """
     if areas is None:
-        raise ParameterError("area_mean needs the patches' areas; give them or choose mean")
+        raise ParameterError("area_mean needs the patch areas; give them or choose mean")
     checked = np.asarray(areas, dtype=np.float64)
     if checked.shape != (len(rows),):
         raise ParameterError(f"area_mean needs one area per patch: {len(rows)} patches, areas of shape {checked.shape}")
     if not np.isfinite(checked).all() or (checked < 0).any() or not checked.any():
-        raise ParameterError("areas must be finite and non-negative, and one of them above zero")
-    # Shares instead of pixels: the largest is one, so no product can overflow or vanish.
+        raise ParameterError("areas must be finite and non-negative, and at least one above zero")
+    # Shares instead of pixels: the largest is one, so no product can overflow or underflow.
     return _column_sums(rows * (checked / checked.max())[:, None])
 
 
@@ -68,29 +68,29 @@ def log_mean(rows: Rows, areas: NDArray[Any] | None) -> Scores:
 
 
 def majority(rows: Rows, areas: NDArray[Any] | None) -> Scores:
-    """The patches' votes for their top class (the first among equals), plus mean(p): the vote (Kittler et al., PAMI 1998).
+    """The patches' votes for their top class (ties: the first class), plus mean(p): majority vote (Kittler et al., PAMI 1998).
 
-    The one vote that the means share out lets a tie fall to the class with the higher mean, and no class that some patch
-    gave a chance gets zero. A single patch is therefore not its own answer, though its top class is.
+    Adding the mean breaks ties in favour of the class with the higher mean and keeps every class above zero that any
+    patch considers possible. A slide with one patch therefore gets that patch's class, but not its probabilities.
     """
     votes = np.bincount(rows.argmax(axis=1), minlength=rows.shape[1])
     return np.asarray(votes + _column_sums(rows) / len(rows))
 
 
 def max_confidence(rows: Rows, areas: NDArray[Any] | None) -> Scores:
-    """The p of the patch whose highest probability is the highest; the mean(p) of exactly tied ones.
+    """The p of the most confident patch, or mean(p) over the patches that tie exactly.
 
-    Kittler's max rule takes each class's maximum instead, so that two patches can speak for two classes.
+    Kittler's max rule takes the maximum per class instead, so that classes can get their scores from different patches.
     """
     confidence = rows.max(axis=1)
     return _column_sums(rows[confidence == confidence.max()])
 
 
 def top_k_mean(rows: Rows, areas: NDArray[Any] | None) -> Scores:
-    """Per class the mean of the highest k of p, k = ceil(n / 4).
+    """Per class, the mean of the k highest p, k = ceil(n / 4).
 
-    Durand et al., WELDON: Weakly Supervised Learning of Deep Convolutional Neural Networks, CVPR 2016, without its
-    lowest instances.
+    Durand et al., WELDON: Weakly Supervised Learning of Deep Convolutional Neural Networks, CVPR 2016, without the
+    lowest-scoring instances it also uses.
     """
     highest = math.ceil(TOP_SHARE * len(rows))
     return _column_sums(np.sort(rows, axis=0)[-highest:])
@@ -99,8 +99,8 @@ def top_k_mean(rows: Rows, areas: NDArray[Any] | None) -> Scores:
 def log_sum_exp(rows: Rows, areas: NDArray[Any] | None) -> Scores:
     """A soft maximum, ln(mean(exp(5 p))) / 5.
 
-    Pinheiro and Collobert, From Image-level to Pixel-level Labeling with Convolutional Networks, CVPR 2015; they pool
-    raw scores.
+    Pinheiro and Collobert, From Image-level to Pixel-level Labeling with Convolutional Networks, CVPR 2015, where it is
+    applied to raw scores.
     """
     return np.asarray(np.log(_column_sums(np.exp(SHARPNESS * rows)) / len(rows)) / SHARPNESS)
 
@@ -127,18 +127,18 @@ def aggregate(
 
     Args:
         probabilities: a row per patch, each summing to one.
-        weights: (patches,) non-negative areas in pixels; `area_mean` needs them, the other methods ignore them.
+        weights: (patches,) non-negative areas in pixels; required by `area_mean`, ignored by the other methods.
         method: a name in POOLING.
 
     Raises:
-        NoPatchesError: there is no patch (also a ValueError).
-        ParameterError: the method is unknown or `attention`, which needs the patches' features; or the arrays are not
-            probabilities and matching weights.
+        NoPatchesError: there are no patches (also a ValueError).
+        ParameterError: the method is unknown, or `attention`, which needs patch features; or the arrays are not
+            probabilities with matching weights.
     """
     if method == ATTENTION:
         raise ParameterError(
-            "attention pools the patches' features, not their probabilities: use the slide's answer from the model's "
-            f"attention head, or choose one of {', '.join(POOLING)}"
+            "attention pools patch features, not their probabilities: use the slide prediction of the model's attention "
+            f"head, or choose one of {', '.join(POOLING)}"
         )
     if method not in POOLING:
         raise ParameterError(f"aggregation {method!r} is unknown; choose one of {', '.join(POOLING)}")
@@ -146,9 +146,11 @@ def aggregate(
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise ParameterError(f"patch probabilities must be (patches, classes), got shape {rows.shape}")
     if len(rows) == 0:
-        raise NoPatchesError("the slide has no patches to aggregate; check its mask and the smallest region kept")
+        raise NoPatchesError("the slide has no patches to aggregate; check its mask and min_area")
     if not np.isfinite(rows).all() or (rows < 0).any() or (abs(rows.sum(axis=1) - 1) > ROW_SUM_TOLERANCE).any():
-        raise ParameterError("patch probabilities must be finite, non-negative and sum to one in every row: not logits")
+        raise ParameterError(
+            "patch probabilities must be finite and non-negative, and every row must sum to one (not logits)"
+        )
     scores = POOLING[method](rows, weights)
     return np.asarray(scores / math.fsum(scores), dtype=np.float64)
 
@@ -165,27 +167,27 @@ def aggregate_slides(
     Args:
         slide_ids: the slide of each patch; a slide's patches need not be adjacent.
         probabilities: (patches, classes).
-        areas: (patches,) in pixels, or None where the method needs none.
+        areas: (patches,) in pixels, or None if the method needs none.
         method: see `aggregate`.
 
     Raises:
-        ParameterError: the three differ in length, or `aggregate` refuses a slide (the message names it).
+        ParameterError: the arguments differ in length, or `aggregate` refuses a slide (the message names it).
     """
     rows = np.asarray(probabilities, dtype=np.float64)
-    areas = None if areas is None else np.asarray(areas)  # a table's column comes with an index of its own
+    areas = None if areas is None else np.asarray(areas)  # a table's column has its own index
     if rows.ndim != 2:
         raise ParameterError(f"patch probabilities must be (patches, classes), got shape {rows.shape}")
     if len(slide_ids) != len(rows) or (areas is not None and len(areas) != len(slide_ids)):
         lengths = f"{len(slide_ids)} slide ids, {len(rows)} probability rows"
-        raise ParameterError(f"patches do not line up: {lengths}, {'no' if areas is None else len(areas)} areas")
+        raise ParameterError(f"lengths differ: {lengths}, {'no' if areas is None else len(areas)} areas")
     positions: dict[str, list[int]] = {}
     for position, slide_id in enumerate(slide_ids):
         positions.setdefault(slide_id, []).append(position)
     pooled = np.empty((len(positions), rows.shape[1]))  # (slides, classes)
-    for slide, (slide_id, mine) in enumerate(positions.items()):
-        weights = None if areas is None else areas[mine]
+    for slide, (slide_id, patches) in enumerate(positions.items()):
+        weights = None if areas is None else areas[patches]
         try:
-            pooled[slide] = aggregate(rows[mine], weights=weights, method=method)
+            pooled[slide] = aggregate(rows[patches], weights=weights, method=method)
         except ParameterError as error:
             raise ParameterError(f"slide {slide_id}: {error}") from error
     return list(positions), pooled

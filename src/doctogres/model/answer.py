@@ -1,4 +1,4 @@
-"""What is classified of a slide, and what is said of it. Loads no framework of networks."""
+"""The patches of a slide that are classified, and the prediction for the slide. Does not import torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,11 +12,11 @@ MaskSource = Literal["given", "tissue"]
 
 @dataclass(frozen=True)
 class CutSlide:
-    """What is classified of a slide."""
+    """The patches of a slide that are classified."""
 
     regions: npt.NDArray[np.int64]  # (regions, 5) as in `regions.mask_regions`
     pixels: npt.NDArray[np.uint8]  # (regions, size, size, 3)
-    dropped: int  # regions that are left out
+    dropped: int  # number of regions left out
     mask_source: MaskSource
     warnings: tuple[str, ...]
     doubt: str = ""  # why the mask cannot be right, as a reason
@@ -24,7 +24,7 @@ class CutSlide:
 
 @dataclass(frozen=True)
 class SlideAnswer:
-    """The answer for one slide."""
+    """The prediction for one slide."""
 
     label: str
     probabilities: npt.NDArray[np.float64]  # (classes,), calibrated
@@ -33,9 +33,9 @@ class SlideAnswer:
     reasons: tuple[str, ...]  # why the model is not sure; empty if it is
     patches: pd.DataFrame  # a row per classified region: x, y, width, height, area, label
     patch_probabilities: npt.NDArray[np.float64]  # (patches, classes), not calibrated
-    dropped: int  # regions that were left out
+    dropped: int  # number of regions left out
     mask_source: MaskSource
-    warnings: tuple[str, ...]  # what makes this answer weaker than the model's score promises
+    warnings: tuple[str, ...]  # why this prediction may be less reliable than the model's score suggests
 
     @property
     def abstained(self) -> bool:

@@ -1,4 +1,4 @@
-"""Gated attention (Ilse et al., ICML 2018): a head that learns how much each of a slide's patches counts."""
+"""Gated attention (Ilse et al., ICML 2018): a head that learns the weight of each of a slide's patches."""
 
 from typing import Final
 
@@ -10,10 +10,10 @@ DROPOUT: Final = 0.25
 
 
 class GatedAttention(nn.Module):
-    """From the features of a slide's patches to its class logits.
+    """Maps the features of a slide's patches to the slide's class logits.
 
     Args:
-        features: of a patch.
+        features: number of features per patch.
         classes: number of classes.
     """
 
@@ -31,7 +31,7 @@ class GatedAttention(nn.Module):
 
         Args:
             features: (patches, features) of all slides.
-            slides: (patches,) the number of each patch's slide, from 0 without gaps.
+            slides: (patches,) the slide number of each patch, consecutive from 0.
         """
         normal = self.dropout(self.norm(features))
         scores = self.score(torch.tanh(self.content(normal)) * torch.sigmoid(self.gate(normal))).squeeze(1)

@@ -1,4 +1,4 @@
-"""Everything but the weights that an answer depends on."""
+"""Everything except the weights that a prediction depends on."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -8,18 +8,18 @@ from doctogres.slides.plausibility import MaskRange
 
 
 class TrainingRecord(BaseModel):
-    """What a model was trained on, so that nobody scores it on the same: digests only, no names."""
+    """What a model was trained on, so that it is not evaluated on the same slides: digests only, no names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data_digest: str = ""
     pictures: tuple[str, ...] = ()  # MD5 of every picture file
-    # `files.digest` of every group (a patient) of that cohort: the model may leave the house.
+    # `files.digest` of every group (a patient) of that cohort, not the name: the model may be given to others.
     groups: tuple[str, ...] = ()
 
 
 class ClassifierCard(BaseModel):
-    """Everything but the weights that an answer depends on; travels inside the model."""
+    """Everything except the weights that a prediction depends on; stored in the model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,10 +30,10 @@ class ClassifierCard(BaseModel):
     std: tuple[float, ...]
     patch: PatchSettings
     answer: AnswerSettings
-    members: int  # networks that answer together
-    features: int  # of a patch before the classifier, where an attention head reads them; else 0
-    region_side: int  # median longer side of the training's regions in pixels: that of a tile where no mask is given
-    masks: MaskRange | None = None  # of the training's slides; None where it was not recorded
-    weights_sha256: str = ""  # of the weights' file, filled in when it is written
+    members: int  # number of networks in the ensemble
+    features: int  # per patch, before the classifier, if there is an attention head; else 0
+    region_side: int  # median longer side of the training regions in pixels: the tile size if no mask is given
+    masks: MaskRange | None = None  # of the training slides; None if it was not recorded
+    weights_sha256: str = ""  # of the weights file, filled in when it is written
     calibration: Calibration
     seen: TrainingRecord

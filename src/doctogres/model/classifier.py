@@ -1,6 +1,6 @@
 """The whole-slide classifier: regions -> crops -> networks -> aggregation -> calibration, as safetensors and JSON.
 
-Evaluation, prediction and the served model all call `SlideClassifier`; there is no second way to an answer.
+Evaluation, prediction and the served model all use `SlideClassifier`, so their predictions are the same.
 """
 
 import json
@@ -33,33 +33,33 @@ from doctogres.slides.reasons import Reason
 WEIGHTS_FILE: Final = "weights.safetensors"
 CARD_FILE: Final = "classifier.json"
 EVIDENCE_FILE: Final = "evidence.json"
-PATCHES_AT_ONCE: Final = 256  # of several slides that go through the network together
-MAX_REGIONS: Final = 2000  # of a slide; 2000 patches of 224 px are 300 MB
+PATCHES_AT_ONCE: Final = 256  # patches of several slides that are classified together
+MAX_REGIONS: Final = 2000  # per slide; 2000 patches of 224 px take 300 MB
 
 
 class NoLesionError(DoctogresError):
-    """The mask is empty, or without a mask no tissue was found, so there is nothing to classify."""
+    """The mask is empty, or no mask was given and no tissue was found, so there is nothing to classify."""
 
     code = Reason.EMPTY_MASK
 
 
 class TooManyRegionsError(DoctogresError):
-    """The mask falls into more regions than a slide has, which would fill the memory with patches."""
+    """The mask has so many regions that their patches would exhaust the memory."""
 
     code = Reason.TOO_MANY_REGIONS
 
 
 @dataclass(frozen=True)
 class SlideClassifier:
-    """Networks and card, ready to answer."""
+    """The networks and their card, ready to classify slides."""
 
     card: ClassifierCard
     network: Ensemble
-    evidence: Mapping[str, Any] = field(default_factory=dict)  # of `evaluation.oof`, for people
-    warnings: tuple[str, ...] = ()  # that every answer carries
+    evidence: Mapping[str, Any] = field(default_factory=dict)  # of `evaluation.oof`, for reports
+    warnings: tuple[str, ...] = ()  # added to every prediction
 
     def save(self, folder: Path) -> None:
-        """Writes `weights.safetensors`, `classifier.json` with their SHA-256, and `evidence.json`."""
+        """Writes `weights.safetensors`, `classifier.json` with the weights' SHA-256, and `evidence.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self.network, folder / WEIGHTS_FILE)
         card = self.card.model_copy(update={"weights_sha256": file_digest(folder / WEIGHTS_FILE, length=None)})
@@ -71,12 +71,12 @@ class SlideClassifier:
         """Reads what `save` wrote.
 
         Args:
-            folder: with the three files.
-            device: `auto` takes a CUDA device when there is one.
+            folder: contains the three files.
+            device: `auto` uses a CUDA device if there is one.
 
         Raises:
             WeightsError: the weights are not those that were saved.
-            UpstreamError: the card is another version's.
+            UpstreamError: the card was written by another version of doctogres.
         """
         try:
             card = ClassifierCard.model_validate(json.loads((folder / CARD_FILE).read_text(encoding="utf-8")))
@@ -86,10 +86,10 @@ class SlideClassifier:
                 f"{CARD_FILE}: written by another version of doctogres ({field}: {error.errors()[0]['msg']}); "
                 "serve the model with its own code (`mlflow models serve`), or train it again"
             ) from error
-        if (found := file_digest(folder / WEIGHTS_FILE, length=None)) != card.weights_sha256:
+        if (actual := file_digest(folder / WEIGHTS_FILE, length=None)) != card.weights_sha256:
             raise WeightsError(
-                f"{WEIGHTS_FILE}: not the weights that {CARD_FILE} was saved with (SHA-256 {found[:16]}..., not "
-                f"{card.weights_sha256[:16]}...): the file was damaged or changed; fetch the model again"
+                f"{WEIGHTS_FILE}: not the weights that {CARD_FILE} was saved with (SHA-256 {actual[:16]}..., not "
+                f"{card.weights_sha256[:16]}...): the file was damaged or changed; download the model again"
             )
         size, classes = card.patch.patch_size, len(card.classes)
         attended = card.answer.aggregation == ATTENTION
@@ -105,35 +105,35 @@ class SlideClassifier:
         return cls(card, network, json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8")))
 
     def adjusted(self, *, tta: bool | None = None, min_area: int | None = None) -> Self:
-        """The same classifier with other settings than the model's own (None), of which every answer then warns."""
+        """The classifier with other settings (None: the model's own); every prediction then carries a warning."""
         card = self.card
-        own = {"tta": card.answer.tta, "min_area": card.patch.min_area}
+        defaults = {"tta": card.answer.tta, "min_area": card.patch.min_area}
         given = {"tta": tta, "min_area": min_area}
-        other = {name: value for name, value in given.items() if value is not None and value != own[name]}
-        if not other:
+        changed = {name: value for name, value in given.items() if value is not None and value != defaults[name]}
+        if not changed:
             return self
-        changes = ", ".join(f"{name}={value} (the model's own: {own[name]})" for name, value in other.items())
-        answer = card.answer.model_copy(update={"tta": other.get("tta", card.answer.tta)})
-        patch = card.patch.model_copy(update={"min_area": other.get("min_area", card.patch.min_area)})
+        changes = ", ".join(f"{name}={value} (the model's own: {defaults[name]})" for name, value in changed.items())
+        answer = card.answer.model_copy(update={"tta": changed.get("tta", card.answer.tta)})
+        patch = card.patch.model_copy(update={"min_area": changed.get("min_area", card.patch.min_area)})
         return replace(
             self,
             card=card.model_copy(update={"answer": answer, "patch": patch}),
-            warnings=(f"{changes}: the model's score, temperature and threshold are those of its own settings",),
+            warnings=(f"{changes}: the model's score, temperature and threshold were measured with its own settings",),
         )
 
     def classify(self, rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> SlideAnswer:
-        """The answer for a slide.
+        """The prediction for a slide.
 
         Args:
             rgb: (height, width, 3).
-            mask: (height, width), true in the lesions; None takes the tissue instead.
+            mask: (height, width), true in the lesions; None classifies tiles of the tissue instead.
 
         Raises:
             NoLesionError: the mask is empty, or there is no tissue.
             DoctogresError: picture and mask differ in size, or the mask has too many regions.
         """
         (answer,) = self.answers([self.cut(rgb, mask)])
-        assert isinstance(answer, SlideAnswer)  # only errors that are put in come out
+        assert isinstance(answer, SlideAnswer)  # only errors in the input are returned as errors
         return answer
 
     def cut(self, rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> CutSlide:
@@ -142,16 +142,16 @@ class SlideClassifier:
         if mask is None:
             return self._cut_tissue(rgb)
         if rgb.shape[:2] != mask.shape:
-            sizes = f"the mask is {mask.shape[1]}×{mask.shape[0]}, the picture {rgb.shape[1]}×{rgb.shape[0]} pixels"
-            raise DoctogresError(f"{sizes}: give the mask of this picture")
+            sizes = f"the mask has {mask.shape[1]}×{mask.shape[0]} pixels, the picture {rgb.shape[1]}×{rgb.shape[0]}"
+            raise DoctogresError(f"{sizes}; give the mask of this picture")
         regions, kept, reasons = find_patches(mask, settings)
         if not kept.any():
-            raise NoLesionError("the mask is empty: there is no lesion to classify; mark at least one region")
+            raise NoLesionError("the mask is empty, so there is no lesion to classify; mark at least one region")
         chosen = regions[kept]
         if len(chosen) > MAX_REGIONS:
             raise TooManyRegionsError(
                 f"the mask has {len(chosen)} regions of at least {settings.min_area} px, more than the limit of "
-                f"{MAX_REGIONS}: give a mask of lesions without speckle, or a larger min_area"
+                f"{MAX_REGIONS}; give a mask without specks, or a larger min_area"
             )
         warnings = [reason for reason, keep in zip(reasons, kept, strict=True) if keep and reason]
         doubt = ""
@@ -172,11 +172,11 @@ class SlideClassifier:
             regions, chosen = tissue_tiles(rgb, side=self.card.region_side, min_area=settings.min_area)
             warning = (
                 f"no mask was given: {chosen.sum()} of the {len(chosen)} tiles that touch tissue were classified, but the "
-                "model was trained on marked lesion regions, and its score and threshold are those for them"
+                "model was trained on marked lesion regions, and its score and threshold apply only to those"
             )
         if not chosen.any():
             raise NoLesionError(
-                "no mask was given and no stained tissue was found in the picture: there is nothing to classify; "
+                "no mask was given and no stained tissue was found in the picture, so there is nothing to classify; "
                 "give the mask of the lesions, or check the picture"
             )
         regions = regions[chosen]
@@ -184,7 +184,7 @@ class SlideClassifier:
         return CutSlide(regions, cut_patches(rgb, regions, settings), int((~chosen).sum()), "tissue", warnings)
 
     def answers(self, slides: Iterable[CutSlide | DoctogresError]) -> Iterator[SlideAnswer | DoctogresError]:
-        """Yields the answer for each slide in order, errors as they are; holds some hundred patches at a time."""
+        """Yields the prediction for each slide in order and passes errors through; holds a few hundred patches at a time."""
         waiting: list[CutSlide | DoctogresError] = []
         patches = 0
         for slide in slides:
@@ -215,16 +215,16 @@ class SlideClassifier:
             else pooled(of_patches, rows, areas, aggregation=card.answer.aggregation)
         )
         calibrated = apply_temperature(raw, card.calibration.temperature)
-        for slide, own, before, probabilities in zip(slides, rows, raw, calibrated, strict=True):
+        for slide, patches, uncalibrated, probabilities in zip(slides, rows, raw, calibrated, strict=True):
             confidence = float(probabilities.max())
             yield SlideAnswer(
                 label=card.classes[int(probabilities.argmax())],
                 probabilities=probabilities,
-                raw=before,
+                raw=uncalibrated,
                 confidence=confidence,
                 reasons=tuple(filter(None, [slide.doubt, _low_confidence(confidence, card.calibration)])),
-                patches=self._patch_table(slide.regions, of_patches[own]),
-                patch_probabilities=of_patches[own],
+                patches=self._patch_table(slide.regions, of_patches[patches]),
+                patch_probabilities=of_patches[patches],
                 dropped=slide.dropped,
                 mask_source=slide.mask_source,
                 warnings=slide.warnings,
@@ -251,12 +251,12 @@ def pooled(
     *,
     aggregation: str,
 ) -> npt.NDArray[np.float64]:
-    """Slides' probabilities before calibration from their patches', (slides, classes).
+    """Slide probabilities pooled from patch probabilities, before calibration, (slides, classes).
 
     Args:
         patches: (patches, classes) of all slides.
         slides: row numbers of each slide's patches.
-        areas: (patches,) of the regions, in pixels.
+        areas: (patches,) region areas in pixels.
         aggregation: one of AGGREGATIONS.
     """
     return np.stack([aggregate(patches[rows], weights=areas[rows], method=aggregation) for rows in slides])
@@ -276,7 +276,7 @@ def make_classifier(
     seen: TrainingRecord,
     evidence: Mapping[str, Any],
 ) -> SlideClassifier:
-    """A classifier around trained networks; the normalisation is the backbone's own."""
+    """Builds a classifier from trained networks; the normalisation is the backbone's own."""
     mean, std = normalisation(network.members[0])
     names = tuple(classes)
     card = ClassifierCard(

@@ -1,4 +1,4 @@
-"""Networks that answer together as one, and what they say of patches: probabilities, and features for an attention head."""
+"""An ensemble of networks, and its outputs for patches: probabilities, and features for an attention head."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,11 @@ from doctogres.model.network import normalise
 from doctogres.slides.turns import TURNS, turned
 
 logger: Final = logging.getLogger(__name__)
-WITHOUT_OPENVINO: Final = "PyTorch and not OpenVINO runs the networks, so that answers take longer"
+WITHOUT_OPENVINO: Final = "the networks run with PyTorch instead of OpenVINO, so predictions take longer"
 BATCH: Final = 64  # patches per forward pass
-COMPILED_BATCH: Final = 16  # as fast on the CPU as more, in less memory: see benchmarks/README.md
-TOLERANCE: Final = 1e-5  # how far OpenVINO's probabilities may be from PyTorch's
-RELATIVE_TOLERANCE: Final = 1e-4  # and how far every output, as a share of its largest value
+COMPILED_BATCH: Final = 16  # larger batches are no faster on the CPU and take more memory: see benchmarks/README.md
+TOLERANCE: Final = 1e-5  # maximum difference between OpenVINO's and PyTorch's probabilities
+RELATIVE_TOLERANCE: Final = 1e-4  # maximum difference of any output, as a share of its largest value
 
 
 class Ensemble(nn.Module):
@@ -28,7 +28,7 @@ class Ensemble(nn.Module):
 
     Args:
         members: timm classifiers.
-        attention: none, or a head for each member that makes a slide's probabilities of its patches' features.
+        attention: empty, or one head per member that predicts a slide's class from its patch features.
     """
 
     def __init__(self, members: Sequence[nn.Module], attention: Sequence[GatedAttention] = ()):
@@ -39,9 +39,9 @@ class Ensemble(nn.Module):
 
     @torch.no_grad()
     def compile_members(self, *, size: int) -> None:
-        """Lets OpenVINO run the members in `outputs_of` from now on, until they are trained or moved.
+        """Makes `outputs_of` run the members with OpenVINO until they are trained or moved.
 
-        Where it cannot, or would answer differently, PyTorch goes on and a line in the log says why.
+        If OpenVINO fails or gives different outputs, PyTorch is used and a line in the log says why.
 
         Args:
             size: side of the patches in pixels.
@@ -56,10 +56,10 @@ class Ensemble(nn.Module):
             compiled = CompiledNetwork(network, pixels[:2], *statistics)
             reason = network.difference(network(pixels[2:], *statistics), compiled(pixels[2:], *statistics))
         except ImportError as error:
-            reason = f"it cannot be imported ({error}): install the versions of requirements.txt"
+            reason = f"OpenVINO cannot be imported ({error}); install the versions in requirements.txt"
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001  # OpenVINO's converter raises whatever it meets
+        except Exception as error:  # noqa: BLE001  # OpenVINO's converter raises many types
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if reason:
             logger.warning("%s: %s", WITHOUT_OPENVINO, reason)
@@ -68,7 +68,7 @@ class Ensemble(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         if mode:
-            self._compiled = None  # its weights would stay what they were
+            self._compiled = None  # its weights would not follow the training
         return super().train(mode)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
@@ -84,17 +84,17 @@ class Ensemble(nn.Module):
     def member_outputs(
         self, pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, *, features: bool
     ) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Yields every member's logits (patches, classes) and, where asked for, features before the classifier.
+        """Yields every member's logits (patches, classes) and, if requested, the features before the classifier.
 
         Args:
             pixels: (patches, size, size, 3) uint8.
             mean: (3,).
             std: (3,).
-            features: asked for.
+            features: whether to return the features.
         """
-        own = len(self.attention) > 0
-        if self._compiled and features <= own:
-            outputs, each = self._compiled(pixels, mean, std), 1 + own
+        compiled_features = len(self.attention) > 0
+        if self._compiled and features <= compiled_features:
+            outputs, each = self._compiled(pixels, mean, std), 1 + compiled_features
         else:
             outputs, each = _PatchClassifiers(self.members, features=features)(pixels, mean, std), 1 + features
         for start in range(0, len(outputs), each):
@@ -107,7 +107,7 @@ class Ensemble(nn.Module):
 
 
 class _PatchClassifiers(nn.Module):
-    """timm classifiers that take pixels and give each its logits and, where asked for, its features before the classifier."""
+    """timm classifiers from pixels to each one's logits and, if requested, its features before the classifier."""
 
     def __init__(self, members: nn.ModuleList, *, features: bool):
         super().__init__()
@@ -125,36 +125,39 @@ class _PatchClassifiers(nn.Module):
                 outputs.append(member(patches))
         return tuple(outputs)
 
-    def difference(self, expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> str:
-        """In what two answers to the same pixels differ by more than rounding, or nothing."""
+    def difference(self, expected: Sequence[torch.Tensor], actual: Sequence[torch.Tensor]) -> str:
+        """How OpenVINO's outputs differ from the expected ones by more than rounding; empty if they do not."""
         logits = slice(None, None, 2 if self.features else 1)
-        for one, other in zip(expected[logits], found[logits], strict=True):
-            if one.shape != other.shape:
-                return f"it answers for {len(other)} patches where {len(one)} are asked about"
-            if not (far := (one.softmax(1) - other.softmax(1)).abs().max().item()) <= TOLERANCE:  # also where it is NaN
-                return f"its probabilities are off by up to {far:.0e}"
-        for one, other in zip(expected, found, strict=True):
-            if not (far := (one - other).abs().max().item()) <= RELATIVE_TOLERANCE * one.abs().max().item():
-                return f"its outputs are off by up to {far:.0e} where the largest is {one.abs().max().item():.0e}"
+        for wanted, given in zip(expected[logits], actual[logits], strict=True):
+            if wanted.shape != given.shape:
+                return f"OpenVINO returned {len(given)} patches instead of {len(wanted)}"
+            if (
+                not (error := (wanted.softmax(1) - given.softmax(1)).abs().max().item()) <= TOLERANCE
+            ):  # also if it is NaN
+                return f"OpenVINO's probabilities are off by up to {error:.0e}"
+        for wanted, given in zip(expected, actual, strict=True):
+            largest = wanted.abs().max().item()
+            if not (error := (wanted - given).abs().max().item()) <= RELATIVE_TOLERANCE * largest:
+                return f"OpenVINO's outputs are off by up to {error:.0e}, where the largest is {largest:.0e}"
         return ""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What every member says of some patches in every view of them."""
+    """The outputs of every member for every view of some patches."""
 
     probabilities: npt.NDArray[np.float64]  # (views, members, patches, classes)
-    features: list[list[torch.Tensor]]  # by view and member, (patches, features) on the CPU; empty where not asked for
+    features: list[list[torch.Tensor]]  # by view and member, (patches, features) on the CPU; empty if not requested
 
     def of_patches(self) -> npt.NDArray[np.float64]:
         """The mean over views and members, (patches, classes)."""
         return np.asarray(self.probabilities.mean(axis=(0, 1)))
 
     def attended(self, ensemble: Ensemble, slides: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.float64]:
-        """The attention heads' probabilities of slides, (slides, classes), the mean over views and members.
+        """Slide probabilities by the attention heads, (slides, classes), the mean over views and members.
 
         Args:
-            ensemble: the one that made these outputs.
+            ensemble: the ensemble that produced these outputs.
             slides: row numbers of each slide's patches.
         """
         heads: list[Any] = [head.cpu() for head in ensemble.attention]
@@ -177,16 +180,16 @@ def outputs_of(
     tta: bool = False,
     features: bool = False,
 ) -> Outputs:
-    """What the ensemble says of patches, in evaluation mode.
+    """The ensemble's outputs for patches, in evaluation mode.
 
     Args:
-        ensemble: on the device it shall run on.
+        ensemble: on the device to run on.
         pixels: (patches, size, size, 3) uint8 array, memory-mapped or not; at least one patch.
         mean: per channel.
         std: per channel.
-        rows: numbers of the patches that are asked for; all where not given.
-        tta: in all eight flips and turns, not only as they are.
-        features: return the features before the classifier, too.
+        rows: numbers of the patches to classify; all by default.
+        tta: classify all eight flips and rotations.
+        features: also return the features before the classifier.
     """
     device = next(ensemble.parameters()).device
     statistics = torch.tensor(mean, device=device), torch.tensor(std, device=device)
@@ -201,11 +204,11 @@ def outputs_of(
             outputs = ensemble.member_outputs(patches, *statistics, features=features)
             for place, (logits, *body) in enumerate(outputs):
                 answers[view][place].append(logits.cpu().double().softmax(1).numpy())
-                kept[view][place].extend(one.float().cpu() for one in body)
+                kept[view][place].extend(tensor.float().cpu() for tensor in body)
     if was_training:
         ensemble.train()
-    probabilities = np.array([[np.concatenate(one) for one in view] for view in answers])
-    return Outputs(probabilities, [[torch.cat(one) for one in view] for view in kept] if features else [])
+    probabilities = np.array([[np.concatenate(batches) for batches in view] for view in answers])
+    return Outputs(probabilities, [[torch.cat(batches) for batches in view] for view in kept] if features else [])
 
 
 def _batches(pixels: Any, rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""The patch classifier: a timm backbone and head, its layer groups from input to head, weights as safetensors."""
+"""The patch classifier: a timm backbone with its head, layer groups from input to head, weights as safetensors."""
 
 import difflib
 import os
@@ -16,7 +16,7 @@ from torch import nn
 from doctogres.errors import ParameterError, WeightsError
 from doctogres.files import replacing
 
-Channels = tuple[float, ...] | torch.Tensor  # a number for each
+Channels = tuple[float, ...] | torch.Tensor  # one number per channel
 DOWNLOAD_ERRORS: Final = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
 
 
@@ -24,15 +24,17 @@ def _arguments(backbone: str, *, classes: int, size: int, dropout: float) -> dic
     if not timm.is_model(backbone):
         names = timm.list_models()
         near = difflib.get_close_matches(backbone, names, 5) or timm.list_models(f"*{backbone.split('_')[0]}*")[:5]
-        raise ParameterError(f"backbone={backbone}: timm has no such architecture; near: {', '.join(near) or 'none'}")
+        raise ParameterError(
+            f"backbone={backbone}: timm has no such architecture; similar names: {', '.join(near) or 'none'}"
+        )
     arguments: dict[str, Any] = {"num_classes": classes, "drop_rate": dropout}
     try:
         cfg = timm.get_pretrained_cfg(backbone)
-    except RuntimeError as error:  # the architecture is known, the tag after the dot is not
+    except RuntimeError as error:  # the architecture exists, the tag after the dot does not
         tags = ", ".join(timm.list_pretrained(f"{backbone.split('.')[0]}.*")[:5])
         raise ParameterError(f"backbone={backbone}: timm has no such weights; it has {tags or 'none'}") from error
     if cfg is not None and cfg.fixed_input_size:
-        arguments["img_size"] = size  # transformers hold a position for every token of the input
+        arguments["img_size"] = size  # transformers have a position embedding per input token
     return arguments
 
 
@@ -41,14 +43,14 @@ def create_network(backbone: str, *, classes: int, size: int, weights: str = "no
 
     Args:
         backbone: timm's name.
-        classes: outputs of the head.
+        classes: number of outputs of the head.
         size: side of the patches in pixels.
         weights: `imagenet` (timm's download), `none` (random), or a safetensors file of the same architecture.
-        dropout: before the classifier.
+        dropout: rate before the classifier.
 
     Raises:
         ParameterError: the architecture is unknown.
-        WeightsError: the download failed or the file does not fit. Never a silent random start.
+        WeightsError: the download failed or the file does not fit; random weights are never used silently.
     """
     arguments = _arguments(backbone, classes=classes, size=size, dropout=dropout)
     if weights == "none":
@@ -60,10 +62,10 @@ def create_network(backbone: str, *, classes: int, size: int, weights: str = "no
 
 
 def _with_small_head(network: nn.Module) -> nn.Module:
-    """The network with a head that answers about evenly.
+    """Reinitialises the head so that its first predictions are nearly uniform.
 
-    timm draws the heads of the MobileNet and EfficientNet families from +-1/sqrt(classes): their first loss is three to
-    six times that of a guess, and Lion's equal steps of 1e-4 take thousands to undo it.
+    timm initialises the heads of the MobileNet and EfficientNet families with +-1/sqrt(classes): their initial loss is
+    three to six times that of guessing, and Lion, with steps of equal size, needs thousands of them to undo it.
     """
     classifier: Any = network.get_classifier()  # type: ignore[operator]
     if isinstance(classifier, nn.Linear):
@@ -73,7 +75,7 @@ def _with_small_head(network: nn.Module) -> nn.Module:
 
 
 def _downloaded(backbone: str, arguments: dict[str, Any]) -> nn.Module:
-    others = "give weights=none (random start) or weights=FILE.safetensors"
+    others = "give weights=none (random initialisation) or weights=FILE.safetensors"
     cfg = timm.get_pretrained_cfg(backbone)
     if cfg is None or not cfg.has_weights:
         raise WeightsError(f"weights=imagenet: timm has no pretrained weights for {backbone}; {others}")
@@ -87,23 +89,21 @@ def _downloaded(backbone: str, arguments: dict[str, Any]) -> nn.Module:
 
 def _from_file(backbone: str, path: Path, arguments: dict[str, Any]) -> nn.Module:
     if path.suffix != ".safetensors" or not path.is_file():
-        raise WeightsError(
-            f"weights={path}: not imagenet, not none, and no such .safetensors file; give one of the three"
-        )
+        raise WeightsError(f"weights={path}: not imagenet, not none, and no such .safetensors file; give one of these")
     try:
         return _filled(backbone, path, arguments)
     except (SafetensorError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(
-            f"weights={path}: not the weights of {backbone} ({reason}); give the file of that architecture"
+            f"weights={path}: not the weights of {backbone} ({reason}); give a file of that architecture"
         ) from error
 
 
 def _filled(backbone: str, path: Path, arguments: dict[str, Any]) -> nn.Module:
-    """A network whose every weight but the head's comes from the file.
+    """A network with all weights except the head's from the file.
 
-    timm loads a file with another number of classes leniently, so that a foreign file would pass as a random start;
-    with the file's own number of classes it is strict. The head of that number is then left behind.
+    If the number of classes differs, timm loads a file leniently, so that a file of another architecture would silently
+    leave random weights; with the file's own number of classes it is strict. The file's head is then discarded.
     """
     fresh: nn.Module = timm.create_model(backbone, pretrained=False, **arguments)
     classifier: Any = fresh.get_classifier()  # type: ignore[operator]
@@ -122,10 +122,10 @@ def _filled(backbone: str, path: Path, arguments: dict[str, Any]) -> nn.Module:
 
 
 def check_patch_size(network: nn.Module, backbone: str, size: int) -> None:
-    """Refuses patches of which the network leaves nothing.
+    """Checks that the network can process patches of this size.
 
     Raises:
-        ParameterError: they are too small for its strides.
+        ParameterError: the patches are too small for its strides.
     """
     was_training, device = network.training, next(network.parameters()).device
     network.eval()
@@ -135,29 +135,29 @@ def check_patch_size(network: nn.Module, backbone: str, size: int) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise ParameterError(
-            f"patch_size={size}: {backbone} cannot take patches of {size} pixels ({reason}); give a larger one, such as 64"
+            f"patch_size={size}: {backbone} cannot process patches of {size} pixels ({reason}); give a larger size, such as 64"
         ) from error
     finally:
         network.train(was_training)
 
 
 def normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel (of values in 0..1) that the backbone was made for, from timm."""
+    """Mean and standard deviation per channel (of values in 0..1) that the backbone expects, from timm."""
     cfg: Any = network.pretrained_cfg
     return tuple(cfg["mean"]), tuple(cfg["std"])
 
 
 def layer_groups(network: nn.Module) -> list[list[str]]:
-    """Parameter names from input to head, a list per block, by timm's own group matcher; the head is the last."""
+    """Parameter names from input to head, a list per block, by timm's group matcher; the head is the last."""
     grouped: dict[int, list[str]] = group_parameters(network, network.group_matcher(coarse=False))  # type: ignore[operator]
     groups = [grouped[level] for level in sorted(grouped)]
     parameters = dict(network.named_parameters())
     last = {id(parameters[name]) for name in groups[-1]}
     classifier: Any = network.get_classifier()  # type: ignore[operator]
     if not isinstance(classifier, nn.Module):
-        raise ParameterError("backbone: it has several classifiers (a distilled network); choose another backbone")
+        raise ParameterError("backbone: it has several classifiers (a distilled network); choose another one")
     if not all(id(parameter) in last for parameter in classifier.parameters()):
-        raise ParameterError("backbone: timm's group matcher does not put the classifier last; choose another backbone")
+        raise ParameterError("backbone: timm's group matcher does not put the classifier last; choose another one")
     return groups
 
 
@@ -168,17 +168,17 @@ def save_weights(network: nn.Module, path: Path) -> None:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Reads what `save_weights` wrote into a network of the same shape; anything else is a WeightsError."""
+    """Loads weights written by `save_weights` into a network of the same shape; anything else raises a WeightsError."""
     try:
         network.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path}: does not hold the weights of this network ({str(error).splitlines()[0]})"
+            f"{path}: does not contain the weights of this network ({str(error).splitlines()[0]})"
         ) from error
 
 
 def normalise(pixels: torch.Tensor, mean: Channels, std: Channels) -> torch.Tensor:
-    """Patches as the network wants them.
+    """Patches as network input.
 
     Args:
         pixels: (patches, height, width, 3) uint8 RGB, on any device.
@@ -199,6 +199,6 @@ def unit_range(pixels: torch.Tensor) -> torch.Tensor:
 def standardise(unit: torch.Tensor, mean: Channels, std: Channels) -> torch.Tensor:
     """(patches, 3, height, width) in 0..1 -> the same, minus the mean, over the standard deviation."""
     centre, spread = (
-        torch.as_tensor(one, dtype=unit.dtype, device=unit.device).view(1, 3, 1, 1) for one in (mean, std)
+        torch.as_tensor(values, dtype=unit.dtype, device=unit.device).view(1, 3, 1, 1) for values in (mean, std)
     )
     return (unit - centre) / spread

@@ -12,18 +12,18 @@ ABSTAIN_ALWAYS: Final = 1.1  # a threshold that no confidence reaches
 
 
 class Calibration(BaseModel):
-    """A model's temperature and abstention threshold, and what they did to its out-of-fold predictions.
+    """A model's temperature and abstention threshold, and their effect on its out-of-fold predictions.
 
-    What was not measured is None. `coverage` and `precision` are the shares of slides answered and of right answers
-    among them on the very slides that chose the threshold, hence somewhat favourable; `ece_after` and `log_loss_after`
-    are cross-fitted, see `calibrate`.
+    Values that were not measured are None. `coverage` and `precision` are the share of slides above the threshold and
+    the share of correct predictions among them, on the same slides that chose the threshold and hence somewhat
+    optimistic; `ece_after` and `log_loss_after` are cross-fitted, see `calibrate`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     temperature: float = Field(ge=COLDEST, le=HOTTEST)
     threshold: float = Field(
-        ge=0, le=ABSTAIN_ALWAYS, description="Of the scaled confidence; slides below are not answered."
+        ge=0, le=ABSTAIN_ALWAYS, description="Minimum calibrated confidence; the model abstains on slides below it."
     )
     target_precision: float = Field(gt=0, le=1)
     slides: int = Field(ge=0)
@@ -36,7 +36,7 @@ class Calibration(BaseModel):
 
     @classmethod
     def none(cls, target_precision: float) -> Self:
-        """Returns what a model without out-of-fold predictions has: nothing is changed, every slide is answered."""
+        """Returns the calibration of a model without out-of-fold predictions: no scaling and no abstention."""
         return cls(
             temperature=1.0,
             threshold=0.0,
@@ -52,10 +52,10 @@ class Calibration(BaseModel):
 
 
 def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Returns softmax(ln p / T), (..., classes); T = 1 returns the probabilities as they are.
+    """Returns softmax(ln p / T), (..., classes); T = 1 returns the probabilities unchanged.
 
-    The order of the classes stays: equal ones stay equal, and the top class stays strictly on top even where T brings
-    two probabilities closer together than floating point can tell.
+    The ranking of the classes is preserved: ties remain ties, and the top class remains strictly on top even if T brings
+    two probabilities closer together than floating point can represent.
     """
     rows = np.asarray(probabilities, dtype=np.float64)
     if temperature == 1:
@@ -68,7 +68,7 @@ def apply_temperature(probabilities: NDArray[np.float64], temperature: float) ->
 
 
 def relative_logits(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns ln p less the row's highest, so that the top class has 0 and no exponential overflows."""
+    """Returns ln p minus the row's maximum, so that the top class has 0 and no exponential overflows."""
     return np.asarray(np.log(np.maximum(rows / rows.max(axis=-1, keepdims=True), PROBABILITY_FLOOR)))
 
 

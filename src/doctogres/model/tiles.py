@@ -1,4 +1,4 @@
-"""Where no lesion is marked: the tissue on the glass, cut into tiles of the size of the training's regions."""
+"""For slides without a mask: the tissue, cut into tiles the size of the training regions."""
 
 from typing import Final
 
@@ -9,15 +9,15 @@ import numpy.typing as npt
 from doctogres.slides.tissue import glass_colour, judge_colour, silhouette, working_copy
 
 TISSUE_IN_TILE: Final = 0.5  # share of a tile that must be tissue
-MAX_TILES: Final = 200  # of a slide that are classified; the challenge's slides have 55 regions at most
-BLUR: Final = 5  # pixels of the reduced copy, against the grain of single pixels
+MAX_TILES: Final = 200  # classified per slide; the challenge's slides have at most 55 regions
+BLUR: Final = 5  # pixels of the reduced copy, against pixel noise
 
 
 def tissue_mask(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """True on stained tissue, at the reduced size of `tissue.working_copy`.
 
-    What lies on the glass and is more saturated than Otsu's threshold, as CLAM segments (Lu et al., Data-efficient and
-    weakly supervised computational pathology on whole-slide images, 2021). A drawing has no tissue at all.
+    Tissue is whatever lies on the glass and is more saturated than Otsu's threshold, as in CLAM (Lu et al., Data-efficient
+    and weakly supervised computational pathology on whole-slide images, 2021). A cartoon has no tissue at all.
 
     Args:
         rgb: (height, width, 3).
@@ -37,22 +37,23 @@ def tissue_tiles(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """The tiles of a regular grid that touch tissue, in reading order, and which of them are classified.
 
-    Left out are tiles with less than half or less than `min_area` pixels of tissue, and all but 200, evenly spread.
+    Tiles with less than half their area or less than `min_area` pixels of tissue are left out; of the others, at most 200
+    are classified, evenly spread.
 
     Args:
         rgb: (height, width, 3).
-        side: of a tile in pixels.
-        min_area: in pixels.
+        side: side of a tile in pixels.
+        min_area: minimum tissue in pixels.
 
     Returns:
-        tiles (tiles, 5) as in `patching.mask_regions`, the area being that of the tissue; chosen (tiles,).
+        tiles (tiles, 5) as in `regions.mask_regions`, with the tissue's area; chosen (tiles,).
     """
     height, width = rgb.shape[:2]
     side = min(side, height, width)
     across, down = width // side, height // side
     shares = cv2.resize(tissue_mask(rgb).astype(np.float32), (across, down), interpolation=cv2.INTER_AREA)
     rows, columns = np.nonzero(shares > 0)
-    share = np.minimum(shares[rows, columns], 1)  # a sum of float32 weights may exceed it by rounding
+    share = np.minimum(shares[rows, columns], 1)  # a sum of float32 weights may exceed 1 by rounding
     areas = np.rint(share * side**2).astype(np.int64)
     sides = np.full_like(areas, side)
     tiles = np.column_stack([columns * width // across, rows * height // down, sides, sides, areas])
