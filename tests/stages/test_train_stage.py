@@ -85,7 +85,7 @@ def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch,
     resumed = run(patches)
     assert MlflowClient().get_run(dead).info.status == "KILLED"
     assert resumed.run_id in MlflowClient().get_run(dead).data.tags["mlflow.note.content"]
-    assert "fold0 goes on where a killed run stopped" in capsys.readouterr().out
+    assert "resuming the network for fold0" in capsys.readouterr().out
     assert not list(networks.glob("*.checkpoint"))
     assert not resumed.reused
     curves = [table(result, "history").drop(columns="patches_per_s") for result in (whole, resumed)]
@@ -134,7 +134,7 @@ def test_what_a_setting_cannot_change_is_not_trained_again(store, patches, capsy
     given = {"resamples": 300, "aggregation": "area_mean", "tta": True, "target_precision": 0.8, "ensemble": True}
     second = run(patches, given=given)
     assert not second.reused
-    assert capsys.readouterr().out.count("the network of an earlier training is taken") == 2
+    assert capsys.readouterr().out.count("train: reusing the network for ") == 2
     assert {file: file.stat().st_ino for file in (store / "workspace/networks").iterdir()} == files
     logged = MlflowClient().get_metric_history(second.run_id, "slide_macro_f1")
     assert [metric.step for metric in logged] == [0, 1, 2, 3, 4]

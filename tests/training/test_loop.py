@@ -235,7 +235,7 @@ def test_mixed_patches_still_teach_an_easy_task(mixing):
 def test_an_empty_part_is_named():
     samples, train, validation = coloured_squares()
     for parts in ((train[:0], validation), (train, validation[:0])):
-        with pytest.raises(ParameterError, match="holds no patches"):
+        with pytest.raises(ParameterError, match="contain no patches"):
             run(samples, *parts, RECIPE)
 
 

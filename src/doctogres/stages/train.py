@@ -1,4 +1,4 @@
-"""train: the patch manifest and a recipe -> curves, the logged model, and the out-of-fold predictions."""
+"""train: patch manifest and settings -> training curves, logged model and out-of-fold predictions."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, metr
 from doctogres.tracking.upstream import find_artifact
 from doctogres.training.processes import process_count
 
-if TYPE_CHECKING:  # a reused stage does not load torch
+if TYPE_CHECKING:  # a reused stage does not import torch
     from doctogres.evaluation.oof import Assessment
     from doctogres.training.loop import Epoch
     from doctogres.training.members import LeftOutFold, Member
@@ -33,14 +33,14 @@ NO_PARAMS: Final = "none"
 
 
 def read_params(params: str) -> tuple[dict[str, Any], str]:
-    """The tuned settings that `params` names (a run of `tune`, a file, `latest`, or `none`), and where they came from."""
+    """The tuned settings given by `params` (a run of `tune`, a file, `latest`, or `none`), and their origin."""
     if params == NO_PARAMS:
         return {}, NO_PARAMS
     upstream = find_artifact(params, stage="tune", name="best_params")
     content = yaml.safe_load(upstream.path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or not isinstance(content.get("train"), dict):
         raise UpstreamError(
-            f"params={params}: {upstream.path.name} has no `train:` settings; give the one that `tune` leaves"
+            f"params={params}: {upstream.path.name} has no `train:` settings; give the file written by `tune`"
         )
     return content["train"], upstream.uri
 
@@ -48,7 +48,7 @@ def read_params(params: str) -> tuple[dict[str, Any], str]:
 def train(
     *, patches: str, params: str, preset: Preset, seed: int, data: str = "", rerun: bool = False, strict: bool = False
 ) -> StageResult:
-    """Runs or reuses the stage for a patch manifest and a recipe (the preset's with the tuned values put in)."""
+    """Runs or reuses the stage for a patch manifest and the preset with the tuned settings applied."""
     upstream = find_artifact(patches, stage="patch", name="patches")
     tuned, origin = read_params(params)
     recipe = replaced(preset, "train", tuned)
@@ -67,7 +67,7 @@ def train(
         log_table(part.patches.table, name="patches", source=upstream.uri, context="training", targets="label")
         mlflow.set_tag("doctogres.params_from", origin)
         take_over(
-            FINGERPRINT_TAG, run.fingerprint, run.run_id, f"Interrupted; run {run.run_id} goes on with the training."
+            FINGERPRINT_TAG, run.fingerprint, run.run_id, f"Interrupted; run {run.run_id} continues the training."
         )
         run.attach("settings.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
         job = Job(manifest, data, recipe.train, seed)
@@ -92,8 +92,8 @@ def train(
 
 
 def _log_epoch(first: str, of: "LeftOutFold", epoch: "Epoch") -> None:
-    """The first network's curves have plain names; the others' are told apart by what was left out."""
-    prefix = f"draw {of.repeat + 1}/{of.fold}/" if of.repeat else f"{of.fold}/" if of.fold != first else ""
+    """Logs an epoch; curves of the first network have plain names, those of the others a prefix."""
+    prefix = f"repeat {of.repeat + 1}/{of.fold}/" if of.repeat else f"{of.fold}/" if of.fold != first else ""
     mlflow.log_metrics({metric_name(prefix + name): value for name, value in epoch.curves.items()}, step=epoch.epoch)
 
 
@@ -143,23 +143,23 @@ def _publish(
 def _note(members: "Sequence[Member]", kept: "Sequence[Member]", assessment: "Assessment", recipe: Preset) -> str:
     one_class = [member.of.name for member in kept if member.trained.single_class]
     warning = (
-        f" Warning: the network for {', '.join(one_class)} predicts one class for every slide; "
-        "check the class shares and the learning rate."
+        f" Warning: the network for {', '.join(one_class)} predicts the same class for every slide; "
+        "check the class balance and the learning rate."
         if one_class
         else ""
     )
     epochs = ", ".join(f"{member.trained.best.epoch} ({member.of.name})" for member in members)
     macro_f1 = Estimate.from_dict(assessment.evidence["metrics"]["macro_f1"])
     calibration = assessment.calibration
-    answered = (
-        f"a confidence of {calibration.threshold:.2f} is reached for {calibration.coverage:.0%} of the slides, "
-        f"and {calibration.precision:.0%} of those answers are correct"
+    abstention = (
+        f"{calibration.coverage:.0%} of the slides reach the confidence threshold of {calibration.threshold:.2f}, "
+        f"and {calibration.precision:.0%} of those predictions are correct"
         if calibration.precision is not None and calibration.coverage is not None
-        else f"no threshold reaches a precision of {calibration.target_precision:.0%}: every slide is marked as not sure"
+        else f"no threshold reaches a precision of {calibration.target_precision:.0%}, so the model abstains on every slide"
     )
     return (
         f"Trained {recipe.train.backbone} with {len(members)} fold(s) left out in turn, and kept "
-        f"{'all of them as one model' if len(kept) > 1 else 'the network of the first'}; the best epochs were {epochs}. "
-        f"Out of fold, {assessment.evidence['slides']} slides reach a macro-F1 of {macro_f1} (the folds chose the epochs; "
-        f"the hold-out was not looked at); temperature {calibration.temperature:.2f}, {answered}.{warning}"
+        f"{'all networks as one model' if len(kept) > 1 else 'the first network'}; the best epochs were {epochs}. "
+        f"Out-of-fold macro-F1 on {assessment.evidence['slides']} slides: {macro_f1} (these folds also chose the epochs; "
+        f"the hold-out was not used). Temperature {calibration.temperature:.2f}; {abstention}.{warning}"
     )

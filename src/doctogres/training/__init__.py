@@ -1,1 +1,1 @@
-"""Training of the patch classifier: the schedule of unfreezing, the optimizer, the augmentation and the loop."""
+"""Training of the patch classifier: unfreezing schedule, optimizer, augmentation and loop."""

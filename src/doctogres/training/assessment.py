@@ -1,4 +1,4 @@
-"""What the networks say out of fold, how good that is, and the classifier that is made of them."""
+"""The networks' out-of-fold predictions, their assessment, and the classifier built from the networks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ from doctogres.training.part import TrainingPart
 
 
 def oof_predictions(part: TrainingPart, members: Sequence[Member], *, tta: bool) -> Predictions:
-    """Patch probabilities of the folds left out."""
+    """Patch probabilities for the left-out folds."""
     left_out = [
         part.patches.table.iloc[member.of.left_out].assign(repeat=member.of.repeat, fold=member.of.fold)
         for member in members
@@ -32,7 +32,7 @@ def oof_predictions(part: TrainingPart, members: Sequence[Member], *, tta: bool)
 
 
 def assess_members(part: TrainingPart, members: Sequence[Member], recipe: Preset, seed: int) -> Assessment:
-    """The networks' scores out of fold, the calibration, and the ways to a slide's answer compared."""
+    """Out-of-fold scores, calibration, and a comparison of the aggregations and of test-time augmentation."""
     aggregation = recipe.answer.aggregation
     answered: dict[int, list[tuple[list[str], Mapping[str, npt.NDArray[np.float64]]]]] = {}
     for member in members:
@@ -56,7 +56,7 @@ def assess_members(part: TrainingPart, members: Sequence[Member], recipe: Preset
 def classifier_of(
     manifest: Manifest, part: TrainingPart, kept: Sequence[Member], assessment: Assessment, recipe: Preset
 ) -> SlideClassifier:
-    """The classifier that is made of these networks."""
+    """Builds the classifier from these networks."""
     slides = part.slides
     heads = [member.answers.head for member in kept] if recipe.answer.aggregation == ATTENTION else []
     return make_classifier(
@@ -69,7 +69,7 @@ def classifier_of(
         calibration=assessment.calibration,
         masks=manifest.masks,
         region_side=round(part.patches.table[["width", "height"]].max(axis=1).median()),
-        # The folds left out chose epochs and threshold: every slide but the hold-out's had a say.
+        # The left-out folds chose epochs and threshold: every slide outside the hold-out had an influence.
         seen=TrainingRecord(
             data_digest=manifest.data_digest,
             pictures=tuple(sorted({manifest.image_md5[slide] for slide in slides["slide_id"]})),

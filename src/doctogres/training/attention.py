@@ -1,4 +1,4 @@
-"""Training of the gated-attention head on the features of a network's own training patches."""
+"""Training of the gated-attention head on the features of a network's training patches."""
 
 from typing import Final
 
@@ -19,18 +19,18 @@ WEIGHT_DECAY: Final = 1e-2
 def train_attention(
     features: torch.Tensor, slides: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], *, classes: int, seed: int
 ) -> GatedAttention:
-    """A head fitted to slides by cross-entropy, the classes weighted inversely to their share.
+    """Fits a head to slides by cross-entropy, with classes weighted inversely to their share.
 
     Args:
         features: (patches, features) on the CPU.
-        slides: (patches,) the number of each patch's slide, from 0 without gaps.
+        slides: (patches,) the slide number of each patch, consecutive from 0.
         targets: (slides,) class of each slide.
         classes: number of classes.
-        seed: of weights, order and dropout.
+        seed: seed for weights, order and dropout.
     """
     weights = torch.from_numpy(class_weights(targets, classes))
     patches_of = [torch.from_numpy(np.flatnonzero(slides == slide)) for slide in range(len(targets))]
-    wanted = torch.from_numpy(targets)
+    labels = torch.from_numpy(targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = GatedAttention(features.shape[1], classes)
@@ -38,8 +38,10 @@ def train_attention(
         for _ in range(EPOCHS):
             for chosen in torch.split(torch.randperm(len(targets)), SLIDES_PER_STEP):
                 rows = [patches_of[slide] for slide in chosen.tolist()]
-                numbers = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(one) for one in rows]))
-                loss = F.cross_entropy(head(features[torch.cat(rows)], numbers), wanted[chosen], weight=weights)
+                numbers = torch.repeat_interleave(
+                    torch.arange(len(rows)), torch.tensor([len(patches) for patches in rows])
+                )
+                loss = F.cross_entropy(head(features[torch.cat(rows)], numbers), labels[chosen], weight=weights)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

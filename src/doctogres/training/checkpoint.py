@@ -1,4 +1,4 @@
-"""The state of a training after an epoch, so that a killed one goes on there and ends as if it had not been killed."""
+"""The state of a training run after an epoch, so that a killed run resumes there with the same result."""
 
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from doctogres.files import replacing
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Writes tensors, numbers, texts and containers of them."""
+    """Writes tensors, numbers, strings and containers of these."""
     with replacing(path) as partial:
         torch.save(state, partial)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """What `save_checkpoint` wrote; nothing in the file is executed.
+    """Reads what `save_checkpoint` wrote; no code in the file is executed.
 
     Raises:
         DoctogresError: the file is damaged.

@@ -1,7 +1,7 @@
-"""Features of a frozen backbone, computed once and used again by every epoch and every trial.
+"""Features of a frozen backbone, computed once and reused by every epoch and every trial.
 
-While only the head trains, what reaches it depends on the patch alone. It is kept for the plain patch and for a number
-of augmented views of it, in one file a view, named by all it depends on: the frozen weights, the patches, the
+While only the head trains, its input depends only on the patch. It is cached for the original patch and for a number of
+augmented views, one file per view, named by everything it depends on: the frozen weights, the patches, the
 normalisation, the device's arithmetic and the view.
 """
 
@@ -20,8 +20,8 @@ from doctogres.files import replacing
 from doctogres.model.network import standardise, unit_range
 from doctogres.training.augmentation import augment_pixels
 
-VERSION: Final = 1  # raised when the augmentation or the preprocessing gives other features for the same key
-PLAIN: Final = 0  # the number of the view without augmentation
+VERSION: Final = 1  # raised when augmentation or preprocessing change the features for the same key
+PLAIN: Final = 0  # number of the view without augmentation
 BLOCK: Final = 64  # patches per forward pass
 
 Reduction = Callable[[torch.Tensor], torch.Tensor]
@@ -31,16 +31,16 @@ class FrozenFeatures:
     """The head's inputs for some rows of the patches, view by view.
 
     Args:
-        network: its backbone is frozen; on its device.
+        network: with a frozen backbone, on its device.
         head: names of the head's parameters.
         pixels: (patches, size, size, 3) uint8, memory-mapped or not.
-        pixels_key: what names them; the pixels' own bytes where it is empty.
-        rows: the row numbers that are asked for, ascending.
+        pixels_key: key of the pixels' content; if empty, the pixels themselves are hashed.
+        rows: row numbers of the patches, ascending.
         mean: per channel.
         std: per channel.
-        folder: where the files are kept.
-        autocast: the arithmetic of the forward pass.
-        progress: opens a report on a loop, by what is done and its unit.
+        folder: folder of the cache files.
+        autocast: the precision of the forward pass.
+        progress: opens a progress report, given a label and a unit.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class FrozenFeatures:
         return torch.from_numpy(self.view(number)[np.searchsorted(self.rows, rows)]).to(self.device)
 
     def view(self, number: int) -> npt.NDArray[np.float32]:
-        """A view's features of all rows, (rows, ...), memory-mapped; computed where there is no file of it yet."""
+        """A view's features of all rows, (rows, ...), memory-mapped; computed if they are not cached yet."""
         if number not in self._views:
             path = self.folder / f"{self.key}-{number}.npy"
             if not path.is_file():
@@ -123,13 +123,13 @@ class FrozenFeatures:
 
 
 def is_cut_before_head(network: nn.Module, size: int) -> bool:
-    """Whether the backbone's output is free of the parameters that train while it is frozen (the head's).
+    """Whether the backbone's output is independent of the head's parameters, which train while it is frozen.
 
-    Of some architectures (DenseNet) timm's group matcher puts a layer of the backbone into the head's group; their
-    features change from step to step.
+    For some architectures (DenseNet) timm's group matcher puts a backbone layer into the head's group; their features
+    change from step to step.
     """
     was_training, device = network.training, next(network.parameters()).device
-    network.eval()  # else batch norm would take the zeros for data
+    network.eval()  # otherwise batch norm would include the zeros in its statistics
     with torch.enable_grad():
         features = network.forward_features(torch.zeros(1, 3, size, size, device=device))  # type: ignore[operator]
     network.train(was_training)
@@ -137,10 +137,10 @@ def is_cut_before_head(network: nn.Module, size: int) -> bool:
 
 
 def head_reduction(network: nn.Module, size: int) -> Reduction:
-    """The smallest form of the backbone's output for which the head gives the same logits.
+    """The smallest reduction of the backbone's output for which the head gives the same logits.
 
-    Most heads begin with a mean over space or look at one token only; a map as large as the picture need not be kept
-    for them. Which form serves is tried on random features, architecture by architecture.
+    Most heads begin with global average pooling or use a single token; for them the full feature map need not be
+    cached. Which reduction works is tested on random features for the given network.
 
     Args:
         network: a timm classifier.
@@ -152,7 +152,7 @@ def head_reduction(network: nn.Module, size: int) -> Reduction:
     with torch.inference_mode():
         shape = network.forward_features(torch.zeros(1, 3, size, size, device=device)).shape  # type: ignore[operator]
         probe = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0)).to(device)
-        wanted = network.forward_head(probe)  # type: ignore[operator]
+        expected = network.forward_head(probe)  # type: ignore[operator]
         forms: list[Reduction] = []
         if len(shape) == 4:
             space = (2, 3) if shape[1] == network.num_features else (1, 2)
@@ -162,11 +162,11 @@ def head_reduction(network: nn.Module, size: int) -> Reduction:
                 lambda features: features[:, :1],
                 lambda features: torch.cat([features[:, :tokens], features[:, tokens:].mean(1, keepdim=True)], 1),
             ]
-        same = (torch.allclose(network.forward_head(form(probe)), wanted, 1e-3, 1e-4) for form in forms)  # type: ignore[operator]
-        chosen = next((form for form, serves in zip(forms, same, strict=True) if serves), _as_it_is)
+        same = (torch.allclose(network.forward_head(form(probe)), expected, 1e-3, 1e-4) for form in forms)  # type: ignore[operator]
+        chosen = next((form for form, works in zip(forms, same, strict=True) if works), _unreduced)
     network.train(was_training)
     return chosen
 
 
-def _as_it_is(features: torch.Tensor) -> torch.Tensor:
+def _unreduced(features: torch.Tensor) -> torch.Tensor:
     return features

@@ -1,4 +1,4 @@
-"""What a network says of the slides that it was not trained on, in every way of making a slide's answer."""
+"""A network's predictions for the slides it was not trained on, with every aggregation and test-time augmentation."""
 
 import time
 from collections.abc import Mapping
@@ -19,22 +19,22 @@ from doctogres.settings import ATTENTION
 from doctogres.training.attention import train_attention
 from doctogres.training.samples import Samples
 
-TURNED: Final = "mean over eight flips and turns"  # of the aggregation that the model is set to
+TURNED: Final = "mean over eight flips and rotations"  # with the model's own aggregation
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What the network that never saw them says of the patches of one fold.
+    """Predictions for the patches of one fold by a network that was not trained on it.
 
     Attributes:
-        slide_ids: (patches,) each patch's slide.
+        slide_ids: (patches,) slide of each patch.
         areas: (patches,) in pixels.
-        plain: (patches, classes) probabilities of the patches as they are.
-        turned: the mean over their eight flips and turns.
-        attended: (slides, classes) the attention head's answers for the patches as they are, in the order of `slides`.
-        attended_turned: the mean over the flips and turns.
+        plain: (patches, classes) probabilities without test-time augmentation.
+        turned: the mean over the eight flips and rotations.
+        attended: (slides, classes) probabilities by the attention head without augmentation, in the order of `slides`.
+        attended_turned: the mean over the flips and rotations.
         head: the attention head.
-        seconds: that the patches as they are took, and their eight turns.
+        seconds: time taken without and with test-time augmentation.
     """
 
     slide_ids: npt.NDArray[np.str_]
@@ -48,36 +48,36 @@ class LeftOut:
 
     @property
     def slides(self) -> list[str]:
-        """The slides, in the order of their first patch."""
+        """The slides, in order of their first patch."""
         return list(dict.fromkeys(self.slide_ids.tolist()))
 
     def patches(self, *, tta: bool) -> npt.NDArray[np.float64]:
-        """(patches, classes) as a model with this setting would say."""
+        """Patch probabilities, (patches, classes), with this setting."""
         return self.turned if tta else self.plain
 
     def ways(self, aggregation: str) -> dict[str, npt.NDArray[np.float64]]:
-        """(slides, classes) of every aggregation, and of the given one over the flips and turns; not calibrated."""
+        """(slides, classes) by every aggregation, and by the given one over flips and rotations; not calibrated."""
         rows = [np.flatnonzero(self.slide_ids == slide) for slide in self.slides]
-        found: dict[str, npt.NDArray[np.float64]] = {
+        probabilities: dict[str, npt.NDArray[np.float64]] = {
             way: pooled(self.plain, rows, self.areas, aggregation=way) for way in POOLING
         }
-        found[ATTENTION] = self.attended
-        found[TURNED] = (
+        probabilities[ATTENTION] = self.attended
+        probabilities[TURNED] = (
             self.attended_turned
             if aggregation == ATTENTION
             else pooled(self.turned, rows, self.areas, aggregation=aggregation)
         )
-        return found
+        return probabilities
 
     def state(self) -> dict[str, Any]:
-        """Tensors, numbers and texts only, for `from_state`."""
+        """Tensors, numbers and strings for `from_state`."""
         arrays = {name: torch.from_numpy(getattr(self, name)) for name in ARRAYS}
         head = {"features": self.head.classifier.in_features, "weights": self.head.state_dict()}
         return {**arrays, "slide_ids": self.slide_ids.tolist(), "seconds": list(self.seconds), "head": head}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """What `state` gave."""
+        """Rebuilds the predictions from `state`."""
         arrays = {name: state[name].numpy() for name in ARRAYS}
         head = GatedAttention(state["head"]["features"], arrays["plain"].shape[1])
         head.load_state_dict(state["head"]["weights"])
@@ -97,24 +97,24 @@ def answer_left_out(
     classes: int,
     seed: int,
 ) -> LeftOut:
-    """Answers for the left-out patches, with and without test-time augmentation, by the network and an attention head.
+    """Predicts the left-out patches, with and without test-time augmentation, by the network and an attention head.
 
-    The attention head is trained on the features of the network's own training patches.
+    The attention head is trained on the features of the network's training patches.
 
     Args:
         network: on its device.
         samples: patches.
         train: row numbers the network was trained on.
-        left_out: row numbers it never saw.
+        left_out: row numbers it was not trained on.
         classes: number of classes.
-        seed: of the attention head.
+        seed: seed of the attention head.
     """
     mean, std = normalisation(network)
-    own = outputs_of(Ensemble([network]), samples.pixels, rows=train, mean=mean, std=std, features=True)
+    training = outputs_of(Ensemble([network]), samples.pixels, rows=train, mean=mean, std=std, features=True)
     ids, slides = np.unique(samples.slide_ids[train], return_inverse=True)
     targets = np.empty(len(ids), np.int64)
     targets[slides] = samples.targets[train]
-    head = train_attention(own.features[0][0], slides, targets, classes=classes, seed=seed)
+    head = train_attention(training.features[0][0], slides, targets, classes=classes, seed=seed)
     ensemble = Ensemble([network], [head])
 
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The training loop: one network, one training part, one validation fold; in one process or in several."""
+"""The training loop for one network with one validation fold, in one process or several."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -22,7 +22,7 @@ from doctogres.training.trainer import Progress, Trainer
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is recorded of an epoch; losses are weighted means over patches, learning_rate is the head's."""
+    """The record of an epoch; losses are weighted means over patches, learning_rate is the head's."""
 
     epoch: int
     train_loss: float
@@ -36,7 +36,7 @@ class Epoch:
 
     @property
     def curves(self) -> dict[str, float]:
-        """What is drawn as a curve over the epochs: all but their number."""
+        """The values that are plotted over the epochs: all except the epoch number."""
         return {name: float(value) for name, value in asdict(self).items() if name != "epoch"}
 
 
@@ -71,28 +71,28 @@ def train_network(
     features: Path | None = None,
     progress: Progress = lambda what, unit: nullcontext(lambda done, total: None),
 ) -> Trained:
-    """Trains a patch classifier and keeps the epoch with the best slide-level macro-F1 of the validation fold.
+    """Trains a patch classifier and keeps the epoch with the best slide-level macro-F1 on the validation fold.
 
-    Ties go to the lower validation loss. Training stops after `patience` epochs without a better one.
+    Ties are resolved by the lower validation loss. Training stops after `patience` epochs without improvement.
 
     Args:
         samples: patches.
         train: row numbers to train on, ascending.
         validation: row numbers of the fold that chooses the epoch, ascending.
         classes: number of classes.
-        settings: the recipe.
-        seed: of weights, order and augmentation.
-        on_epoch: called after every epoch, and at once for those of an earlier process; what it raises ends the
-            training (a pruned trial).
-        checkpoint: a file that holds the state after every epoch; where it exists, the training goes on from it.
-        features: a folder in which a frozen backbone's features are kept; without one they are computed again.
-        progress: opens a report on a loop, by what is done and its unit.
+        settings: the training settings.
+        seed: seed for weights, order and augmentation.
+        on_epoch: called after every epoch, and immediately for epochs of an earlier process; an exception that it raises
+            ends the training (a pruned trial).
+        checkpoint: file for the state after every epoch; if it exists, training resumes from it.
+        features: folder in which a frozen backbone's features are cached; without it they are not cached.
+        progress: opens a progress report, given a label and a unit.
 
     Raises:
-        ParameterError: the training part or the validation fold is empty.
+        ParameterError: the training rows or the validation fold are empty.
     """
     if not len(train) or not len(validation):
-        raise ParameterError("train: the training part or the validation fold holds no patches; use fewer folds")
+        raise ParameterError("train: the training or validation folds contain no patches; use fewer folds")
     trainer = Trainer(samples, train, validation, classes, settings, seed, features, progress)
     truth = torch.from_numpy(samples.targets[validation])
     epochs, best = _restored(trainer, checkpoint)
@@ -142,7 +142,7 @@ def _save(trainer: Trainer, epochs: list[Epoch], best: _Best, path: Path) -> Non
 
 
 def _restored(trainer: Trainer, path: Path | None) -> tuple[list[Epoch], _Best | None]:
-    """The epochs that an earlier process finished, its state put into the trainer, and the best of them."""
+    """Restores the trainer's state from an earlier process; returns its finished epochs and the best of them."""
     if path is None or not path.is_file():
         return [], None
     content = load_checkpoint(path, trainer.accelerator.device)

@@ -1,7 +1,7 @@
-"""The networks of a training, one for each fold that is left out; none is trained twice.
+"""The networks of a training run, one for each left-out fold; none is trained twice.
 
-A finished network and what it says of its left-out fold lie in the workspace, under the name of all that they depend on.
-What is made of them (which are kept, how a slide's answer is made of its patches', the calibration) is not part of it.
+A finished network and its predictions for the left-out fold are stored in the workspace, under a key of everything they
+depend on. How they are used later (ensemble, aggregation, calibration) is not part of the key.
 """
 
 from collections.abc import Callable
@@ -29,40 +29,40 @@ from doctogres.training.processes import broadcast, is_leader, process_count
 
 FEATURES: Final = "features"  # folder in the workspace
 NETWORKS: Final = "networks"
-KEPT_BYTES: Final = 20 * 2**30  # of finished networks; the ones that were not used for longest go first
-# Which fold of which draw is left out, with its epoch.
+KEPT_BYTES: Final = 20 * 2**30  # of finished networks; the least recently used are removed first
+# Called with the left-out fold and each of its epochs.
 OnEpoch = Callable[["LeftOutFold", Epoch], None]
 
 
 @dataclass(frozen=True)
 class LeftOutFold:
-    """What one network is trained on, and the fold that it never sees."""
+    """The training rows of one network, and the fold left out."""
 
-    repeat: int  # 0 for the manifest's own folds, else the number of a new draw of them
+    repeat: int  # 0 for the manifest's folds, otherwise the number of a new random split
     fold: str
     train: Rows
     left_out: Rows
-    key: str  # names the network by all that it depends on
+    key: str  # digest of everything the network depends on
 
     @property
     def name(self) -> str:
-        """As a sentence says it."""
-        return self.fold if not self.repeat else f"{self.fold} of draw {self.repeat + 1}"
+        """The name used in messages."""
+        return self.fold if not self.repeat else f"{self.fold} of repeat {self.repeat + 1}"
 
     @property
     def file(self) -> Path:
-        """Where the finished network is kept."""
+        """The file of the finished network."""
         return workspace() / NETWORKS / f"{self.key}.pt"
 
     @property
     def checkpoint(self) -> Path:
-        """Where the state of its training is kept until it is finished."""
+        """The file of the training state until the network is finished."""
         return self.file.with_suffix(".checkpoint")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A trained network on the CPU, and what it says of the fold that was left out."""
+    """A trained network on the CPU, and its predictions for the left-out fold."""
 
     of: LeftOutFold
     trained: Trained
@@ -71,41 +71,41 @@ class Member:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a process needs to train its share."""
+    """Everything a process needs to train its share."""
 
     manifest: Manifest
     data: str
     settings: TrainSettings
     seed: int
-    finished: frozenset[str] = frozenset()  # keys of the networks that the leader has already
+    finished: frozenset[str] = frozenset()  # keys of the networks that are already trained
 
 
 def check_folds(settings: TrainSettings, folds: int) -> None:
-    """Refuses more folds than there are, and repeats that would not answer the same slides.
+    """Checks `oof_folds` and `repeats` against the number of folds.
 
     Raises:
         ParameterError: names the setting and what is allowed.
     """
     if settings.oof_folds > folds:
-        raise ParameterError(f"oof_folds={settings.oof_folds}: the cohort has {folds} folds; give at most that")
+        raise ParameterError(f"oof_folds={settings.oof_folds}: the cohort has only {folds} folds; give at most {folds}")
     if settings.repeats > 1 and settings.oof_folds not in (0, folds):
         raise ParameterError(
-            f"repeats={settings.repeats}: needs every fold left out once, so that all draws answer the same slides; "
+            f"repeats={settings.repeats}: needs every fold left out once, so that all repeats predict the same slides; "
             f"give oof_folds=0, not {settings.oof_folds}"
         )
 
 
 def left_out_folds(part: TrainingPart, settings: TrainSettings, seed: int) -> list[LeftOutFold]:
-    """Every fold that is left out in turn, and that again for every new draw."""
+    """Every fold that is left out in turn, in every repeat."""
     recipe = settings.model_dump(exclude=set(ENSEMBLE_SETTINGS)) | {"seed": seed, "processes": process_count()}
     described = part.patches.table[["patch_id", "slide_id", "label", "area"]]
 
     def fold_of(repeat: int, fold: str) -> LeftOutFold:
         train, left_out = part.rows(fold, repeat=repeat, seed=seed)
-        sides = {
+        digests = {
             name: digest_of(described.iloc[rows].to_csv()) for name, rows in (("train", train), ("left out", left_out))
         }
-        inputs = {**sides, "pixels": part.samples.pixels_key, "classes": digest_of(part.classes)}
+        inputs = {**digests, "pixels": part.samples.pixels_key, "classes": digest_of(part.classes)}
         return LeftOutFold(repeat, fold, train, left_out, fingerprint(__name__, recipe, inputs))
 
     folds = part.folds[: settings.oof_folds or None]
@@ -113,13 +113,13 @@ def left_out_folds(part: TrainingPart, settings: TrainSettings, seed: int) -> li
 
 
 def train_members(job: Job, part: TrainingPart, *, on_epoch: OnEpoch, rerun: bool) -> list[Member]:
-    """The networks for all left-out folds: those that are finished already, and the others trained.
+    """The networks for all left-out folds; those that are not finished yet are trained.
 
     Args:
         job: what to train.
-        part: the patches that training may see.
-        on_epoch: told every epoch, also of the finished networks.
-        rerun: train all of them again.
+        part: the patches available for training.
+        on_epoch: called for every epoch, including those of finished networks.
+        rerun: train all networks again.
     """
     folds = left_out_folds(part, job.settings, job.seed)
     for fold in folds if rerun else ():
@@ -133,7 +133,7 @@ def train_members(job: Job, part: TrainingPart, *, on_epoch: OnEpoch, rerun: boo
 
 
 def assist(settings: TrainSettings) -> None:
-    """What a process does that does not lead (see `processes`): trains what the leader hands it, until there is no more."""
+    """The work of a process that is not the leader (see `processes`): trains what the leader sends until dismissed."""
     while (job := broadcast(None, settings)) is not None:
         part = training_part(job.manifest, cache=workspace(), data=job.data)
         for fold in left_out_folds(part, job.settings, job.seed):
@@ -142,12 +142,12 @@ def assist(settings: TrainSettings) -> None:
 
 
 def dismiss(settings: TrainSettings) -> None:
-    """Lets the other processes go."""
+    """Lets the other processes finish."""
     broadcast(None, settings)
 
 
 def reporting(label: str, what: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:
-    """Opens a report on a loop of a training, for `train_network`; only the leading process shows it."""
+    """Opens a progress report for `train_network`; only the leading process shows it."""
     return reporter(f"{label}: {what}", unit) if is_leader() else nullcontext(lambda done, total: None)
 
 
@@ -168,7 +168,7 @@ def _network(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: Callable
 
 def _trained(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: OnEpoch) -> Member:
     if fold.checkpoint.is_file():
-        print(f"train: {fold.name} goes on where a killed run stopped ({fold.checkpoint})", flush=True)
+        print(f"train: resuming the network for {fold.name} from {fold.checkpoint}", flush=True)
     trained = _network(fold, part, job, partial(on_epoch, fold))
     answers = answer_left_out(
         trained.network, part.samples, fold.train, fold.left_out, classes=len(part.classes), seed=job.seed
@@ -191,7 +191,7 @@ def _state(trained: Trained, answers: LeftOut) -> dict[str, Any]:
 
 
 def _finished(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: OnEpoch) -> Member | None:
-    """The network of an earlier training, where there is one."""
+    """The network of an earlier run, if there is one."""
     if not fold.file.is_file():
         return None
     state = load_checkpoint(fold.file, torch.device("cpu"))
@@ -208,13 +208,13 @@ def _finished(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: OnEpoch
     )
     for epoch in state["history"]:
         on_epoch(fold, Epoch(**epoch))
-    fold.file.touch()  # its time says when it was used last
-    print(f"train: {fold.name} left out: the network of an earlier training is taken ({fold.file})", flush=True)
+    fold.file.touch()  # its modification time records the last use
+    print(f"train: reusing the network for {fold.name} from {fold.file}", flush=True)
     return Member(fold, trained, LeftOut.from_state(state["answers"]))
 
 
 def _forget_oldest(used: set[Path]) -> None:
-    """Removes finished networks beyond the limit, and none of those that are in use."""
+    """Removes the least recently used networks beyond the size limit, but none that are in use."""
     files = sorted((workspace() / NETWORKS).glob("*.pt"), key=lambda file: -file.stat().st_mtime)
     total = 0
     for file in files:

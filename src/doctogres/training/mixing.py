@@ -1,29 +1,29 @@
-"""MixUp and CutMix of a batch, and the weighted, label-smoothed cross-entropy of mixed targets."""
+"""MixUp and CutMix of a batch, and weighted, label-smoothed cross-entropy for mixed targets."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 
-# Not timm.data.Mixup: it draws from numpy's global state, needs an even batch and always pairs first with last.
+# Not timm.data.Mixup: it uses numpy's global random state, needs an even batch size and always pairs first with last.
 def mix(
     batch: torch.Tensor, targets: torch.Tensor, classes: int, *, mixup: float, cutmix: float, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each patch mixed with another of the batch, all with the same share; MixUp or CutMix by lot when both are on.
+    """Mixes each patch with another of the batch, all with the same share; if both are on, one is chosen at random.
 
-    MixUp (Zhang et al. 2018) adds share * patch + (1 - share) * other. CutMix (Yun et al. 2019) puts a box of the other
-    in the same place of the patch; the share is then what the box leaves of the patch.
+    MixUp (Zhang et al. 2018) gives share * patch + (1 - share) * other. CutMix (Yun et al. 2019) pastes a box of the other
+    patch in the same place; the share is then the part of the patch outside the box.
 
     Args:
-        batch: (patches, 3, size, size), left as it is.
+        batch: (patches, 3, size, size), not modified.
         targets: (patches,) class indices.
         classes: number of classes.
         mixup: alpha; the share is drawn from Beta(alpha, alpha). 0 is off.
         cutmix: the same for CutMix.
-        generator: on the CPU, so that the draws are the same on every device; untouched when both are off.
+        generator: on the CPU, so that the draws are the same on every device; not used when both are off.
 
     Returns:
-        The mixed batch and its soft targets (patches, classes), rows of sum 1; the batch itself when both are off.
+        The mixed batch and its soft targets (patches, classes), rows summing to 1; the batch itself when both are off.
     """
     soft = F.one_hot(targets, classes).float()
     if not (mixup or cutmix):
@@ -44,7 +44,7 @@ def mix(
 
 
 def _box(height: int, width: int, area: float, draw: np.random.Generator) -> tuple[slice, slice]:
-    """Rows and columns of a box of that share of the area around a place drawn evenly, cut off at the edges."""
+    """Rows and columns of a box with that share of the area, at a random position, clipped at the edges."""
 
     def side(length: int) -> slice:
         half, centre = length * area**0.5 / 2, draw.uniform(0, length)
@@ -56,14 +56,14 @@ def _box(height: int, width: int, area: float, draw: np.random.Generator) -> tup
 def weighted_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, label_smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum of the losses and the sum of the weights: their quotient is `F.cross_entropy`'s weighted mean.
+    """The sum of the losses and the sum of the weights; their quotient is `F.cross_entropy`'s weighted mean.
 
-    Several processes add up both before they divide. A mixed patch weighs what its classes weigh, by their shares;
-    PyTorch's own mean would divide by the number of patches there.
+    Several processes add up both before dividing. The weight of a mixed patch is the mean of its classes' weights by
+    share; PyTorch's own mean would divide by the number of patches in that case.
 
     Args:
         logits: (patches, classes).
-        targets: (patches,) class indices, or (patches, classes) shares of sum 1.
+        targets: (patches,) class indices, or (patches, classes) shares summing to 1.
         weights: (classes,).
         label_smoothing: as in `F.cross_entropy`.
     """

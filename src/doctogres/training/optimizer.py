@@ -11,11 +11,12 @@ from doctogres.settings import TrainSettings
 
 
 def make_optimizer(network: nn.Module, groups: list[list[str]], settings: TrainSettings) -> Lion:
-    """Lion (Chen et al. 2023) over every parameter, frozen or not, a group per block; the head's group is the first.
+    """Lion (Chen et al. 2023) over every parameter, frozen or not, one group per block; the head's group is the first.
 
-    A frozen parameter has no gradient, so Lion leaves it alone, decay included, until its block opens: no optimizer can
-    miss what is unfrozen later. The learning rate falls by `layer_decay` with every block away from the head
-    (discriminative fine-tuning, Howard & Ruder 2018). Weights decay; biases, norms and scales (one dimension) do not.
+    A frozen parameter has no gradient, so Lion does not change it, not even by weight decay, until its block is unfrozen;
+    no parameter can be forgotten when it is unfrozen later. The learning rate falls by `layer_decay` with every block away
+    from the head (discriminative fine-tuning, Howard & Ruder 2018). Weights decay; biases, norms and scales (one-
+    dimensional parameters) do not.
     """
     parameters = dict(network.named_parameters())
     result: list[dict[str, Any]] = []
@@ -30,7 +31,7 @@ def make_optimizer(network: nn.Module, groups: list[list[str]], settings: TrainS
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, *, step: int, steps: int, warmup: int) -> None:
-    """Cosine from each group's own rate to a hundredth of it, after a linear warm-up; `step` counts from 0."""
+    """Cosine decay from each group's own rate to a hundredth of it, after a linear warm-up; `step` counts from 0."""
     if step < warmup:
         factor = (step + 1) / warmup
     else:

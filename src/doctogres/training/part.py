@@ -1,4 +1,4 @@
-"""The patches that training may see: the kept ones as samples, with the class order, and their division into folds."""
+"""The patches available for training: the kept ones as samples, with the class order and the folds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TrainingPart:
-    """The patches that training may see, with the class order and the folds."""
+    """The patches available for training, with the class order and the folds."""
 
     patches: PatchSet
     samples: Samples
@@ -26,12 +26,12 @@ class TrainingPart:
     folds: list[str]
 
     def rows(self, fold: str, *, repeat: int = 0, seed: int = 0) -> tuple[Rows, Rows]:
-        """Row numbers to train on, and of the fold left out; the hold-out is in neither.
+        """Row numbers to train on and row numbers of the left-out fold; neither includes the hold-out.
 
         Args:
-            fold: the one that is left out.
-            repeat: 0 for the manifest's own folds, else the number of a new draw of them.
-            seed: of the new draws.
+            fold: the fold to leave out.
+            repeat: 0 for the manifest's folds, otherwise the number of a new random split.
+            seed: seed of the new splits.
         """
         table = self.patches.table
         column = table["fold"]
@@ -40,28 +40,28 @@ class TrainingPart:
             drawn = draw_folds(
                 slides["label"].tolist(), slides["group"].tolist(), folds=len(self.folds), seed=seed + repeat
             )
-            named = dict(zip(np.unique(drawn), self.folds, strict=True))  # a cohort of few groups lacks some numbers
-            names = dict(zip(slides["slide_id"], (named[one] for one in drawn), strict=True))
+            named = dict(zip(np.unique(drawn), self.folds, strict=True))  # with few groups some fold numbers are unused
+            names = dict(zip(slides["slide_id"], (named[number] for number in drawn), strict=True))
             column = table["slide_id"].map(names).fillna(HOLDOUT)
         train = np.flatnonzero((column != fold) & (column != HOLDOUT)).astype(np.int64)
         return train, np.flatnonzero(column == fold).astype(np.int64)
 
     @property
     def slides(self) -> pd.DataFrame:
-        """The slides that have patches, without the hold-out: a row of the manifest for each."""
+        """The slides with patches, without the hold-out: one row of the manifest each."""
         table = self.patches.table
         return table[table["fold"] != HOLDOUT].drop_duplicates("slide_id")
 
 
 def training_part(manifest: Manifest, *, cache: Path, data: str = "") -> TrainingPart:
-    """The kept patches as samples; refuses a manifest whose groups stand on two sides of the split."""
+    """The kept patches as samples; refuses a manifest with a group on both sides of a split."""
     patches = load_patches(manifest, cache=cache, data=data)
     table = patches.table
     slides = table.drop_duplicates("slide_id")
     check_no_leakage(slides["fold"].tolist(), slides["group"].tolist())
     classes = sorted(table.loc[table["fold"] != HOLDOUT, "label"].unique())
     if len(classes) < 2:
-        raise CohortError(f"train: the training part holds {len(classes)} class(es); at least two are needed")
+        raise CohortError(f"train: the training folds contain {len(classes)} class(es); at least two are needed")
     position = {label: index for index, label in enumerate(classes)}
     samples = Samples(
         pixels=patches.pixels,

@@ -1,7 +1,7 @@
-"""One training in several processes, as `torchrun` and `accelerate launch` start them: one leads, the others follow.
+"""Training in several processes, as started by `torchrun` or `accelerate launch`: one is the leader.
 
-Only the leader talks to MLflow, prints and writes. It hands the others what to train; they compute their share of every
-batch with it.
+Only the leader uses MLflow, prints and writes files. It tells the others what to train, and every process computes its
+share of each batch.
 """
 
 import os
@@ -21,7 +21,7 @@ def process_count() -> int:
 
 
 def broadcast(job: Any, settings: TrainSettings) -> Any:
-    """The leader's `job`, in every process; all of them must call this. Joins the processes where they are not yet."""
+    """Returns the leader's `job` in every process; all processes must call it. Connects the processes if needed."""
     from accelerate.utils import broadcast_object_list
 
     from doctogres.training.trainer import make_accelerator

@@ -1,4 +1,4 @@
-"""What training needs to know of patches, row for row."""
+"""Patches with the labels, slides and areas that training needs, row for row."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ from doctogres.model.aggregation import aggregate_slides
 
 @dataclass(frozen=True)
 class Samples:
-    """Patches with what training needs to know of each, row for row."""
+    """Patches with the labels, slides and areas that training needs, row for row."""
 
     pixels: npt.NDArray[np.uint8]  # (patches, size, size, 3), memory-mapped or not
     targets: npt.NDArray[np.int64]  # (patches,) class index
     slide_ids: npt.NDArray[np.str_]  # (patches,)
     areas: npt.NDArray[np.float64]  # (patches,) pixels
-    pixels_key: str = ""  # names the pixels' content, where it is known
+    pixels_key: str = ""  # digest of the pixels' content, if known
 
 
 def class_weights(targets: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32]:
-    """Weights of the cross-entropy, inverse to the class's share of the patches (or slides) that are trained on: (classes,).
+    """Cross-entropy weights, inverse to each class's share of the training patches (or slides): (classes,).
 
-    Their mean over these is 1; a class without any weighs nothing.
+    Their mean over the patches is 1; a class without patches has weight 0.
     """
     counts = np.bincount(targets, minlength=classes)
     with np.errstate(divide="ignore"):
@@ -34,7 +34,7 @@ def class_weights(targets: npt.NDArray[np.int64], classes: int) -> npt.NDArray[n
 def slide_scores(
     samples: Samples, rows: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], classes: int
 ) -> tuple[float, npt.NDArray[np.int64]]:
-    """Slide-level macro-F1 of patch probabilities (mean over the slide's patches), and each slide's predicted class."""
+    """Slide-level macro-F1 from patch probabilities (mean over each slide's patches), and each slide's predicted class."""
     slides, means = aggregate_slides(
         samples.slide_ids[rows].tolist(), probabilities, samples.areas[rows], method="mean"
     )

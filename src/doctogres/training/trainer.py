@@ -1,7 +1,7 @@
-"""The state of one training and its steps, in one process or in several.
+"""The state and the steps of one training run, in one process or several.
 
-Everything random in an epoch follows from the seed, the epoch and the process, so that a training which goes on after
-a kill does not have to remember where its generators stood.
+All randomness in an epoch is derived from the seed, the epoch and the process, so that a training run can resume after
+being killed without storing the state of its random generators.
 """
 
 import time
@@ -38,18 +38,18 @@ from doctogres.training.optimizer import make_optimizer, set_learning_rates
 from doctogres.training.samples import Samples, class_weights
 from doctogres.training.schedule import apply_freezing, open_blocks, train_mode
 
-# Opens a report on a loop, given what is done and its unit: a function of (done, total), closed at the end.
+# Opens a progress report, given a label and a unit: a function of (done, total), closed at the end.
 Progress = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
-    """Owns device and precision: bfloat16 where a CUDA device has it, float32 elsewhere."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(settings.device, True):
-        raise ParameterError(f"device={settings.device}: this machine has none; give device=auto or device=cpu")
-    cpu = settings.device == "cpu" or not any(there.values())
+    """Sets device and precision: bfloat16 on CUDA devices that support it, float32 elsewhere."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(settings.device, True):
+        raise ParameterError(f"device={settings.device}: not available on this machine; give device=auto or device=cpu")
+    cpu = settings.device == "cpu" or not any(available.values())
     bf16 = not cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    # The leader alone answers for the folds left out and logs the model; the others wait for it.
+    # Only the leader predicts the left-out folds and logs the model; the others wait for it.
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))
     return Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[patient])
 
@@ -65,7 +65,7 @@ def _batches(
 
 
 class _Forward(nn.Module):
-    """Both ways through the network, from patches and from kept features, for what has to wrap a single module."""
+    """The forward pass from patches or from cached features, as one module that can be wrapped."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -76,7 +76,7 @@ class _Forward(nn.Module):
 
 
 class Trainer:
-    """State of one training; `train_network` is the loop, the methods are its steps."""
+    """The state of one training run; `train_network` is the loop, the methods are its steps."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Trainer:
         check_patch_size(network, settings.backbone, samples.pixels.shape[1])
         self.mean, self.std = normalisation(network)
         self.groups = layer_groups(network)
-        # A third less time for convolutions on a CPU, and what a GPU's tensor cores want.
+        # Channels last makes convolutions a third faster on a CPU and suits a GPU's tensor cores.
         self.network = network.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weights = torch.from_numpy(class_weights(samples.targets[train], classes)).to(self.accelerator.device)
         self.optimizer = make_optimizer(self.network, self.groups, settings)
@@ -137,13 +137,13 @@ class Trainer:
             return
         apply_freezing(self.network, self.groups, wanted)
         self.blocks_open = wanted
-        # The gradients that processes exchange are settled when the network is wrapped, so it is wrapped again.
+        # The set of gradients that processes exchange is fixed when the network is wrapped, so it is wrapped again.
         forward = _Forward(self.network)
         self.forward: nn.Module = DistributedDataParallel(forward) if self.processes > 1 else forward
 
     def _frozen_features(self, folder: Path, rows: npt.NDArray[np.int64]) -> FrozenFeatures | None:
         settings = self.settings
-        mixes = settings.mixup or settings.cutmix  # of pictures, which kept features no longer are
+        mixes = settings.mixup or settings.cutmix  # these need pixels, not cached features
         if not (settings.feature_views and self.head_only) or mixes:
             return None
         if not is_cut_before_head(self.network, self.samples.pixels.shape[1]):
@@ -167,30 +167,30 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """Of the whole training, if it does not stop early."""
+        """Number of steps of the whole training, without early stopping."""
         return self.settings.epochs * self.steps_per_epoch
 
     def train_epoch(self, epoch: int, report: Callable[[int, int], None]) -> tuple[float, float]:
-        """One pass; returns the loss and patches per second. `report` is called after every step."""
+        """Trains for one epoch; returns the loss and patches per second. `report` is called after every step."""
         train_mode(self.network)
-        torch.manual_seed(self._generator_seed(1, epoch))  # of dropout and dropped paths
+        torch.manual_seed(self._generator_seed(1, epoch))  # for dropout and stochastic depth
         noise = torch.Generator().manual_seed(self._generator_seed(2, epoch))
         order = np.random.default_rng([self.seed, epoch])
         warmup = min(20, max(1, self.steps // 20))
-        # Loss and weight; double precision is not to be had on Apple's devices, and a sum over batches needs it.
+        # Loss and weight; the sum over batches needs double precision, which Apple's devices do not have.
         total = torch.zeros(2, dtype=torch.float64)
         losses: list[torch.Tensor] = []
-        started, seen = time.perf_counter(), 0
+        started, patches = time.perf_counter(), 0
         for batch in _batches(self.train, self.batch_size, order, fewest=self.fewest):
             set_learning_rates(self.optimizer, step=self.step, steps=self.steps, warmup=warmup)
             losses.append(self.train_step(batch, epoch, noise))
             self.step += 1
-            seen += len(batch)
+            patches += len(batch)
             report(self.step, self.steps)
         if losses:
             total = torch.stack(losses).cpu().double().sum(0)
         loss, weight = self._summed(total).tolist()
-        return loss / weight if weight else 0.0, seen / (time.perf_counter() - started)
+        return loss / weight if weight else 0.0, patches / (time.perf_counter() - started)
 
     def train_step(self, batch: npt.NDArray[np.int64], epoch: int, noise: torch.Generator) -> torch.Tensor:
         """One optimizer step on this process's share of the batch; returns the sums of the losses and of their weights."""
@@ -216,7 +216,7 @@ class Trainer:
         return torch.stack([loss.detach(), weight])
 
     def _inputs(self, rows: npt.NDArray[np.int64], epoch: int, noise: torch.Generator) -> tuple[torch.Tensor, bool]:
-        """Kept features, or patches in 0..1 (patches, 3, size, size), augmented; and whether they are features."""
+        """Cached features, or augmented patches in 0..1 (patches, 3, size, size), and whether they are features."""
         if self.features and self.head_only:
             view = 1 + epoch % self.settings.feature_views if self.settings.augmentation else PLAIN
             return self.features[view, rows], True
@@ -225,11 +225,11 @@ class Trainer:
         return augmented, False
 
     def predict(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """(rows, classes) probabilities in evaluation mode, each process's share of them put together."""
+        """(rows, classes) probabilities in evaluation mode, combined from the shares of all processes."""
         probabilities = torch.zeros(len(rows), self.classes, dtype=torch.float64)
-        own = np.arange(self.process, len(rows), self.processes)
-        for start in range(0, len(own), 256):
-            places = own[start : start + 256]
+        share = np.arange(self.process, len(rows), self.processes)
+        for start in range(0, len(share), 256):
+            places = share[start : start + 256]
             probabilities[places] = torch.from_numpy(self._probabilities(rows[places]))
         return self._summed(probabilities).numpy()
 
@@ -243,20 +243,20 @@ class Trainer:
         return outputs_of(ensemble, self.samples.pixels, rows=rows, mean=self.mean, std=self.std).of_patches()
 
     def _summed(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes of a double precision tensor on the CPU."""
+        """The sum over all processes of a double-precision tensor on the CPU."""
         if self.processes == 1:
             return values
         summed: torch.Tensor = self.accelerator.reduce(values.to(self.accelerator.device), reduction="sum")
         return summed.cpu()
 
     def state(self) -> dict[str, Any]:
-        """What a training that goes on needs, beside the epochs done."""
+        """Everything needed to resume the training, except the epochs done."""
         average = self.average.state_dict() if self.average else None
         optimizer = self.optimizer.state_dict()
         return {"network": self.network.state_dict(), "average": average, "optimizer": optimizer, "step": self.step}
 
     def restore(self, state: dict[str, Any], epochs: int) -> None:
-        """Puts a state back that was taken after `epochs` epochs."""
+        """Restores a state saved after `epochs` epochs."""
         self.open_for(epochs - 1)
         self.network.load_state_dict(state["network"])
         if self.average:
