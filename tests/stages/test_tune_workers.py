@@ -274,7 +274,7 @@ def test_trials_over_several_folds_and_more_trials_of_the_same_study_later(patch
     assert children(first.run_id).keys() == {"trial-000", "trial-001"}
     assert children(more.run_id).keys() == {"trial-002"}
     assert "2 of them ran in earlier runs" in note(more)
-    assert "preset's own recipe" in note(more)
+    assert "preset's own settings" in note(more)
 
 
 def test_a_study_that_cannot_be_is_refused(patches: str) -> None:

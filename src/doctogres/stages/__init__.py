@@ -1,1 +1,1 @@
-"""The stages: each resolves what it is given, calls the library, and leaves one MLflow run."""
+"""The stages: each resolves its inputs, calls the library, and records one MLflow run."""

@@ -1,4 +1,4 @@
-"""ablate: every row of the results ladder, trained with several seeds and scored on the same hold-out slides."""
+"""ablate: every row of the ablation ladder, trained with several seeds and scored on the same hold-out slides."""
 
 import json
 from collections.abc import Hashable, Iterator, Mapping
@@ -39,12 +39,12 @@ from doctogres.tracking.upstream import find_artifact
 BASELINE_CNN: Final = "test_resnet"  # timm's smallest residual network, 0.4 million parameters
 FROM_SCRATCH: Final = {"backbone": BASELINE_CNN, "weights": "none", "unfreeze_every": 0}
 ONE_NETWORK: Final = {"oof_folds": 1, "repeats": 1, "ensemble": False}
-SECTIONS: Final = ("patch", "train", "answer")  # of the preset, which a row may change
+SECTIONS: Final = ("patch", "train", "answer")  # preset sections that a row may change
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the ladder: what it changes against the preset, of which it takes one network and plain patches."""
+    """A row of the ladder: its changes to the preset, which is reduced to one network and no test-time augmentation."""
 
     name: str
     cleaned: bool = True
@@ -54,13 +54,13 @@ class Row:
     answer: dict[str, Any] = field(default_factory=dict)
 
     def recipe(self, preset: Preset) -> Preset:
-        """The preset with the row's changes; the tuned values come on top."""
+        """The preset with the row's changes; tuned settings are applied later."""
         recipe = replaced(preset, "patch", self.patch)
         recipe = replaced(recipe, "train", {**ONE_NETWORK, **self.train})
         return replaced(recipe, "answer", {"tta": False, **self.answer})
 
 
-# Each row adds one step to the row before it: the original team's ladder, then what the preset's own training adds.
+# Each row adds one step to the row before it: the original team's ladder, then what the preset's training adds.
 LADDER: Final = (
     Row("whole-picture CNN", cleaned=False, patch={"patching": "whole"}, train=FROM_SCRATCH),
     Row("+ data cleaning", patch={"patching": "whole"}, train=FROM_SCRATCH),
@@ -68,9 +68,9 @@ LADDER: Final = (
     Row("+ the preset's backbone and weights", patch={"min_area": 1}, train={"unfreeze_every": 0}),
     Row("+ progressive unfreezing", patch={"min_area": 1}),
     Row("+ patch filter"),
-    Row("+ tuned recipe", tuned=True),
+    Row("+ tuned settings", tuned=True),
     Row(
-        "+ calibrated fold ensemble, flips and turns",
+        "+ calibrated fold ensemble, test-time augmentation",
         tuned=True,
         train={"oof_folds": 0, "ensemble": True},
         answer={"tta": True},
@@ -81,24 +81,24 @@ LADDER: Final = (
 def uncleaned(table: pd.DataFrame) -> pd.DataFrame:
     """The table with the slides that cleaning dropped put back into training, as without cleaning.
 
-    Only slides with a twin come back, into the twin's fold, and none whose twin is in the hold-out: its copy in the
-    training part would flatter the row.
+    Only slides with a twin are restored, into the twin's fold, and none whose twin is in the hold-out: a copy in the
+    training folds would inflate the row's score.
     """
     table = table.copy()
     fold_of = table.set_index("slide_id")["fold"].to_dict()
     fold = table["twin_of"].map(fold_of)
-    back = (table["outcome"] == DROPPED) & fold.notna() & (fold != HOLDOUT)
-    table.loc[back, "fold"] = fold[back]
-    table.loc[back, "outcome"] = KEPT
+    restored = (table["outcome"] == DROPPED) & fold.notna() & (fold != HOLDOUT)
+    table.loc[restored, "fold"] = fold[restored]
+    table.loc[restored, "outcome"] = KEPT
     group_of = table.set_index("slide_id")["group"].to_dict()
-    table.loc[back, "group"] = table.loc[back, "twin_of"].map(group_of)
+    table.loc[restored, "group"] = table.loc[restored, "twin_of"].map(group_of)
     return table
 
 
 def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", rerun: bool = False) -> StageResult:
-    """Runs or reuses the ladder for the cohort at `data`; trainings that are already there are reused in either case."""
+    """Runs or reuses the ladder for the cohort at `data`; finished training runs are reused in either case."""
     check_default_in_space(preset)
-    recipes = [row.recipe(preset) for row in LADDER]  # what is wrong with one shows before anything is trained
+    recipes = [row.recipe(preset) for row in LADDER]  # fails on an invalid setting before anything is trained
     if decisions:
         read_decisions(Path(decisions))
     root = open_cohort(data, workspace=workspace())
@@ -113,9 +113,7 @@ def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", rerun: 
     }
 
     def body(run: StageRun) -> None:
-        take_over(
-            FINGERPRINT_TAG, run.fingerprint, run.run_id, f"Interrupted; run {run.run_id} goes on with the ladder."
-        )
+        take_over(FINGERPRINT_TAG, run.fingerprint, run.run_id, f"Interrupted; run {run.run_id} continues the ladder.")
         cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions)
         before = _publish_uncleaned(run, cleaned)
         trained: list[TrainedRow] = []
@@ -130,7 +128,7 @@ def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", rerun: 
 
 
 def _publish_uncleaned(run: StageRun, cleaned: StageResult) -> str:
-    """Stores the cohort table without cleaning at once, because the stages of its row read it from the run."""
+    """Logs the uncleaned cohort table immediately, because the stages of its row read it from the run."""
     source = find_artifact(cleaned.run_id, stage="clean", name="cohort")
     cohort = CohortTable.read(source.path)
     path = run.publish("uncleaned")
@@ -141,7 +139,7 @@ def _publish_uncleaned(run: StageRun, cleaned: StageResult) -> str:
 
 @dataclass(frozen=True)
 class TrainedRow:
-    """A row's run with its stages' results and the recipe that it used in the end."""
+    """A row's run with its stages' results and its final settings."""
 
     name: str
     run_id: str
@@ -159,26 +157,28 @@ def _run_row(
     with mlflow.start_run(run_name=title, nested=True) as run, naming(title):
         cut = patch(cohort=cohort, preset=recipe, data=data)
         results, evaluations, params = [cut], [], NO_PARAMS
-        if row.tuned:  # by the first tuned row; the others find its study
+        if row.tuned:  # the first tuned row runs the study, the others reuse it
             results.append(tune(patches=cut.run_id, preset=preset, seed=seed, data=data))
             params = results[-1].run_id
         used = _flat(replaced(recipe, "train", read_params(params)[0])) | {"cleaned": row.cleaned}
         changed = changes(above.recipe, used) if above else ""
-        mlflow.log_params(used | {"seeds": preset.ablate.seeds, "changes": changed or "the ladder begins here"})
-        for count, own in enumerate(range(seed, seed + preset.ablate.seeds), 1):
+        mlflow.log_params(used | {"seeds": preset.ablate.seeds, "changes": changed or "first row"})
+        for count, row_seed in enumerate(range(seed, seed + preset.ablate.seeds), 1):
             started = perf_counter()
-            with naming(f"seed {own}"):
-                trained = train(patches=cut.run_id, params=params, preset=recipe, seed=own, data=data)
+            with naming(f"seed {row_seed}"):
+                trained = train(patches=cut.run_id, params=params, preset=recipe, seed=row_seed, data=data)
                 evaluations.append(
                     evaluate(model=trained.run_id, cohort=cohort, split=HOLDOUT, preset=recipe, seed=seed, data=data)
                 )
             results += [trained, evaluations[-1]]
             score = evaluations[-1].metrics["macro_f1"]
             mean = float(np.mean([scored.metrics["macro_f1"] for scored in evaluations]))
-            mlflow.log_metric("macro_f1", mean, step=count)  # first: the UI's comparison draws the metric logged first
-            mlflow.log_metric("seed_macro_f1", score, step=own)
+            mlflow.log_metric(
+                "macro_f1", mean, step=count
+            )  # logged first because the UI's comparison plots the first metric
+            mlflow.log_metric("seed_macro_f1", score, step=row_seed)
             print(
-                f"ablate: {title}: seed {own} ({count} of {preset.ablate.seeds}): macro-F1 {score:.3f}, "
+                f"ablate: {title}: seed {row_seed} ({count} of {preset.ablate.seeds}): macro-F1 {score:.3f}, "
                 f"{perf_counter() - started:.1f} s; {len(LADDER) - number} rows left",
                 flush=True,
             )
@@ -190,13 +190,13 @@ def _run_row(
 
 @contextmanager
 def naming(place: str) -> Iterator[None]:
-    """Says in an error where on the ladder it came up."""
+    """Adds to an error the place on the ladder where it occurred."""
     try:
         yield
     except DoctogresError as error:
         raise type(error)(f"{place}: {error}") from error
     except Exception as error:
-        error.add_note(f"This was at {place}; the same command goes on there.")
+        error.add_note(f"This happened at {place}; run the same command again to continue there.")
         raise
 
 
@@ -205,7 +205,7 @@ def _flat(recipe: Preset) -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """The settings in which two recipes differ, with the values of the second: `min_area=200`; `nothing` if in none."""
+    """The settings that differ, with their new values: `min_area=200`; `nothing` if there are none."""
     changed = {name: value for name, value in after.items() if value != before[name]}
     texts = [
         f"{name}={value:.3g}"
@@ -222,7 +222,7 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
     from doctogres.report.ladder import ladder_figure, ladder_markdown
 
     scores = [_scores(row.evaluations[0]) for row in trained]
-    classes = list(dict.fromkeys(name for one in scores for name in one.classes))
+    classes = list(dict.fromkeys(name for row_scores in scores for name in row_scores.classes))
     rows = [
         ScoredRow(
             row.name,
@@ -244,7 +244,7 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
     run.name(f"ablate · {len(table)} rows, {preset.ablate.seeds} seeds")
     link = compare_link([row.run_id for row in trained])
     run.note(f"{text}\n[Compare the rows' runs]({link}). The figure is in `ladder.png`, every number in `ladder.csv`.")
-    # For the JSON line; the run itself has them in the rows' curve and in the evaluations.
+    # For the JSON line; in MLflow they are in the rows' curve and in the evaluations.
     run.metrics |= {"first/macro_f1": trained[0].macro_f1, "last/macro_f1": trained[-1].macro_f1}
     run.metrics |= {f"null/{name}": estimate.value for name, estimate in null.items()}
     print(text, flush=True)
@@ -259,18 +259,18 @@ def _predictions(scored: StageResult) -> Predictions:
 
 
 def _finish_row(run_id: str, number: int, line: Mapping[Hashable, Any]) -> None:
-    """Gives a row's run its intervals and its difference, which need the other rows."""
+    """Logs a row's intervals and its difference to its run, which need the other rows."""
     metrics = {"macro_f1/low": line["low"], "macro_f1/high": line["high"], "difference": line["difference"]}
     metrics |= {"difference/low": line["difference_low"], "difference/high": line["difference_high"]}
     mlflow.log_metrics({name: value for name, value in metrics.items() if value == value}, run_id=run_id)
     reached = f"Row {number}: macro-F1 {Estimate(line['macro_f1'], line['low'], line['high'])}."
     difference = Estimate(line["difference"], line["difference_low"], line["difference_high"])
-    step = f" Against the row before: {difference}: {line['verdict']}. It changes: {line['changes']}."
+    step = f" Difference from the row before: {difference} ({line['verdict']}). Changed settings: {line['changes']}."
     MlflowClient().set_tag(run_id, NOTE_TAG, reached + (step if line["verdict"] else ""))
     MlflowClient().set_tag(run_id, "doctogres.verdict", line["verdict"])
 
 
 def compare_link(runs: list[str]) -> str:
-    """Where MLflow's UI compares these runs, relative to its root."""
+    """The link to the comparison of these runs in MLflow's UI, relative to its root."""
     chosen = {"runs": runs, "experiments": [experiment_id()]}
     return "#/compare-runs?" + "&".join(f"{name}={quote(json.dumps(ids))}" for name, ids in chosen.items())

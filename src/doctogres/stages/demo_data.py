@@ -1,4 +1,4 @@
-"""demo_data: the synthetic demo cohort in the challenge's layout, and its contact sheet."""
+"""demo_data: the synthetic demo cohort in the challenge's layout, with a contact sheet."""
 
 import json
 from pathlib import Path
@@ -19,12 +19,12 @@ SHEET_SLIDES: Final = 24
 
 
 def demo_data(*, target: str, size: int, seed: int, rerun: bool = False) -> StageResult:
-    """Makes the cohort at `target`, or leaves it as it is when it is the same one already."""
+    """Creates the cohort at `target`, unless the same cohort is already there."""
     folder = Path(target)
     wanted = {"slides": size, "seed": seed, "generator_version": GENERATOR_VERSION}
     marker = folder / MARKER
-    # The store may remember a cohort that has been deleted or replaced since.
-    there = marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == wanted
+    # MLflow may know a run whose cohort has been deleted or replaced since.
+    exists = marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == wanted
 
     def body(run: StageRun) -> None:
         try:
@@ -41,8 +41,8 @@ def demo_data(*, target: str, size: int, seed: int, rerun: bool = False) -> Stag
         run.artifacts["cohort"] = folder.resolve().as_uri()
         run.name(f"demo_data · {size} slides")
         run.note(
-            f"Drew {summary.train} training and {summary.test} test slides in {target} from seed {seed}. "
-            f"{summary.cartoons} cartoons and {summary.splats} splats are planted; contaminated.csv tells which."
+            f"Created {summary.train} training and {summary.test} test slides in {target} with seed {seed}, including "
+            f"{summary.cartoons} cartoons and {summary.splats} splats (listed in contaminated.csv)."
         )
         run.log_metrics(
             {
@@ -55,4 +55,4 @@ def demo_data(*, target: str, size: int, seed: int, rerun: bool = False) -> Stag
         mlflow.log_artifact(str(folder / "contaminated.csv"))
 
     settings = {"target": str(folder.resolve()), **wanted}
-    return run_stage("demo_data", body, settings=settings, inputs={}, rerun=rerun or not there)
+    return run_stage("demo_data", body, settings=settings, inputs={}, rerun=rerun or not exists)

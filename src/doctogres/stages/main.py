@@ -1,4 +1,4 @@
-"""main: all stages in one process, as runs nested in one; ends with what a person wants to know."""
+"""main: all stages in one process, as nested runs of one parent run; ends with a summary."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +36,7 @@ def run_all(
     rerun: bool = False,
     strict: bool = False,
 ) -> StageResult:
-    """Runs or reuses every stage on the cohort at `data`; the test slides are predicted where there are any."""
+    """Runs or reuses every stage on the cohort at `data`; predicts the test slides if there are any."""
     check_default_in_space(preset)
     with open_run("main") as parent:
         mlflow.set_tags({STAGE_TAG: "main", "mlflow.runName": f"main · {Path(data).name}"})
@@ -78,7 +78,7 @@ def _stages(
 
 
 def summarise(results: dict[str, StageResult]) -> str:
-    """The end of the run for a person: what became of the model, its score beside the null models', what to type next."""
+    """The summary: the model's status, its score compared with null models, and the next commands."""
     decided = decision(results["register"])
     metrics = results["evaluate"].metrics
     score = f"{metrics['macro_f1']:.3f} [{metrics['macro_f1/low']:.3f}, {metrics['macro_f1/high']:.3f}]"
@@ -97,7 +97,7 @@ def summarise(results: dict[str, StageResult]) -> str:
 
 def _standing(decided: dict[str, Any]) -> str:
     if not decided["version"]:
-        return f"{NOT_REGISTERED}; the test slides are answered by the model of this run"
+        return f"{NOT_REGISTERED}; the test slides are predicted with the model of this run"
     now = RegisteredModel(decided["name"]).aliases_of(decided["version"])
     moved = "" if decided["alias"] in now.split(", ") else f" (now {now})"
     return f"{decided['name']} version {decided['version']}, {decided['alias']}{moved}"
@@ -106,11 +106,11 @@ def _standing(decided: dict[str, Any]) -> str:
 def _serving(name: str) -> list[str]:
     champion = RegisteredModel(name).aliases().get(CHAMPION)
     if champion is None:
-        return ["            make serve    serves the champion, and there is none yet"]
+        return ["            make serve    serve the champion (there is none yet)"]
     chosen = "" if name == DEFAULT_NAME else f" MODEL={name}"
     return [
         f"            make serve{chosen}    serve the champion (version {champion}) on http://127.0.0.1:5001; then, in another terminal:",
-        "            make request  asks it about one of the demo's test slides",
+        "            make request  classify one of the demo's test slides",
     ]
 
 

@@ -1,4 +1,4 @@
-"""tune: the patch manifest -> an Optuna study, a child run per trial, and the best recipe."""
+"""tune: patch manifest -> an Optuna study with a child run per trial, and the best settings."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,20 +16,20 @@ from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact
 
-if TYPE_CHECKING:  # a reused stage loads neither torch nor Optuna
+if TYPE_CHECKING:  # a reused stage imports neither torch nor Optuna
     import optuna
 
     from doctogres.training.part import TrainingPart
     from doctogres.tuning.study import StudyResult
 
 STUDY_TAG: Final = "doctogres.study"
-TRIALS: Final = "doctogres.training.loop"  # the code that decides what a trial reaches
+TRIALS: Final = "doctogres.training.loop"  # the code that determines a trial's score
 
 
 def tune(
     *, patches: str, preset: Preset, seed: int, storage: str = "", data: str = "", rerun: bool = False
 ) -> StageResult:
-    """Runs or reuses the stage; an interrupted study goes on where it stopped, a running one is joined."""
+    """Runs or reuses the stage; resumes an interrupted study and joins a running one."""
     check_default_in_space(preset)
     upstream = find_artifact(patches, stage="patch", name="patches")
     manifest = Manifest.read(upstream.path)
@@ -49,14 +49,14 @@ def tune(
         part = training_part(manifest, cache=workspace(), data=data)
         if preset.tune.trial_folds > len(part.folds):
             raise ParameterError(
-                f"trial_folds={preset.tune.trial_folds}: the cohort has {len(part.folds)} folds; give at most that"
+                f"trial_folds={preset.tune.trial_folds}: the cohort has {len(part.folds)} folds; give a smaller number"
             )
         run.name(f"tune · {preset.tune.trials} trials")
         log_table(part.patches.table, name="patches", source=upstream.uri, context="tuning", targets="label")
-        # More trials are the same study; a forced repetition is a new one.
+        # More trials continue the same study; `rerun` starts a new one.
         same = {key: value for key, value in settings.items() if key != "trials"}
         name = f"doctogres-{fingerprint(TRIALS, same, inputs)}" + (f"-{run.run_id[:8]}" if rerun else "")
-        take_over(STUDY_TAG, name, run.run_id, f"Interrupted; the study goes on in run {run.run_id}.")
+        take_over(STUDY_TAG, name, run.run_id, f"Interrupted; run {run.run_id} continues the study.")
         ours: set[int] = set()
 
         def objective(trial: "optuna.Trial", values: dict[str, Any]) -> float:
@@ -104,5 +104,5 @@ def _publish(run: StageRun, result: "StudyResult", part: "TrainingPart", name: s
         metrics["default/slide_macro_f1"] = default.value
     run.log_metrics(metrics)
     elsewhere = len(set(finished) - ours)
-    others = f" ({elsewhere} of them ran in earlier runs or by other workers)" if elsewhere else ""
+    others = f" ({elsewhere} of them from earlier runs or other workers)" if elsewhere else ""
     run.note(f"Trials: {', '.join(f'{count} {state}' for state, count in counts.items())}{others}. {gain}")

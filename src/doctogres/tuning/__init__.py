@@ -1,1 +1,1 @@
-"""The search of the recipe."""
+"""The search for better training settings."""

@@ -13,22 +13,22 @@ from optuna.trial import TrialState
 
 
 def study_figures(study: optuna.Study) -> dict[str, Figure]:
-    """History, curves and timeline of the trials, and from two different scores on each setting's slice and importance."""
+    """History, curves and timeline of the trials; with at least two different scores also slices and importances."""
     from optuna.visualization import matplotlib as plots
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     makers: dict[str, tuple[Any, str]] = {
-        "history": (plots.plot_optimization_history, "Score of every trial, and the best so far"),
-        "timeline": (plots.plot_timeline, "When each trial ran, and how it ended"),
+        "history": (plots.plot_optimization_history, "Score of each trial and the best so far"),
+        "timeline": (plots.plot_timeline, "When each trial ran and how it ended"),
     }
     if any(trial.intermediate_values for trial in complete):
-        title = "What the pruner saw: slide-level macro-F1 per epoch"
+        title = "Scores reported to the pruner: slide-level macro-F1 per epoch"
         makers["intermediate_values"] = plots.plot_intermediate_values, title
     if len({trial.value for trial in complete}) > 1 and complete[0].params:
-        makers["importance"] = plots.plot_param_importances, "How much each setting moves the score"
-        makers["slice"] = plots.plot_slice, "Score against each setting, a point per trial"
+        makers["importance"] = plots.plot_param_importances, "Importance of each setting for the score"
+        makers["slice"] = plots.plot_slice, "Score by setting, one point per trial"
     figures: dict[str, Figure] = {}
-    # Optuna sets a style for the whole process.
+    # Optuna changes the style of the whole process.
     with warnings.catch_warnings(), matplotlib.rc_context():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Attempting to set identical")  # a slice of one value
@@ -39,7 +39,7 @@ def study_figures(study: optuna.Study) -> dict[str, Figure]:
             for panel in panels:
                 panel.set_title("", loc="left")
                 panel.set_title("" if len(panels) > 1 else title)
-                panel.xaxis.set_minor_formatter(NullFormatter())  # a logarithmic axis writes one over the other
+                panel.xaxis.set_minor_formatter(NullFormatter())  # labels overlap on a logarithmic axis
                 if panel.get_ylabel() in ("Objective Value", "Intermediate Value"):
                     panel.set_ylabel("slide-level macro-F1")
             if len(panels) > 1:

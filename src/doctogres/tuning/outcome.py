@@ -1,4 +1,4 @@
-"""What came of a study: how its trials ended, and what the best of them gains over the preset's own recipe."""
+"""The outcome of a study: how its trials ended, and the gain of the best trial over the preset's own settings."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ def trial_counts(result: StudyResult) -> dict[str, int]:
 
 
 def finished_numbers(result: StudyResult) -> list[int]:
-    """The numbers of the trials that were completed or pruned."""
+    """The numbers of the completed and pruned trials."""
     return [trial.number for trial in result.study.get_trials(deepcopy=False) if trial.state in FINISHED]
 
 
@@ -29,22 +29,22 @@ def _state(trial: FrozenTrial) -> str:
 
 
 def gain_of(result: StudyResult, part: TrainingPart) -> tuple[str, dict[str, float]]:
-    """What the study gained over the preset's own recipe: a sentence with its interval, and the metrics."""
+    """The gain of the study over the preset's own settings: a sentence with its interval, and the metrics."""
     best, default = result.best_trial, result.default
-    reached = f"The best is trial-{best.number:03d} with a slide-level macro-F1 of {best.value:.3f}"
+    reached = f"The best trial is trial-{best.number:03d} with a slide-level macro-F1 of {best.value:.3f}"
     if default is None:
-        return f"{reached}; the preset's own recipe was not completed, so there is nothing to compare it with.", {}
+        return f"{reached}; the trial of the preset's own settings was not completed, so there is no comparison.", {}
     if best.number == default.number:
-        return f"{reached}: the preset's own recipe, which no other trial beat.", {}
+        return f"{reached}: the preset's own settings, which no other trial beat.", {}
     gain, slides = _gain(default, best, part)
     caution = (
-        "The interval includes zero: with so few slides the difference cannot be told from noise."
+        "The interval includes zero: the difference may be due to chance."
         if gain.low <= 0
-        else "The best of several trials was chosen on these very slides, so expect less on others."
+        else "The best of several trials was chosen on these same slides, so expect a smaller gain on others."
     )
     sentence = (
-        f"{reached}, the preset's own recipe reached {default.value:.3f}. "
-        f"Difference on the same {slides} slides, with its 95 % interval: {gain}. {caution}"
+        f"{reached}; the preset's own settings reached {default.value:.3f}. "
+        f"Difference on the same {slides} slides, with 95 % interval: {gain}. {caution}"
     )
     return sentence, {"gain/slide_macro_f1": gain.value, "gain/low": gain.low, "gain/high": gain.high}
 

@@ -1,4 +1,4 @@
-"""The Optuna study: trials on folds of the training part, shared by any number of workers through Optuna's RDB storage."""
+"""The Optuna study: trials on the training folds, shared by any number of workers through Optuna's RDB storage."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from doctogres.tuning.workers import (
 
 @dataclass(frozen=True)
 class StudyResult:
-    """The finished study, its best trial, and the trial of the preset's own recipe."""
+    """The finished study, its best trial, and the trial of the preset's own settings, if completed."""
 
     study: optuna.Study
     best_trial: FrozenTrial
@@ -46,19 +46,19 @@ def run_study(
     seed: int,
     report: Callable[[int, int], None] | None = None,
 ) -> StudyResult:
-    """Runs trials until the study has as many as wanted, together with any other process that calls this.
+    """Runs trials until the study has the requested number, together with any other process that calls this.
 
-    Finished trials of an earlier or another process count. A trial whose process died is run again with its values.
-    The call ends when all trials are finished, wherever they run, so that every worker gets the same result.
+    Finished trials of earlier or other processes count. A trial whose process died is repeated with the same values.
+    The call returns when all trials are finished, wherever they run, so that every worker gets the same result.
 
     Args:
-        objective: gets the trial and its settings, returns what is maximised; reports and prunes by itself.
-        name: of the study in the storage.
+        objective: gets the trial and its settings, returns the score to maximise; reports and prunes by itself.
+        name: name of the study in the storage.
         storage: URL of the storage, SQLite or PostgreSQL.
-        settings: number of trials and space.
-        defaults: the recipe's own values, which the first trial tries, so that tuning cannot end worse unnoticed.
-        seed: of the sampler.
-        report: called with (finished, wanted) trials.
+        settings: number of trials and search space.
+        defaults: the preset's own values, used by the first trial, so that a tuning without gain is noticed.
+        seed: seed of the sampler.
+        report: called with (finished, requested) trials.
 
     Raises:
         ParameterError: the storage cannot be used, or no trial was completed.

@@ -1,4 +1,4 @@
-"""One trial of a study: a short training for each of its folds, in an MLflow run of its own."""
+"""One trial of a study: a short training run for each of its folds, in its own MLflow run."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +25,7 @@ PREDICTED: Final = "doctogres.predicted"  # slide -> class index
 
 
 def run_trial(trial: optuna.Trial, values: dict[str, Any], part: TrainingPart, preset: Preset, seed: int) -> float:
-    """One trial in its child run; returns the best epoch's slide-level macro-F1, averaged over the trial's folds."""
+    """Runs a trial in a child run; returns the best epoch's slide-level macro-F1, averaged over the trial's folds."""
     recipe = trial_recipe(preset, values)
     folds = part.folds[: preset.tune.trial_folds]
     with mlflow.start_run(run_name=f"trial-{trial.number:03d}", nested=True) as child:
@@ -62,7 +62,7 @@ def run_trial(trial: optuna.Trial, values: dict[str, Any], part: TrainingPart, p
             mlflow.end_run("FINISHED")
             raise
         except (Exception, KeyboardInterrupt) as error:
-            mlflow.set_tags({STATE_TAG: "FAIL", NOTE_TAG: f"{origin}Ended by {type(error).__name__}: {error}"})
+            mlflow.set_tags({STATE_TAG: "FAIL", NOTE_TAG: f"{origin}Failed with {type(error).__name__}: {error}"})
             raise
         score = float(np.mean(scores))
         trial.set_user_attr(PREDICTED, predicted)
@@ -73,34 +73,34 @@ def run_trial(trial: optuna.Trial, values: dict[str, Any], part: TrainingPart, p
 
 
 def trial_recipe(preset: Preset, values: dict[str, Any]) -> Preset:
-    """The preset with the trial's values; the unfreezing shrinks with the epochs, so that a trial passes all its phases."""
+    """The preset with the trial's values; unfreezing is scaled to the trial's epochs, so that it reaches every phase."""
     recipe = replaced(preset, "train", {**values, "epochs": preset.tune.trial_epochs})
     every = recipe.train.unfreeze_every
-    shrink = preset.tune.trial_epochs / preset.train.epochs
-    return replaced(recipe, "train", {"unfreeze_every": max(1, round(every * shrink)) if every else 0})
+    scale = preset.tune.trial_epochs / preset.train.epochs
+    return replaced(recipe, "train", {"unfreeze_every": max(1, round(every * scale)) if every else 0})
 
 
 def _on_epoch(trial: optuna.Trial, fold: str, before: list[float], epochs: int) -> Callable[[Epoch], None]:
-    """Logs the epoch, tells the pruner the mean over this fold and the ones before it, and ends the trial if told to."""
+    """Logs the epoch, reports the mean over this and earlier folds to the pruner, and prunes the trial if asked to."""
 
     def on_epoch(epoch: Epoch) -> None:
-        prefix = f"{fold}/" if before else ""  # the first fold's curves have the names that `train` gives
+        prefix = f"{fold}/" if before else ""  # the first fold's curves have the same names as in `train`
         mlflow.log_metrics(
             {metric_name(prefix + name): value for name, value in epoch.curves.items()}, step=epoch.epoch
         )
         trial.report(float(np.mean([*before, epoch.slide_macro_f1])), len(before) * epochs + epoch.epoch)
-        # The preset's own recipe is never pruned: everything is compared with it.
+        # The preset's own settings are never pruned: everything is compared with them.
         if DEFAULT not in trial.user_attrs and trial.should_prune():
             raise optuna.TrialPruned(
-                f"Pruned after epoch {epoch.epoch} on {fold}: its best so far is below the median of the finished trials."
+                f"Pruned after epoch {epoch.epoch} on {fold}: its best score is below the median of the finished trials."
             )
 
     return on_epoch
 
 
 def _describe_origin(trial: optuna.Trial, stage_run: str) -> str:
-    """Where the trial's values come from, for its note; the runs of the interrupted trials that it repeats are ended."""
-    texts = ["The preset's own recipe. "] if DEFAULT in trial.user_attrs else []
+    """The origin of the trial's values, for its note; ends the runs of the interrupted trials that it repeats."""
+    texts = ["The preset's own settings. "] if DEFAULT in trial.user_attrs else []
     for dead in interrupted_trials(trial):
         mlflow.set_tag("doctogres.retry_of", dead.number)
         texts.append(f"Repeats trial-{dead.number:03d}, whose worker was interrupted. ")

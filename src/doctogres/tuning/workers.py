@@ -1,7 +1,7 @@
-"""How the workers of a study share its trials: locks, signs of life, retries of what a dead worker left.
+"""How the workers of a study share its trials: locks, heartbeats, and retries of a dead worker's trials.
 
-A worker takes a trial while it holds a lock on the storage: what it reads there (who runs what, who died, what is still
-lacking) is then true until it has written its own name on the trial. The lock ends with the process, however that ends.
+A worker takes a trial while holding a lock on the storage, so that what it reads there (who runs what, who died, what is
+still to do) stays true until it has recorded itself as the trial's owner. The lock ends with the process in any case.
 """
 
 import threading
@@ -24,26 +24,26 @@ from doctogres.settings import SearchRange, TrainSettings, TuneSettings
 from doctogres.tracking.interrupted import is_gone, this_process
 
 FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
-STARTUP_TRIALS: Final = 4  # TPE and the pruner look at this many trials before they judge
-HEARTBEAT: Final = 10  # seconds between two signs of life of a running trial
-GRACE: Final = 60  # seconds without one after which another machine's worker counts as dead
-POLL: Final = 1.0  # seconds between two looks of a worker that waits for the others
-MAX_RETRIES: Final = 3  # a trial that took this many workers with it is not tried again
-LOCK: Final = 0x646F63746F67  # the advisory lock's number in PostgreSQL
+STARTUP_TRIALS: Final = 4  # number of trials before TPE and the pruner take effect
+HEARTBEAT: Final = 10  # seconds between heartbeats of a running trial
+GRACE: Final = 60  # seconds without a heartbeat after which a worker on another machine counts as dead
+POLL: Final = 1.0  # seconds between checks by a worker that waits for the others
+MAX_RETRIES: Final = 3  # a trial whose worker died this many times is not repeated again
+LOCK: Final = 0x646F63746F67  # id of the advisory lock in PostgreSQL
 
 # User attributes of a trial.
-DEFAULT: Final = "doctogres.default"  # it has the preset's own values
+DEFAULT: Final = "doctogres.default"  # uses the preset's own values
 OWNER: Final = "doctogres.owner"  # the process that runs it
-ERROR: Final = "doctogres.error"  # it failed by itself: trying the same values again would fail again
+ERROR: Final = "doctogres.error"  # failed with an error: repeating the same values would fail again
 
 
 def open_study(name: str, storage: str, settings: TuneSettings) -> tuple[optuna.Study, RDBStorage]:
     try:
-        with locked(storage), quiet():  # two workers must not make the tables at the same time
+        with locked(storage), quiet():  # two workers must not create the tables at the same time
             sqlite = sqlalchemy.make_url(storage).get_backend_name() == "sqlite"
             options = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
             database = RDBStorage(storage, engine_kwargs=options, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
-            # Few blocks are open in the first half of a trial: the curves lie together at chance and cross later.
+            # Few blocks are unfrozen in the first half of a trial: all curves are near chance level and cross later.
             pruner = optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=settings.trial_epochs // 2)
             study = optuna.create_study(
                 storage=database, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
@@ -57,7 +57,7 @@ def open_study(name: str, storage: str, settings: TuneSettings) -> tuple[optuna.
 
 @contextmanager
 def locked(storage: str) -> Iterator[None]:
-    """Keeps every other worker of the storage waiting; creates the folder of a SQLite file."""
+    """Holds an exclusive lock on the storage; creates the folder of a SQLite file."""
     try:
         url = sqlalchemy.make_url(storage)
     except sqlalchemy.exc.ArgumentError as error:
@@ -82,7 +82,7 @@ def locked(storage: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Optuna's warnings that heartbeats are experimental and meant for `Study.optimize`; we send them."""
+    """Suppresses Optuna's warnings that heartbeats are experimental and need `Study.optimize`; we send our own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Heartbeat of storage")
@@ -92,7 +92,7 @@ def quiet() -> Iterator[None]:
 def take_trial(
     study: optuna.Study, database: RDBStorage, recipe: dict[str, Any], settings: TuneSettings, seed: int
 ) -> optuna.Trial | None:
-    """A trial with all its values that is now this process's; None while the others run all that is lacking."""
+    """Takes a trial, with all its values, for this process; None while others run all remaining trials."""
     _fail_dead(study)
     _queue_retries(study)
     trials = study.get_trials(deepcopy=False)
@@ -101,14 +101,16 @@ def take_trial(
         return None
     if not any(DEFAULT in trial.user_attrs for trial in live):
         study.enqueue_trial(recipe, user_attrs={DEFAULT: True})
-    # A seed of its own for every draw: no two workers and no resumed study draw the same values.
-    drawn = sum(not RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in trials)
-    own_seed = int(np.random.SeedSequence([seed, drawn]).generate_state(1)[0])
-    study.sampler = optuna.samplers.TPESampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS)
+    # A different seed for every trial: no two workers and no resumed study sample the same values.
+    sampled = sum(not RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in trials)
+    sampler_seed = int(np.random.SeedSequence([seed, sampled]).generate_state(1)[0])
+    study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=STARTUP_TRIALS)
     trial = study.ask()
     for name, values in settings.space.items():
         suggest(trial, name, values)
-    database.record_heartbeat(trial._trial_id)  # before the owner: a trial with an owner has a heartbeat to grow old
+    database.record_heartbeat(
+        trial._trial_id
+    )  # before the owner: a trial with an owner must have a heartbeat that can expire
     trial.set_user_attr(OWNER, this_process())
     return trial
 
@@ -117,7 +119,7 @@ def suggest(trial: optuna.Trial, name: str, values: SearchRange) -> Any:
     """The trial's value for the setting `name`."""
     if values.choices is not None:
         return trial.suggest_categorical(name, values.choices)
-    assert values.low is not None  # SearchRange holds a range or choices
+    assert values.low is not None  # SearchRange has a range or choices
     assert values.high is not None
     if TrainSettings.model_fields[name].annotation is int:
         return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
@@ -125,16 +127,16 @@ def suggest(trial: optuna.Trial, name: str, values: SearchRange) -> Any:
 
 
 def _fail_dead(study: optuna.Study) -> None:
-    """Ends the trials whose process is gone: at once where this machine can see it, else after the grace period."""
+    """Fails the trials whose process is gone: immediately if it ran on this machine, else after the grace period."""
     optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get(OWNER)
-        if owner is None or is_gone(owner):  # without an owner: it died in `take_trial`, which only we are in now
+        if owner is None or is_gone(owner):  # no owner: it died in `take_trial`, which only one process runs at a time
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def _queue_retries(study: optuna.Study) -> None:
-    """Queues every interrupted trial again that is not yet: a worker may die between its failing and its retry."""
+    """Queues a retry of every interrupted trial that has none: a worker may die between failing and queueing it."""
     trials = study.get_trials()
     retried = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
     for trial in trials:
@@ -144,7 +146,7 @@ def _queue_retries(study: optuna.Study) -> None:
 
 
 def interrupted_trials(trial: optuna.Trial) -> list[FrozenTrial]:
-    """The earlier trials of the same values whose workers died, which this trial repeats."""
+    """The interrupted trials with the same values that this trial repeats."""
     with quiet():
         numbers = RetryHeartbeatStaleTrialCallback.retry_history(trial.study.get_trials(deepcopy=False)[trial.number])
     return [trial.study.get_trials(deepcopy=False)[number] for number in numbers]
@@ -156,7 +158,7 @@ def run_trial(
     trial: optuna.Trial,
     objective: Callable[[optuna.Trial, dict[str, Any]], float],
 ) -> None:
-    # A worker that is silent for too long loses its trial to another: then that one's result counts.
+    # A worker without heartbeats for too long loses its trial to another, whose result then counts.
     with _heartbeat(database, trial), suppress(UpdateFinishedTrialError):
         try:
             score = objective(trial, trial.params)
@@ -173,12 +175,12 @@ def run_trial(
 
 @contextmanager
 def _heartbeat(database: RDBStorage, trial: optuna.Trial) -> Iterator[None]:
-    """Signs of life while the block runs, so that no other worker takes the trial for dead."""
+    """Sends heartbeats while the block runs, so that no other worker considers the trial dead."""
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(HEARTBEAT):
-            with suppress(StorageInternalError):  # the next one may come through
+            with suppress(StorageInternalError):  # the next one may succeed
                 database.record_heartbeat(trial._trial_id)
 
     thread = threading.Thread(target=beat, daemon=True)
