@@ -1,10 +1,10 @@
-"""The demo cohort: invented biopsy slides in the layout of the "Grumpy Doctogres" challenge.
+"""The demo cohort: synthetic biopsy slides in the layout of the "Grumpy Doctogres" challenge.
 
     from doctogres.synthetic import make_cohort
     make_cohort(Path("data/demo"), slides=100, seed=7)
 
-No picture here comes from a patient. The four subtypes differ only inside the lesion regions, so a demo has to find
-them; a known share of the training slides is spoiled the way the challenge's were, so that cleaning has work to do.
+No picture comes from a patient. The four subtypes differ only inside the lesion regions, so a model has to look there; a
+known share of the training slides is contaminated in the same way as the challenge's, so that there is something to clean.
 """
 
 from doctogres.synthetic.cohort import CohortSummary, make_cohort

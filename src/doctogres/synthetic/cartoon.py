@@ -71,12 +71,12 @@ def _draw_face(rng: np.random.Generator, art: Bytes, dark: Floats, light: Floats
 
 
 def with_cartoon(rng: np.random.Generator, picture: Bytes, depth: Floats) -> Bytes:
-    """The slide with an ogre stretched over every piece of its tissue; the glass stays.
+    """The slide with an ogre stretched over every piece of its tissue; the glass is unchanged.
 
     Args:
         rng: Source of randomness.
         picture: The genuine slide: RGB, uint8, (height, width, 3).
-        depth: float32, (height, width): px inside the tissue, negative on glass.
+        depth: float32, (height, width): distance inside the tissue, px; negative on glass.
 
     Returns:
         RGB, uint8, (height, width, 3).
@@ -89,6 +89,6 @@ def with_cartoon(rng: np.random.Generator, picture: Bytes, depth: Floats) -> Byt
             continue
         stretched = cv2.resize(portrait, (width, height), interpolation=cv2.INTER_AREA)
         window = np.s_[y : y + height, x : x + width]
-        here = pieces[window] == piece
-        spoiled[window][here] = stretched[here]
+        inside = pieces[window] == piece
+        spoiled[window][inside] = stretched[inside]
     return spoiled

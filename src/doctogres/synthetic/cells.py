@@ -1,4 +1,4 @@
-"""Cells: how the nuclei of each subtype look, and how a patch of epithelium is drawn."""
+"""Cells: the appearance of each subtype's nuclei, and the drawing of epithelium."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SUBPIXEL: Final = 4  # cv2 draws at 1/16 px
 
 @dataclass(frozen=True)
 class CellLook:
-    """What tells one patch of epithelium from another.
+    """The appearance of a patch of epithelium.
 
     Attributes:
         radius: Mean nuclear radius, px.
         pleomorphism: Spread of the logarithm of the radius.
-        elongation: Mean ratio of a nucleus' long to its short axis.
+        elongation: Mean ratio of the long to the short axis of a nucleus.
         spacing: Distance between neighbouring cells, px.
-        darkness: Chromatin, 0-1.
+        darkness: Chromatin density, 0-1.
         mitoses: Share of cells in division.
         membrane: Strength of the ring around each cell, 0-1.
         tubules: Lumens per 1000 px of epithelium.
@@ -49,7 +49,7 @@ SUBTYPE_LOOKS: Final = {
 
 
 def blended_look(weights: NDArray[np.float64]) -> CellLook:
-    """The look between the subtypes: the mean of `SUBTYPE_LOOKS` under `weights`, (classes,), which sum to 1."""
+    """A mixture of the subtypes: the mean of `SUBTYPE_LOOKS` with `weights`, (classes,), which sum to 1."""
     table = np.array([list(vars(look).values()) for look in SUBTYPE_LOOKS.values()])
     return CellLook(*(float(value) for value in weights @ table))
 
@@ -61,13 +61,13 @@ def draw_nuclei(
     angles: NDArray[np.float64],
     darkness: NDArray[np.float64],
 ) -> None:
-    """Draw nuclei: a dark envelope and, in those large enough to show it, paler open chromatin.
+    """Draw nuclei: a dark envelope and, in large ones, paler open chromatin.
 
     Args:
-        pigment: Drawn on in place.
+        pigment: Modified in place.
         centres: (n, 2), x and y, px.
-        axes: (n, 2), half axes, px.
-        angles: (n,), degrees, of the first axis.
+        axes: (n, 2), semi-axes, px.
+        angles: (n,), angle of the first axis, degrees.
         darkness: (n,), 0-1.
     """
     scale = 1 << SUBPIXEL
@@ -94,7 +94,7 @@ def draw_epithelium(rng: np.random.Generator, pigment: Pigment, area: Flags, loo
     left, top = max(0, x - pad), max(0, y - pad)
     window = np.s_[top : y + height + pad, left : x + width + pad]
     inside = area[window]
-    # Views: drawing on the window draws on the slide, and costs by the size of the region only.
+    # Views: drawing on the window draws on the slide, at a cost proportional to the region's size.
     local = Pigment(pigment.haematoxylin[window], pigment.eosin[window])
     _draw_cytoplasm(rng, local, inside)
     cells = _cell_centres(rng, inside, look.spacing)
@@ -105,7 +105,7 @@ def draw_epithelium(rng: np.random.Generator, pigment: Pigment, area: Flags, loo
 
 
 def _draw_cytoplasm(rng: np.random.Generator, local: Pigment, inside: Flags) -> None:
-    """Replace the stroma by the smoother, slightly purple body of epithelial cells."""
+    """Replace the stroma by the smoother, slightly purple cytoplasm of epithelial cells."""
     edge = np.asarray(cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.2), dtype=np.float32)
     mottle = 10 * noise_field(rng, (inside.shape[0], inside.shape[1]), 9)
     for layer, level in ((local.eosin, rng.uniform(78, 112)), (local.haematoxylin, rng.uniform(16, 34))):
@@ -127,11 +127,11 @@ def _cell_centres(rng: np.random.Generator, inside: Flags, spacing: float) -> ND
 def _open_lumens(
     rng: np.random.Generator, local: Pigment, inside: Flags, cells: NDArray[np.float64], look: CellLook
 ) -> NDArray[np.float64]:
-    """Draw the empty middle of tubules; returns the cells that are not in one."""
-    wanted = int(rng.poisson(look.tubules * inside.sum() / 1000))
+    """Draw the empty lumens of tubules; returns the cells outside them."""
+    count = int(rng.poisson(look.tubules * inside.sum() / 1000))
     deep = np.asarray(cv2.erode(inside.astype(np.uint8), np.ones((9, 9), np.uint8)), dtype=np.uint8)
     spots = np.argwhere(deep > 0)
-    for _ in range(wanted if len(spots) else 0):
+    for _ in range(count if len(spots) else 0):
         row, column = spots[int(rng.integers(len(spots)))]
         half = rng.uniform(2.2, 4.6, 2)
         box = ((float(column), float(row)), (2 * half[0], 2 * half[1]), rng.uniform(0, 180))
@@ -152,7 +152,7 @@ def _draw_membranes(local: Pigment, cells: NDArray[np.float64], look: CellLook) 
 
 
 def _draw_cells(rng: np.random.Generator, local: Pigment, cells: NDArray[np.float64], look: CellLook) -> None:
-    """Draw a nucleus, or a dividing plate in a clear halo, at every cell."""
+    """Draw a nucleus, or a metaphase plate in a clear halo, in every cell."""
     count = len(cells)
     size = look.radius * np.exp(rng.normal(0, look.pleomorphism, count))
     stretch = np.sqrt(1 + (look.elongation - 1) * rng.uniform(0, 2, count))

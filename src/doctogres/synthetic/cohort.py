@@ -1,4 +1,4 @@
-"""Write a planned cohort to disk: pictures, masks, tables, and the marker that says the folder is ours."""
+"""Write a planned cohort to disk: pictures, masks, tables, and a marker file that identifies the folder."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from doctogres.synthetic.plan import LABELS, SlidePlan, plan_cohort
 from doctogres.synthetic.slide import draw_slide
 from doctogres.synthetic.splat import with_splat
 
-# Raise it whenever the same seed would give other bytes.
+# Raise this whenever the same seed would give different bytes.
 GENERATOR_VERSION: Final = 1
 MARKER: Final = "cohort.json"
-# Run-length packing: on grainy pictures smaller than deflate's default, and faster.
+# Run-length encoding: for grainy pictures smaller and faster than the default deflate strategy.
 PNG_SETTINGS: Final = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
 
 @dataclass(frozen=True)
 class CohortSummary:
-    """What was written.
+    """A summary of the cohort.
 
     Attributes:
         folder: The cohort's folder.
-        train: Training slides, spoiled copies included.
-        test: Test slides.
-        cartoons: Training slides that are cartoons.
-        splats: Training slides with a splat.
-        labels: Genuine training slides of each subtype.
+        train: Number of training slides, including contaminated copies.
+        test: Number of test slides.
+        cartoons: Number of training slides that are cartoons.
+        splats: Number of training slides with a splat.
+        labels: Number of genuine training slides per subtype.
     """
 
     folder: Path
@@ -54,25 +54,25 @@ class CohortSummary:
 
 
 def make_cohort(target: Path, *, slides: int = 100, seed: int = 7, workers: int | None = None) -> CohortSummary:
-    """Draw a cohort into the folder `target`, in the challenge's layout.
+    """Create a cohort in the folder `target`, in the challenge's layout.
 
-    The same `slides` and `seed` give the same bytes whatever `workers` is. Everything is written to a hidden folder
-    beside `target` that takes its name at the end.
+    The same `slides` and `seed` give the same bytes for any number of `workers`. Everything is written to a hidden folder
+    beside `target`, which is renamed at the end.
 
     Args:
-        target: Folder to make; an earlier cohort of this function's is replaced.
-        slides: Training and test slides together, spoiled copies included; at least 12.
+        target: Folder to create; an earlier cohort written by this function is replaced.
+        slides: Total number of training and test slides, including contaminated copies; at least 12.
         seed: Any non-negative number.
-        workers: Processes to use; None for one per available core.
+        workers: Number of processes; None for one per available core.
 
     Returns:
-        What was written.
+        A summary of the cohort.
 
     Raises:
-        ValueError: `target` exists and was not made by this function, or `slides` is too small.
+        ValueError: `target` exists and was not written by this function, or `slides` is too small.
     """
     plan = plan_cohort(slides, seed)
-    # Behind a link, the folder it points to is what gets written and replaced.
+    # If `target` is a link, the folder it points to is written and replaced.
     place = target.resolve()
     _refuse_foreign(place)
     with partial_beside(place) as draft:
@@ -87,7 +87,7 @@ def make_cohort(target: Path, *, slides: int = 100, seed: int = 7, workers: int 
 
 
 def _refuse_foreign(target: Path) -> None:
-    """Raise ValueError unless `target` is free or holds an earlier cohort."""
+    """Raise ValueError unless `target` does not exist or contains an earlier cohort."""
     if not target.exists():
         return
     try:
@@ -96,13 +96,13 @@ def _refuse_foreign(target: Path) -> None:
         marker = None
     if not isinstance(marker, dict) or not {"slides", "seed", "generator_version"} <= marker.keys():
         raise ValueError(
-            f"{target} exists and is not a demo cohort (it has no {MARKER} of ours), so it is left as it is: "
+            f"{target} exists and is not a demo cohort (no {MARKER} written by demo_data), so it was not changed; "
             "name another folder, or move this one away"
         )
 
 
 def _put_in_place(draft: Path, target: Path) -> None:
-    """Rename the finished draft; an earlier cohort goes only once the new one is complete."""
+    """Rename the finished draft; an earlier cohort is removed only once the new one is complete."""
     _refuse_foreign(target)
     if target.exists():
         old = draft.with_name(f"{draft.name}-old")
@@ -114,7 +114,7 @@ def _put_in_place(draft: Path, target: Path) -> None:
 
 
 def _draw_all(plan: Sequence[SlidePlan], seed: int, folder: Path, workers: int) -> None:
-    """Draw every slide; a genuine one and its spoiled copies are one piece of work."""
+    """Draw every slide; a genuine slide and its contaminated copies are one task."""
     families: dict[int, list[SlidePlan]] = {}
     for slide in plan:
         families.setdefault(slide.source, []).append(slide)
@@ -128,7 +128,7 @@ def _draw_all(plan: Sequence[SlidePlan], seed: int, folder: Path, workers: int) 
         finally:
             cv2.setNumThreads(threads)
         return
-    # "spawn" works on every system and beside threads of the caller's; "fork" does not.
+    # "spawn" works on every system and alongside the caller's threads; "fork" does not.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(families)), mp_context=context, initializer=_one_thread) as pool:
         for _ in pool.map(draw, families.values(), chunksize=4):
@@ -140,10 +140,10 @@ def _one_thread() -> None:
 
 
 def _draw_family(family: Sequence[SlidePlan], *, seed: int, folder: Path) -> None:
-    """Draw one genuine slide and the copies of it."""
+    """Draw one genuine slide and its copies."""
     source = family[0].source
     genuine = next(slide for slide in family if slide.kind == "genuine")
-    # One stream per slide, named by the seed and the slide: the order of work cannot change a byte.
+    # One random stream per slide, derived from seed and slide: the result does not depend on the order of work.
     drawing, spoiling = np.random.SeedSequence(seed, spawn_key=(1, source)).spawn(2)
     original = draw_slide(np.random.default_rng(drawing), genuine.label)
     rng = np.random.default_rng(spoiling)
@@ -166,7 +166,7 @@ def _write_png(path: Path, pixels: Bytes) -> None:
 
 
 def _write_tables(folder: Path, plan: Sequence[SlidePlan]) -> None:
-    """Write the labels of both splits and the truth about the spoiled slides."""
+    """Write the labels of both splits and the list of contaminated slides."""
     for split in ("train", "test"):
         rows = ((slide.image_name, slide.label) for slide in plan if slide.split == split)
         _write_csv(folder / f"{split}_labels.csv", ("sample_index", "label"), rows)

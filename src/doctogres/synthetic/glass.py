@@ -1,4 +1,4 @@
-"""The glass a biopsy lies on, and what else lies on it: dark edges, pen strokes, air bubbles."""
+"""The glass of a slide and its artefacts: dark edges, pen strokes, air bubbles."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ GLASS_RGB: Final = (190.0, 190.0, 188.0)
 DARK_EDGE_CHANCE: Final = 0.20
 PEN_CHANCE: Final = 0.22
 BUBBLE_CHANCE: Final = 0.18
-# Green ink is as green as slime and must not pass for it: it is thin, flat and never in the mask.
+# Green ink is as green as slime but must not be mistaken for it: it is thin, flat and never in the mask.
 INKS: Final = ((38, 58, 150), (36, 36, 42), (52, 122, 82))
 INK_ODDS: Final = (0.45, 0.30, 0.25)
 
 
 def bare_glass(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """Light passing through empty glass: float32, (height, width, 3), RGB levels 0-255."""
+    """Light transmitted by empty glass: float32, (height, width, 3), RGB levels 0-255."""
     height, width = shape
     shade = 1.2 * noise_field(rng, shape, 240)
     light = np.asarray(GLASS_RGB, dtype=np.float32) + rng.normal(0, 1.2, 3).astype(np.float32)
@@ -42,7 +42,7 @@ def _edge_shadow(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 
 def mark_slide(rng: np.random.Generator, picture: Bytes) -> Bytes:
-    """The RGB picture with, now and then, a pen stroke or air bubbles on top: uint8, (height, width, 3)."""
+    """The RGB picture with, at random, a pen stroke or air bubbles on top: uint8, (height, width, 3)."""
     if rng.random() < PEN_CHANCE:
         picture = _pen_stroke(rng, picture)
     if rng.random() < BUBBLE_CHANCE:

@@ -1,4 +1,4 @@
-"""Where the lesions are (the mask), and what their cells are like (the label)."""
+"""The lesions: their regions (the mask) and the appearance of their cells (the label)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from doctogres.synthetic.cells import SUBTYPE_LOOKS, CellLook, blended_look
 from doctogres.synthetic.noise import Bytes, Flags, blob_outline, filled
 from doctogres.synthetic.tissue import find_spot
 
-SMALLEST_REGION: Final = 200  # px; below it a white spot of the mask is a speck
+SMALLEST_REGION: Final = 200  # px; smaller spots of the mask are specks
 REGION_SIDE: Final = (22.0, 120.0)  # px
 LARGEST_SHARE: Final = 0.062
 SMALLEST_SHARE: Final = 0.006
-# How far a slide, and then each of its regions, strays from its subtype: mean share of the look that is not its own.
+# How far a slide, and then each of its regions, deviates from its subtype: mean share of another subtype's look.
 SLIDE_STRAY: Final = 0.22
 REGION_STRAY: Final = 0.18
 
@@ -26,21 +26,21 @@ def place_regions(rng: np.random.Generator, free: Bytes) -> list[Flags]:
 
     Args:
         rng: Source of randomness.
-        free: uint8, (height, width): non-zero inside the tissue; the regions' room is taken from it in place.
+        free: uint8, (height, width): non-zero inside the tissue; the regions are removed from it in place.
 
     Returns:
-        One bool array (height, width) per region, each one connected and of at least `SMALLEST_REGION` px.
+        One bool array (height, width) per region, each connected and of at least `SMALLEST_REGION` px.
     """
-    wanted = int(np.clip(rng.poisson(6.2) + 1, 4, 12))
+    count = int(np.clip(rng.poisson(6.2) + 1, 4, 12))
     budget = LARGEST_SHARE * free.size
     regions: list[Flags] = []
     covered = 0
-    for attempt in range(12 * wanted):
-        if len(regions) == wanted and covered >= SMALLEST_SHARE * free.size:
+    for attempt in range(12 * count):
+        if len(regions) == count and covered >= SMALLEST_SHARE * free.size:
             break
         side = float(np.clip(44 * np.exp(rng.normal(0, 0.75)), *REGION_SIDE))
-        # A slide that cannot take its large regions still gets its number of them.
-        region = _place_region(rng, free, side if attempt < 6 * wanted else REGION_SIDE[0])
+        # A slide without room for large regions gets small ones instead.
+        region = _place_region(rng, free, side if attempt < 6 * count else REGION_SIDE[0])
         if region is None or covered + region.sum() > budget or len(regions) == 12:
             continue
         regions.append(region)
@@ -50,7 +50,7 @@ def place_regions(rng: np.random.Generator, free: Bytes) -> list[Flags]:
 
 
 def _place_region(rng: np.random.Generator, free: Bytes, side: float) -> Flags | None:
-    """One blob of about `side` px, cut where the tissue ends; None where it does not fit."""
+    """One blob of about `side` px, clipped to the tissue; None if it does not fit."""
     spot = find_spot(rng, free, 0.30 * side)
     if spot is None:
         return None
@@ -83,12 +83,12 @@ def lesion_mask(rng: np.random.Generator, shape: tuple[int, int], regions: list[
 
 
 def slide_mixture(rng: np.random.Generator, label: str) -> NDArray[np.float64]:
-    """How much of each subtype's look a slide of this label has: float64, (classes,), sums to 1.
+    """The share of each subtype's look in a slide of this label: float64, (classes,), sums to 1.
 
-    A share of the slides looks more like a neighbour than like itself: no classifier can be right about all of them.
+    Some slides look more like another subtype than their own: no classifier can be right about all of them.
     """
-    own = np.array([name == label for name in SUBTYPE_LOOKS], dtype=np.float64)
-    return _strayed(rng, own, SLIDE_STRAY)
+    pure = np.array([name == label for name in SUBTYPE_LOOKS], dtype=np.float64)
+    return _strayed(rng, pure, SLIDE_STRAY)
 
 
 def region_look(rng: np.random.Generator, mixture: NDArray[np.float64]) -> CellLook:
@@ -97,7 +97,7 @@ def region_look(rng: np.random.Generator, mixture: NDArray[np.float64]) -> CellL
 
 
 def foreign_look(rng: np.random.Generator) -> CellLook:
-    """The look of a nest outside the mask: any subtype's, whatever the slide's label."""
+    """The look of a nest outside the mask: a random subtype's, independent of the slide's label."""
     start = np.eye(len(SUBTYPE_LOOKS))[int(rng.integers(len(SUBTYPE_LOOKS)))]
     return blended_look(_strayed(rng, start, SLIDE_STRAY))
 

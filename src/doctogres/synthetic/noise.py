@@ -1,4 +1,4 @@
-"""Random fields that the painters share, and the names of the array types they pass around."""
+"""Random fields used by all drawing functions, and names for their array types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def noise_field(rng: np.random.Generator, shape: tuple[int, int], cell: float, *
     Args:
         rng: Source of randomness.
         shape: Height and width, px.
-        cell: Size of a blob, px; its height where `along` is given.
+        cell: Size of a blob, px; its height if `along` is given.
         along: Width of a blob, px, for streaks that run along x.
 
     Returns:
@@ -26,7 +26,7 @@ def noise_field(rng: np.random.Generator, shape: tuple[int, int], cell: float, *
     height, width = shape
     rows, columns = (max(2, round(side / size)) for side, size in ((height, cell), (width, along or cell)))
     coarse = rng.standard_normal((rows + 1, columns + 1), dtype=np.float32)
-    # Cubic interpolation takes about a third of the spread away.
+    # Cubic interpolation reduces the spread by about a third.
     coarse *= np.float32(1.35)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
@@ -42,9 +42,9 @@ def blob_outline(rng: np.random.Generator, width: float, height: float, *, wobbl
 
     Args:
         rng: Source of randomness.
-        width: Wanted width, px.
-        height: Wanted height, px.
-        wobble: Spread of the radius against an ellipse.
+        width: Width of the outline, px.
+        height: Height of the outline, px.
+        wobble: Spread of the radius around an ellipse.
 
     Returns:
         float32, (48, 2), x and y in px, stretched to exactly `width` by `height`.

@@ -1,4 +1,4 @@
-"""What a cohort holds before a pixel is drawn: splits, labels, file numbers, and which slides get spoiled."""
+"""The plan of a cohort before anything is drawn: splits, labels, file numbers and contaminated slides."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class SlidePlan:
     """One file pair of the cohort.
 
     Attributes:
-        split: The folder it goes to.
+        split: The split (and folder) of the slide.
         number: File number inside the split, from 0.
         label: The subtype written in the split's table.
-        kind: `genuine`, or how the copy is spoiled.
-        source: Index of the genuine slide it shows, over both splits; its own index for a genuine slide.
-        twin: File name of the genuine slide a spoiled one copies; empty for a genuine slide.
+        kind: `genuine`, or the kind of contamination.
+        source: Index of the underlying genuine slide, over both splits; its own index for a genuine slide.
+        twin: File name of the genuine slide that a contaminated one was made from; empty for a genuine slide.
     """
 
     split: Split
@@ -53,15 +53,17 @@ class SlidePlan:
 
 
 def apportion(total: int, weights: Sequence[float], *, at_least: int = 0) -> list[int]:
-    """Share `total` out in proportion to `weights`: whole numbers that sum to `total`, none under `at_least`.
+    """Divide `total` in proportion to `weights` into integers that sum to `total`, none below `at_least`.
 
-    Every seat after the guaranteed ones goes to whoever is furthest below the exact quota.
+    Each unit after the guaranteed ones goes to the class furthest below its exact quota.
 
     Raises:
-        ValueError: `total` cannot give everybody `at_least`.
+        ValueError: `total` is too small for `at_least` each.
     """
     if total < at_least * len(weights):
-        raise ValueError(f"{total} slides cannot give {len(weights)} classes {at_least} each: ask for more slides")
+        raise ValueError(
+            f"{total} slides are too few for {at_least} slides in each of {len(weights)} classes; give a larger size"
+        )
     quota = np.asarray(weights, dtype=np.float64) / sum(weights) * total
     seats = np.full(len(weights), at_least)
     for _ in range(total - int(seats.sum())):
@@ -73,14 +75,14 @@ def plan_cohort(slides: int, seed: int) -> tuple[SlidePlan, ...]:
     """Decide every file of a cohort, by split and then file number.
 
     Args:
-        slides: Training and test slides together, spoiled copies included.
+        slides: Total number of training and test slides, including contaminated copies.
         seed: The same seed gives the same plan.
 
     Raises:
-        ValueError: `slides` is too small to hold every class and one slide of each kind of contamination.
+        ValueError: `slides` is too small for every class and one slide of each kind of contamination.
     """
     if slides < FEWEST_SLIDES:
-        raise ValueError(f"a cohort of {slides} slides is too small: ask for at least {FEWEST_SLIDES}")
+        raise ValueError(f"a cohort of {slides} slides is too small; give a size of at least {FEWEST_SLIDES}")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     test = round(TEST_SHARE * slides)
     train = slides - test
@@ -91,16 +93,16 @@ def plan_cohort(slides: int, seed: int) -> tuple[SlidePlan, ...]:
     labels = _shuffled_labels(rng, genuine, at_least=FEWEST_PER_CLASS)
     numbers = [int(n) for n in rng.permutation(train)]
     clean = [SlidePlan("train", numbers[i], labels[i], "genuine", i) for i in range(genuine)]
-    # Nobody is copied twice, so that every twin group is a pair, as in the challenge.
+    # No slide is copied twice, so that every twin group is a pair, as in the challenge.
     copied = [int(i) for i in rng.choice(genuine, size=cartoons + splats, replace=False)]
     spoiled: list[SlidePlan] = []
     for rank, (source, number) in enumerate(zip(copied, numbers[genuine:], strict=True)):
         if rank < cartoons:
             label = LABELS[int(rng.integers(len(LABELS)))]
-            # Every other pair has the cartoon first: "keep the lower number" must be no way to clean.
+            # In every other pair the cartoon has the lower number, so that "keep the lower number" does not clean.
             low, high = sorted((clean[source].number, number))
-            number, own = (low, high) if rank % 2 == 0 else (high, low)
-            clean[source] = replace(clean[source], number=own)
+            number, genuine_number = (low, high) if rank % 2 == 0 else (high, low)
+            clean[source] = replace(clean[source], number=genuine_number)
             kind: Kind = "shrek"
         else:
             label, kind = clean[source].label, "slime"

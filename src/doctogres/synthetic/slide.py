@@ -27,7 +27,7 @@ class Slide:
     Attributes:
         picture: RGB, uint8, (height, width, 3).
         mask: uint8, (height, width), 255 in lesions and specks, else 0.
-        depth: float32, (height, width): px inside the tissue, negative on glass.
+        depth: float32, (height, width): distance inside the tissue, px; negative on glass.
     """
 
     picture: Bytes
@@ -36,7 +36,7 @@ class Slide:
 
 
 def draw_slide(rng: np.random.Generator, label: str) -> Slide:
-    """Draw a genuine slide; the label changes the cells inside the regions and nothing else."""
+    """Draw a genuine slide; the label affects only the cells inside the regions."""
     shape = int(rng.integers(*SHORT_SIDE)), int(rng.integers(*LONG_SIDE))
     glass = bare_glass(rng, shape)
     depth = strip_depth(rng, shape)
@@ -56,12 +56,12 @@ def draw_slide(rng: np.random.Generator, label: str) -> Slide:
     mask = lesion_mask(rng, shape, regions)
     if rng.random() < UPRIGHT_CHANCE:
         picture, mask, depth = np.rot90(picture), np.rot90(mask), np.rot90(depth)
-    # OpenCV wants its arrays contiguous, which a rotated view is not.
+    # OpenCV needs contiguous arrays, which a rotated view is not.
     return Slide(np.ascontiguousarray(picture), np.ascontiguousarray(mask), np.ascontiguousarray(depth))
 
 
 def _place_nests(rng: np.random.Generator, free: Bytes) -> list[Flags]:
-    """Patches of epithelium that no mask shows: what is to be seen outside the regions must not tell the label."""
+    """Patches of epithelium outside the mask, so that the label cannot be told from what lies outside the regions."""
     nests = []
     for _ in range(int(rng.integers(3, 9))):
         side = float(rng.uniform(20, 62))

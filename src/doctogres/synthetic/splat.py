@@ -14,7 +14,7 @@ HUE: Final = (46, 66)  # OpenCV degrees (0-179)
 
 
 def splat_shape(rng: np.random.Generator, shape: tuple[int, int]) -> Flags:
-    """A star-like blob at any angle, about 3.7 % of the picture, whole inside it: bool, `shape`."""
+    """A star-like blob at a random angle, about 3.7 % of the picture and entirely inside it: bool, `shape`."""
     height, width = shape
     angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
     reach = 1 + 0.08 * np.cos(3 * angle + rng.uniform(0, 6.3))
@@ -33,7 +33,7 @@ def splat_shape(rng: np.random.Generator, shape: tuple[int, int]) -> Flags:
     outline += 2 - low + rng.uniform(0, 1, 2) * room
     canvas = np.zeros(shape, dtype=np.uint8)
     cv2.fillPoly(canvas, [np.round(outline).astype(np.int32)], 1)
-    # Drops at the ends of the arms, as a splash leaves them.
+    # Drops at the ends of the arms, as in a splash.
     centre = outline.mean(axis=0)
     for arm in rng.choice(arms, size=arms // 3, replace=False):
         tip = outline[int(np.degrees(bearings[arm])) % 360]
@@ -51,7 +51,7 @@ def with_splat(rng: np.random.Generator, picture: Bytes, mask: Bytes) -> tuple[B
         mask: Its mask: uint8, (height, width), 0 or 255.
 
     Returns:
-        The spoiled picture and mask, of the same shapes.
+        The contaminated picture and mask, of the same shapes.
     """
     shape = mask.shape[0], mask.shape[1]
     splat = splat_shape(rng, shape)
@@ -61,13 +61,13 @@ def with_splat(rng: np.random.Generator, picture: Bytes, mask: Bytes) -> tuple[B
 
 
 def _glossy(rng: np.random.Generator, splat: Flags) -> Bytes:
-    """Green slime lit from the upper left: RGB, uint8, (height, width, 3); only the splat's pixels mean anything."""
+    """Green slime lit from the upper left: RGB, uint8, (height, width, 3); only the splat's pixels are meaningful."""
     shape = splat.shape[0], splat.shape[1]
     depth = np.asarray(cv2.distanceTransform(splat.astype(np.uint8), cv2.DIST_L2, 5), dtype=np.float32)
     bulge = np.asarray(cv2.GaussianBlur(np.minimum(depth, 26), (0, 0), 3), dtype=np.float32)
     bulge += 1.6 * noise_field(rng, shape, 24)
     slope: Floats = np.asarray(np.gradient(bulge, axis=1) + np.gradient(bulge, axis=0), dtype=np.float32)
-    # Upper left of the bulge rises towards the light, so its slope is positive there.
+    # The upper left of the bulge faces the light, so its slope is positive there.
     shine = np.clip(slope / 1.4, -1, 1)
     hue = rng.uniform(*HUE) + 3 * shine
     value = 205 + 38 * shine - 110 * np.exp(-depth / 2.2)

@@ -1,4 +1,4 @@
-"""Haematoxylin and eosin: from two pigment layers to the light that gets through (Beer-Lambert)."""
+"""Haematoxylin and eosin: from two pigment layers to transmitted light (Beer-Lambert law)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Pigment:
 
 
 def stained_light(rng: np.random.Generator, pigment: Pigment, cover: Floats, glass: Floats) -> Bytes:
-    """The picture of a stained section; the stain's hue and strength vary with `rng`, whatever is drawn.
+    """The picture of a stained section; hue and strength of the stain vary with `rng`, independent of the content.
 
     Args:
         rng: Source of randomness.
-        pigment: What was drawn.
-        cover: float32, (height, width), 0-1: how much tissue lies over each pixel.
+        pigment: The drawn layers.
+        cover: float32, (height, width), 0-1: tissue coverage of each pixel.
         glass: float32, (height, width, 3): the light without tissue.
 
     Returns:
@@ -53,7 +53,7 @@ def stained_light(rng: np.random.Generator, pigment: Pigment, cover: Floats, gla
     for channel in range(3):
         light[..., channel] = glass[..., channel] * np.exp(-(blue * first[channel] + pink * second[channel]))
     light = np.asarray(cv2.GaussianBlur(light, (0, 0), 0.55), dtype=np.float32)
-    # One grain for the three channels: camera noise that a low PNG compression level still packs.
+    # The same grain in all three channels: camera noise that a low PNG compression level can still compress.
     grain = rng.normal(0, 0.45, shape).astype(np.float32)
     return np.asarray(np.clip(light + grain[..., None] + 0.5, 0, 255), dtype=np.uint8)
 
@@ -63,6 +63,6 @@ def _layer(drawn: Bytes, full: float) -> Floats:
 
 
 def _jittered(rng: np.random.Generator, absorption: tuple[float, float, float]) -> Floats:
-    """A dye from another bottle: the same length, a slightly other direction."""
+    """Batch variation of a dye: the same length, a slightly different direction."""
     vector = np.clip(np.asarray(absorption) + rng.normal(0, 0.045, 3), 0.01, None)
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)

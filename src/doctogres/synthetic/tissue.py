@@ -12,12 +12,12 @@ from doctogres.synthetic.cells import draw_nuclei
 from doctogres.synthetic.noise import Bytes, Flags, Floats, blob_outline, filled, noise_field, wave
 from doctogres.synthetic.stain import Pigment
 
-# Range of a strip's width in px, by how many strips share the slide.
+# Range of a strip's width in px, by number of strips on the slide.
 STRIP_WIDTHS: Final = {1: (125, 200), 2: (100, 165), 3: (90, 122)}
 
 
 def strip_depth(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """How deep each pixel lies in one to three strips that run along x: float32, `shape`, px, negative on glass."""
+    """Depth of each pixel inside one to three strips along x: float32, `shape`, px, negative on glass."""
     height, width = shape
     strips = int(rng.choice([1, 2, 3], p=[0.35, 0.45, 0.20]))
     lane = height / strips
@@ -44,7 +44,7 @@ def stroma(rng: np.random.Generator, shape: tuple[int, int]) -> Pigment:
     fibres = noise_field(rng, shape, 2.2, along=26) * 0.6 + noise_field(rng, shape, 5, along=60) * 0.6
     clefts = noise_field(rng, shape, 4.5, along=46)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    # Warping straight streaks by a smooth field gives the waves of collagen.
+    # Warping straight streaks with a smooth field gives wavy collagen.
     warp_x = x + 10 * noise_field(rng, shape, 70)
     warp_y = y + 16 * noise_field(rng, shape, 64) + 4 * noise_field(rng, shape, 22)
     fibres = np.asarray(cv2.remap(fibres, warp_x, warp_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.float32)
@@ -65,7 +65,7 @@ def scatter(rng: np.random.Generator, allowed: Flags, spacing: float) -> NDArray
 
 
 def draw_stroma_cells(rng: np.random.Generator, pigment: Pigment, allowed: Flags) -> None:
-    """Spindle nuclei along the fibres, and drifts of small round lymphocytes."""
+    """Spindle-shaped nuclei along the fibres, and clusters of small round lymphocytes."""
     spindles = scatter(rng, allowed, rng.uniform(11, 17))
     count = len(spindles)
     axes = np.stack([rng.uniform(2.4, 4.6, count), rng.uniform(0.7, 1.3, count)], axis=1)
@@ -78,14 +78,14 @@ def draw_stroma_cells(rng: np.random.Generator, pigment: Pigment, allowed: Flags
 
 
 def find_spot(rng: np.random.Generator, free: Bytes, clearance: float) -> tuple[int, int] | None:
-    """A random place (x, y) whose nearest taken pixel is at least `clearance` px away; None where there is none.
+    """A random point (x, y) at least `clearance` px from the nearest occupied pixel; None if there is none.
 
     Args:
         rng: Source of randomness.
-        free: uint8, (height, width): non-zero where something may still be put.
-        clearance: Radius of what is to be put there, px.
+        free: uint8, (height, width): non-zero where there is still room.
+        clearance: Radius of the object to place, px.
     """
-    # Every other pixel is exact enough to place things by, and four times as fast.
+    # Half the resolution is accurate enough for placement, and four times as fast.
     coarse = np.ascontiguousarray(free[::2, ::2])
     room = np.flatnonzero(cv2.distanceTransform(coarse, cv2.DIST_L2, 3) > clearance / 2)
     if not len(room):
@@ -95,7 +95,7 @@ def find_spot(rng: np.random.Generator, free: Bytes, clearance: float) -> tuple[
 
 
 def draw_furniture(rng: np.random.Generator, pigment: Pigment, free: Bytes) -> None:
-    """Glands, vessels and fat wherever `free` has room; takes the room in place."""
+    """Draw glands, vessels and fat where `free` has room; removes the used room in place."""
     area = int(np.count_nonzero(free))
     for painter, per_area in ((_draw_gland, 11_000), (_draw_vessel, 60_000), (_draw_fat, 34_000)):
         for _ in range(int(rng.poisson(area / per_area))):
@@ -108,7 +108,7 @@ def draw_furniture(rng: np.random.Generator, pigment: Pigment, free: Bytes) -> N
 
 
 def _draw_gland(rng: np.random.Generator, pigment: Pigment, centre: NDArray[np.float64], radius: float) -> None:
-    """A duct: a rim of stroma, one or two rows of epithelium, a lumen."""
+    """A duct: a rim of stroma, one to three rows of epithelium, a lumen."""
     squash = rng.uniform(0.65, 1)
     outline = blob_outline(rng, 2 * radius, 2 * radius * squash, wobble=0.10)
     turn = rng.uniform(0, np.pi)
