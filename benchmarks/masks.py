@@ -1,9 +1,9 @@
-"""How many wrong masks are doubted, and how many right ones; and what the judgement adds to cutting a slide.
+"""How many wrong and correct masks are flagged as implausible, and the time that the check takes.
 
     python -m benchmarks.masks COHORT
 
-The range of the masks is that of every second slide; the others are judged, with and without it. Slides that cleaning
-drops or marks are left out.
+The range of the masks comes from every second slide; the others are checked, with and without it. Slides that cleaning
+drops or marks for review are left out.
 """
 
 import sys
@@ -27,17 +27,17 @@ SETTINGS: Final = PatchSettings()
 
 
 def kinds(mask: Mask, other: Mask) -> dict[str, Mask]:
-    """The slide's own mask, and what may be given in its place; `other` is another slide's."""
+    """The slide's own mask, and masks that may be given by mistake; `other` is the mask of another slide."""
     rows = np.linspace(0, len(other) - 1, len(mask)).round().astype(int)
     columns = np.linspace(0, other.shape[1] - 1, mask.shape[1]).round().astype(int)
     return {
-        "right": mask,
+        "correct": mask,
         "inverted": ~mask,
         "all white": np.ones_like(mask),
-        "by 180 degrees": mask[::-1, ::-1],
+        "rotated by 180 degrees": mask[::-1, ::-1],
         "upside down": mask[::-1],
         "left to right": mask[:, ::-1],
-        "another slide's": other[np.ix_(rows, columns)],
+        "of another slide, resized": other[np.ix_(rows, columns)],
     }
 
 
@@ -48,7 +48,7 @@ def sides_of(mask: Mask) -> npt.NDArray[np.int64]:
 
 
 def seconds(work: Callable[[Any], object], items: Iterable[Any]) -> float:
-    """For all items, by one thread."""
+    """Time for all items, on one thread."""
     started = time.perf_counter()
     for item in items:
         work(item)
@@ -61,17 +61,17 @@ def main(data: str) -> None:
     plain = table[table["outcome"] == KEPT]
     slides = [read_slide(Path(data), row) for row in plain.itertuples(index=False)]
     trained = MaskRange.of([(fit_of(*slide), sides_of(slide[1]), "") for slide in slides[::2]])
-    judged = slides[1::2]
-    doubted: dict[str, list[tuple[bool, bool]]] = {}
-    for index, (rgb, mask) in enumerate(judged):
-        for kind, given in kinds(mask, judged[index - 1][1]).items():
+    checked = slides[1::2]
+    flagged: dict[str, list[tuple[bool, bool]]] = {}
+    for index, (rgb, mask) in enumerate(checked):
+        for kind, given in kinds(mask, checked[index - 1][1]).items():
             fit, sides = fit_of(rgb, np.ascontiguousarray(given)), sides_of(np.ascontiguousarray(given))
-            doubted.setdefault(kind, []).append((bool(doubt_about(fit)), bool(doubt_about(fit, trained, sides))))
-    print(f"{len(plain)} of {len(table)} slides are kept, {len(judged)} of them judged\n")
-    print("| mask | doubted without a model | doubted by a model of the cohort |\n|---|---|---|")
-    for kind, told in doubted.items():
-        alone, known = np.mean(told, axis=0)
-        print(f"| {kind} | {alone:.0%} | {known:.0%} |")
+            flagged.setdefault(kind, []).append((bool(doubt_about(fit)), bool(doubt_about(fit, trained, sides))))
+    print(f"{len(plain)} of {len(table)} slides are kept, {len(checked)} of them checked\n")
+    print("| mask | flagged without a range | flagged with the range |\n|---|---|---|")
+    for kind, flags in flagged.items():
+        without, within = np.mean(flags, axis=0)
+        print(f"| {kind} | {without:.0%} | {within:.0%} |")
 
     def cut(row: Any) -> None:
         rgb, mask = read_slide(Path(data), row)
@@ -79,8 +79,10 @@ def main(data: str) -> None:
         cut_patches(rgb, regions[kept], SETTINGS)
 
     rows = list(plain.itertuples(index=False))[1::2]
-    shares = [seconds(lambda slide: fit_of(*slide), judged) / seconds(cut, rows) for _ in range(5)]
-    print(f"\njudging takes {np.median(shares):.0%} of the time of reading and cutting a slide (median of 5)")
+    shares = [seconds(lambda slide: fit_of(*slide), checked) / seconds(cut, rows) for _ in range(5)]
+    print(
+        f"\nthe check takes {np.median(shares):.0%} of the time of reading a slide and extracting its patches (median of 5)"
+    )
 
 
 if __name__ == "__main__":

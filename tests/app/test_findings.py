@@ -38,10 +38,13 @@ def crops(html: str) -> list[np.ndarray]:
     [
         ({}, []),
         ({"warnings": ["a", "b"]}, [("note", "a; b")]),
-        (UNSURE, [("warning", "Most probable subtype: HER2(+). Why the model is not sure: the confidence 0.60 is")]),
-        ({"abstained": True, "reasons": ["full_mask: x"], "warnings": ["full_mask: x"]}, [("warning", "Most")]),
+        (UNSURE, [("warning", "HER2(+) is the most probable subtype, but the confidence 0.60 is")]),
+        (
+            {"abstained": True, "reasons": ["full_mask: x"], "warnings": ["full_mask: x"]},
+            [("warning", "HER2(+) is the most probable subtype, but x")],
+        ),
         ({"mask_source": "tissue", "warnings": ["no mask"]}, [("warning", "no mask")]),
-        (UNSURE | {"mask_source": "tissue"}, [("warning", "Most probable"), ("warning", "")]),
+        (UNSURE | {"mask_source": "tissue"}, [("warning", "HER2(+) is"), ("warning", "")]),
         ({"label": None, "abstained": True, "warnings": ["the mask is empty"]}, [("error", "the mask is empty")]),
     ],
 )

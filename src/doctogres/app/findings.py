@@ -34,7 +34,7 @@ def notices(answer: Mapping[str, Any]) -> list[Notice]:
     result = []
     if answer["abstained"]:
         why = "; ".join(parsed(reason)[1] for reason in answer["reasons"])
-        text = f"Most probable subtype: {answer['label']}. Why the model is not sure: {why}"
+        text = f"{answer['label']} is the most probable subtype, but {why}"
         result.append(Notice("warning", "The model is not sure", text))
     if answer["mask_source"] == "tissue":
         result.append(Notice("warning", "No lesion mask: all tissue was classified", warnings))

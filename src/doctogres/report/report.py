@@ -127,9 +127,9 @@ def answer_sentence(slides: int, metrics: Mapping[str, Estimate], calibration: C
     rule = (
         f"The model abstains (“not sure”) if its confidence is below {calibration.threshold:.2f}: out of fold, at least "
         f"{calibration.target_precision:.0%} of the predictions above that were correct. It also abstains if the mask "
-        "cannot be right."
+        "is implausible."
         if calibration.threshold > 0
-        else "The model abstains (“not sure”) only if the mask cannot be right."
+        else "The model abstains (“not sure”) only if the mask is implausible."
     )
     return f"{rule} Here it answers {answered} of {slides} slides{correct}."
 
