@@ -172,8 +172,8 @@ def test_the_stage_logs_the_decisions_and_knows_them_by_their_content(store: Pat
     given = mlflow.artifacts.load_text(f"runs:/{first.run_id}/decisions_given.csv")
     assert given == text
     twins = pd.read_csv(find_artifact(f"runs:/{first.run_id}", stage="clean", name="twin_groups").path)
-    assert set(twins["shared"]) == {"mask", "near-copy"}
-    members = twins[twins["shared"] == "mask"].groupby("group")["slide_id"].agg(list)
+    assert set(twins["kind"]) == {"mask", "near-copy"}
+    members = twins[twins["kind"] == "mask"].groupby("group")["slide_id"].agg(list)
     assert sorted(members) == [["img_0000", "img_0020"], ["img_0003", "img_0021"]]
 
     edited = find_artifact(f"runs:/{first.run_id}", stage="clean", name="decisions").path

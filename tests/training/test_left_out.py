@@ -10,7 +10,7 @@ from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import normalisation
 from doctogres.settings import AGGREGATIONS
 from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
-from doctogres.training.left_out import TURNED, LeftOut, answer_left_out
+from doctogres.training.left_out import TURNED, LeftOutPredictions, predict_left_out
 from doctogres.training.samples import Samples
 
 
@@ -31,15 +31,15 @@ def network() -> nn.Module:
     return network
 
 
-def answered(network: nn.Module, samples: Samples) -> LeftOut:
+def answered(network: nn.Module, samples: Samples) -> LeftOutPredictions:
     rows = np.arange(36)
-    return answer_left_out(network, samples, rows[:24], rows[24:], classes=2, seed=1)
+    return predict_left_out(network, samples, rows[:24], rows[24:], classes=2, seed=1)
 
 
 def test_every_way_answers_for_every_slide_left_out(samples: Samples, network: nn.Module, tmp_path) -> None:
     found, again = answered(network, samples), answered(network, samples)
     save_checkpoint(found.state(), tmp_path / "stored.pt")
-    stored = LeftOut.from_state(load_checkpoint(tmp_path / "stored.pt", torch.device("cpu")))
+    stored = LeftOutPredictions.from_state(load_checkpoint(tmp_path / "stored.pt", torch.device("cpu")))
     assert found.slides == stored.slides == ["s08", "s09", "s10", "s11"]
     assert min(found.seconds) > 0
     for aggregation in ("mean", "attention"):

@@ -75,8 +75,8 @@ def _reasons(table: pd.DataFrame) -> list[tuple[Reason, str, int]]:
 def _twin_groups(twins: pd.DataFrame) -> dict[str, list[list[dict[Any, Any]]]]:
     """The slides of every group, by what they have in common."""
     groups: dict[str, list[list[dict[Any, Any]]]] = {}
-    for (shared, _), members in twins.groupby(["shared", "group"], sort=False):
-        groups.setdefault(GROUP_TITLES[str(shared)], []).append(members.to_dict("records"))
+    for (kind, _), members in twins.groupby(["kind", "group"], sort=False):
+        groups.setdefault(GROUP_TITLES[str(kind)], []).append(members.to_dict("records"))
     return groups
 
 

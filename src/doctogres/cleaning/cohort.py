@@ -30,7 +30,7 @@ class CleanResult:
         outcomes: number of slides by outcome.
         reasons: number of slides by reason code.
         class_shares: label, slides_before, slides_after, share_before, share_after.
-        twins: group, shared (mask, picture or near-copy), slide_id, label, outcome: a row per member of a group.
+        twins: group, kind (mask, picture or near-copy), slide_id, label, outcome: a row per member of a group.
         decisions: a row per slide that was dropped, repaired or flagged, with its automatic outcome and manual decision.
     """
 
@@ -165,12 +165,12 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 def _twin_table(joined: Mapping[str, Sequence[tuple[str, ...]]], table: pd.DataFrame) -> pd.DataFrame:
     rows = [
-        (f"{shared}-{number}", shared, slide)
-        for shared, groups in joined.items()
+        (f"{kind}-{number}", kind, slide)
+        for kind, groups in joined.items()
         for number, group in enumerate(groups, 1)
         for slide in group
     ]
-    twins = pd.DataFrame(rows, columns=["group", "shared", "slide_id"], dtype=object)
+    twins = pd.DataFrame(rows, columns=["group", "kind", "slide_id"], dtype=object)
     return twins.assign(label=twins["slide_id"].map(table["label"]), outcome=twins["slide_id"].map(table["outcome"]))
 
 

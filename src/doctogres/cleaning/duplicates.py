@@ -154,8 +154,8 @@ def _bucket_pairs(bits: NDArray[np.bool_]) -> Iterator[_Pairs]:
     place = slides.bit_length()  # the lowest bits of a key hold the slide's number
     for _ in range(draws):
         chosen = random.choice(len(upright), drawn, replace=False).tolist()
-        stored, asked = (np.sort(_keys(rows, chosen) << place | np.arange(slides)) for rows in (upright, lying))
-        for keys, transposed in ((stored, False), (asked, True)):
+        stored, queried = (np.sort(_keys(rows, chosen) << place | np.arange(slides)) for rows in (upright, lying))
+        for keys, transposed in ((stored, False), (queried, True)):
             position = np.searchsorted(stored, keys)  # the slide's own position among those with its key
             for back in range(1, MAX_BUCKET + 1):
                 candidate = stored[np.maximum(position - back, 0)]

@@ -45,7 +45,7 @@ def decide(
     for group in pictures:
         kept = tuple(slide for slide in group if outcomes[slide].outcome == KEPT)
         if len(kept) > 1:
-            _apply(outcomes, judge_copies(kept, evidence, labels, shared=Reason.SAME_PICTURE))
+            _apply(outcomes, judge_copies(kept, evidence, labels, reason=Reason.SAME_PICTURE))
     compared = [slide for slide in readable if outcomes[slide].outcome != DROPPED or slide in wanted]
     prints = [mark for slide in compared if (mark := evidence[slide].fingerprint) is not None]
     copies = [tuple(compared[index] for index in cluster) for cluster in near_duplicates(prints)]

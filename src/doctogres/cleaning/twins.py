@@ -40,26 +40,26 @@ def judge_twins(
     if not tissue or len(tissue) + len(cartoons) < len(group):
         return {member: _unsure(member, group, evidence) for member in group}
     judged = {member: _cartoon(member, tissue[0], evidence) for member in cartoons}
-    judged |= judge_copies(tuple(tissue), evidence, labels, shared=Reason.SAME_MASK)
+    judged |= judge_copies(tuple(tissue), evidence, labels, reason=Reason.SAME_MASK)
     return judged
 
 
 def judge_copies(
-    group: tuple[str, ...], evidence: Mapping[str, Evidence], labels: Mapping[str, str], *, shared: Reason
+    group: tuple[str, ...], evidence: Mapping[str, Evidence], labels: Mapping[str, str], *, reason: Reason
 ) -> dict[str, TwinFinding]:
     """The findings for tissue slides with a file in common: of exact duplicates only the first is kept, others are for review.
 
-    `shared` is SAME_MASK or SAME_PICTURE.
+    `reason` is SAME_MASK or SAME_PICTURE.
     """
     first = group[0]
     files = {(evidence[member].image_md5, evidence[member].mask_md5, labels.get(member, "")) for member in group}
     if len(files) == 1:
-        reason = Reason.DUPLICATE.because(first=first)
-        return {member: TwinFinding(True, reason, first) for member in group[1:]}
+        text = Reason.DUPLICATE.because(first=first)
+        return {member: TwinFinding(True, text, first) for member in group[1:]}
     judged = {}
     for member in group:
         others = [other for other in group if other != member]
-        judged[member] = TwinFinding(False, shared.because(others=", ".join(others)), others[0])
+        judged[member] = TwinFinding(False, reason.because(others=", ".join(others)), others[0])
     return judged
 
 

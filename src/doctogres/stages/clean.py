@@ -90,8 +90,8 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
     counts = {f"slides/{outcome}": float(count) for outcome, count in result.outcomes.items()}
     counts |= {f"reasons/{code}": float(count) for code, count in result.reasons.items()}
     counts |= {"decisions/given": float(len(decided)), "decisions/changed": float(changed)}
-    groups = result.twins.drop_duplicates("group")["shared"].value_counts()
-    counts |= {metric: float(groups.get(shared, 0)) for shared, metric in TWIN_METRICS.items()}
+    groups = result.twins.drop_duplicates("group")["kind"].value_counts()
+    counts |= {metric: float(groups.get(kind, 0)) for kind, metric in TWIN_METRICS.items()}
     run.log_metrics({"slides/found": len(table), "slides/usable": kept, **counts, PROBLEMS: float(len(unusable))})
     log_table(table, name="slides", source=str(data), context="cleaning", targets="label")
 

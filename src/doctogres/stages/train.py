@@ -91,9 +91,11 @@ def train(
     return result
 
 
-def _log_epoch(first: str, of: "LeftOutFold", epoch: "Epoch") -> None:
+def _log_epoch(first: str, split: "LeftOutFold", epoch: "Epoch") -> None:
     """Logs an epoch; curves of the first network have plain names, those of the others a prefix."""
-    prefix = f"repeat {of.repeat + 1}/{of.fold}/" if of.repeat else f"{of.fold}/" if of.fold != first else ""
+    prefix = (
+        f"repeat {split.repeat + 1}/{split.fold}/" if split.repeat else f"{split.fold}/" if split.fold != first else ""
+    )
     mlflow.log_metrics({metric_name(prefix + name): value for name, value in epoch.curves.items()}, step=epoch.epoch)
 
 
@@ -111,7 +113,7 @@ def _publish(
     assessment.aggregations.to_csv(run.publish("aggregations"), index=False)
     run.publish("evidence").write_text(json.dumps(assessment.evidence, indent=1), encoding="utf-8")
     history = pd.concat(
-        [member.trained.history.assign(repeat=member.of.repeat, left_out=member.of.fold) for member in members]
+        [member.trained.history.assign(repeat=member.split.repeat, left_out=member.split.fold) for member in members]
     )
     history.to_csv(run.publish("history"), index=False)
     training_curves_figure(first.history).savefig(run.attach("curves.png"), dpi=120)
@@ -141,14 +143,14 @@ def _publish(
 
 
 def _note(members: "Sequence[Member]", kept: "Sequence[Member]", assessment: "Assessment", recipe: Preset) -> str:
-    one_class = [member.of.name for member in kept if member.trained.single_class]
+    one_class = [member.split.name for member in kept if member.trained.single_class]
     warning = (
         f" Warning: the network for {', '.join(one_class)} predicts the same class for every slide; "
         "check the class balance and the learning rate."
         if one_class
         else ""
     )
-    epochs = ", ".join(f"{member.trained.best.epoch} ({member.of.name})" for member in members)
+    epochs = ", ".join(f"{member.trained.best.epoch} ({member.split.name})" for member in members)
     macro_f1 = Estimate.from_dict(assessment.evidence["metrics"]["macro_f1"])
     calibration = assessment.calibration
     abstention = (

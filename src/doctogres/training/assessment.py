@@ -22,25 +22,25 @@ from doctogres.training.part import TrainingPart
 def oof_predictions(part: TrainingPart, members: Sequence[Member], *, tta: bool) -> Predictions:
     """Patch probabilities for the left-out folds."""
     left_out = [
-        part.patches.table.iloc[member.of.left_out].assign(repeat=member.of.repeat, fold=member.of.fold)
+        part.patches.table.iloc[member.split.left_out].assign(repeat=member.split.repeat, fold=member.split.fold)
         for member in members
     ]
     rows = pd.concat(left_out, ignore_index=True)[list(OUT_OF_FOLD.columns)]
     return Predictions(
-        rows, tuple(part.classes), np.concatenate([member.answers.patches(tta=tta) for member in members])
+        rows, tuple(part.classes), np.concatenate([member.predictions.patches(tta=tta) for member in members])
     )
 
 
 def assess_members(part: TrainingPart, members: Sequence[Member], recipe: Preset, seed: int) -> Assessment:
     """Out-of-fold scores, calibration, and a comparison of the aggregations and of test-time augmentation."""
     aggregation = recipe.answer.aggregation
-    answered: dict[int, list[tuple[list[str], Mapping[str, npt.NDArray[np.float64]]]]] = {}
+    by_repeat: dict[int, list[tuple[list[str], Mapping[str, npt.NDArray[np.float64]]]]] = {}
     for member in members:
-        answers = member.answers
-        answered.setdefault(member.of.repeat, []).append((answers.slides, answers.ways(aggregation)))
-    plain_s, turned_s = np.sum([member.answers.seconds for member in members], axis=0)
+        predictions = member.predictions
+        by_repeat.setdefault(member.split.repeat, []).append((predictions.slides, predictions.ways(aggregation)))
+    plain_s, turned_s = np.sum([member.predictions.seconds for member in members], axis=0)
     assessment = assess(
-        gather(part.slides[["slide_id", "label", "group"]], list(answered.values())),
+        gather(part.slides[["slide_id", "label", "group"]], list(by_repeat.values())),
         part.classes,
         chosen=TURNED if recipe.answer.tta else aggregation,
         against={way: "mean" for way in AGGREGATIONS if way != "mean"} | {TURNED: aggregation},
@@ -58,7 +58,7 @@ def classifier_of(
 ) -> SlideClassifier:
     """Builds the classifier from these networks."""
     slides = part.slides
-    heads = [member.answers.head for member in kept] if recipe.answer.aggregation == ATTENTION else []
+    heads = [member.predictions.head for member in kept] if recipe.answer.aggregation == ATTENTION else []
     return make_classifier(
         Ensemble([member.trained.network for member in kept], heads),
         backbone=recipe.train.backbone,

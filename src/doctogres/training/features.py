@@ -64,9 +64,9 @@ class FrozenFeatures:
         self.key = self._key(head, pixels_key)
         self._views: dict[int, npt.NDArray[np.float32]] = {}
 
-    def __getitem__(self, asked: tuple[int, npt.NDArray[np.int64]]) -> torch.Tensor:
+    def __getitem__(self, key: tuple[int, npt.NDArray[np.int64]]) -> torch.Tensor:
         """The head's inputs for (view, row numbers), on the network's device."""
-        number, rows = asked
+        number, rows = key
         return torch.from_numpy(self.view(number)[np.searchsorted(self.rows, rows)]).to(self.device)
 
     def view(self, number: int) -> npt.NDArray[np.float32]:

@@ -23,7 +23,7 @@ TURNED: Final = "mean over eight flips and rotations"  # with the model's own ag
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutPredictions:
     """Predictions for the patches of one fold by a network that was not trained on it.
 
     Attributes:
@@ -88,7 +88,7 @@ class LeftOut:
 ARRAYS: Final = ("areas", "plain", "turned", "attended", "attended_turned")
 
 
-def answer_left_out(
+def predict_left_out(
     network: nn.Module,
     samples: Samples,
     train: npt.NDArray[np.int64],
@@ -96,7 +96,7 @@ def answer_left_out(
     *,
     classes: int,
     seed: int,
-) -> LeftOut:
+) -> LeftOutPredictions:
     """Predicts the left-out patches, with and without test-time augmentation, by the network and an attention head.
 
     The attention head is trained on the features of the network's training patches.
@@ -125,7 +125,7 @@ def answer_left_out(
 
     slide_ids = samples.slide_ids[left_out]
     rows = [np.flatnonzero(slide_ids == slide) for slide in dict.fromkeys(slide_ids.tolist())]
-    return LeftOut(
+    return LeftOutPredictions(
         slide_ids=slide_ids,
         areas=samples.areas[left_out],
         plain=plain.of_patches(),

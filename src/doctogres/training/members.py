@@ -22,7 +22,7 @@ from doctogres.progress import reporter
 from doctogres.settings import ENSEMBLE_SETTINGS, TrainSettings
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
-from doctogres.training.left_out import LeftOut, answer_left_out
+from doctogres.training.left_out import LeftOutPredictions, predict_left_out
 from doctogres.training.loop import Epoch, Trained, train_network
 from doctogres.training.part import Rows, TrainingPart, training_part
 from doctogres.training.processes import broadcast, is_leader, process_count
@@ -64,9 +64,9 @@ class LeftOutFold:
 class Member:
     """A trained network on the CPU, and its predictions for the left-out fold."""
 
-    of: LeftOutFold
+    split: LeftOutFold
     trained: Trained
-    answers: LeftOut
+    predictions: LeftOutPredictions
 
 
 @dataclass(frozen=True)
@@ -170,23 +170,23 @@ def _trained(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: OnEpoch)
     if fold.checkpoint.is_file():
         print(f"train: resuming the network for {fold.name} from {fold.checkpoint}", flush=True)
     trained = _network(fold, part, job, partial(on_epoch, fold))
-    answers = answer_left_out(
+    predictions = predict_left_out(
         trained.network, part.samples, fold.train, fold.left_out, classes=len(part.classes), seed=job.seed
     )
     trained.network.cpu()
-    save_checkpoint(_state(trained, answers), fold.file)
+    save_checkpoint(_state(trained, predictions), fold.file)
     fold.checkpoint.unlink(missing_ok=True)
-    return Member(fold, trained, answers)
+    return Member(fold, trained, predictions)
 
 
-def _state(trained: Trained, answers: LeftOut) -> dict[str, Any]:
+def _state(trained: Trained, predictions: LeftOutPredictions) -> dict[str, Any]:
     return {
         "network": trained.network.state_dict(),
         "history": trained.history.to_dict("records"),
         "best": trained.best.epoch,
         "probabilities": torch.from_numpy(trained.probabilities),
         "single_class": trained.single_class,
-        "answers": answers.state(),
+        "predictions": predictions.state(),
     }
 
 
@@ -210,7 +210,7 @@ def _finished(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: OnEpoch
         on_epoch(fold, Epoch(**epoch))
     fold.file.touch()  # its modification time records the last use
     print(f"train: reusing the network for {fold.name} from {fold.file}", flush=True)
-    return Member(fold, trained, LeftOut.from_state(state["answers"]))
+    return Member(fold, trained, LeftOutPredictions.from_state(state["predictions"]))
 
 
 def _forget_oldest(used: set[Path]) -> None:

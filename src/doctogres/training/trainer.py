@@ -132,11 +132,11 @@ class Trainer:
         return self.blocks_open == 0
 
     def open_for(self, epoch: int) -> None:
-        wanted = open_blocks(epoch, blocks=len(self.groups) - 1, unfreeze_every=self.settings.unfreeze_every)
-        if wanted == self.blocks_open:
+        count = open_blocks(epoch, blocks=len(self.groups) - 1, unfreeze_every=self.settings.unfreeze_every)
+        if count == self.blocks_open:
             return
-        apply_freezing(self.network, self.groups, wanted)
-        self.blocks_open = wanted
+        apply_freezing(self.network, self.groups, count)
+        self.blocks_open = count
         # The set of gradients that processes exchange is fixed when the network is wrapped, so it is wrapped again.
         forward = _Forward(self.network)
         self.forward: nn.Module = DistributedDataParallel(forward) if self.processes > 1 else forward
