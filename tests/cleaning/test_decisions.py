@@ -91,9 +91,9 @@ def test_decisions_override_the_outcome_and_keep_the_automatic_one_in_the_reason
         "img_0008": "kept",
     }
     assert table.loc["img_0020", "reason"] == (
-        f"decision: keep (for the control group); the machine says dropped, {before.loc['img_0020', 'reason']}"
+        f"decision: keep (for the control group); automatic outcome: dropped, {before.loc['img_0020', 'reason']}"
     )
-    assert table.loc["img_0007", "reason"] == "decision: drop (blurred); the machine says kept"
+    assert table.loc["img_0007", "reason"] == "decision: drop (blurred); automatic outcome: kept"
     assert table.loc["img_0020", "group"] == table.loc["img_0000", "group"]
     assert table.loc[["img_0020", "img_0022"], "fold"].notna().all()
     others = ~table.index.isin(given)

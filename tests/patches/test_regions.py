@@ -83,7 +83,7 @@ def test_the_area_itself_is_large_enough():
 def test_the_largest_speck_stands_for_a_slide_that_has_only_specks_and_its_reason_says_so():
     kept, reasons = select_regions(regions_of(20, 70, 30), min_area=200)
     assert kept.tolist() == [False, True, False]
-    assert reasons[1] == "largest_region: no region reaches 200 px; the largest, 70 px, stands for the slide"
+    assert reasons[1] == "largest_region: no region reaches 200 px; the largest, 70 px, represents the slide"
     assert reasons[0].startswith("small_region")
 
 

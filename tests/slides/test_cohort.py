@@ -61,7 +61,7 @@ def test_what_is_missing_gets_a_row_with_the_reason(root):
         "img_0009": "missing_image",
     }
     assert set(table["outcome"]) == {"dropped"}
-    assert table["reason"][0] == "missing_mask: train_data/mask_0000.png is not there"
+    assert table["reason"][0] == "missing_mask: train_data/mask_0000.png does not exist"
 
 
 def test_labels_may_lack_suffixes_and_carry_groups(root):

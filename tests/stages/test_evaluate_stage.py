@@ -190,7 +190,7 @@ def test_the_test_slides_keep_their_labels_and_patients(small_test: Path) -> Non
         (lambda root: (root / "test_data/mask_1.png").unlink(), r"img_1 \(.*mask.*\); mend"),
         (lambda root: [one.unlink() for one in root.glob("test_data/*_1.png")], r"have no files: img_1; mend"),
         (lambda root: (root / "test_labels.csv").write_text("sample_index,label\nimg_0.png,a\nimg_0,b\n"), "several lines: img_0"),
-        (lambda root: (root / "test_labels.csv").unlink(), "is not there"),
+        (lambda root: (root / "test_labels.csv").unlink(), "does not exist"),
     ],
 )  # fmt: skip
 def test_a_labelled_test_slide_is_never_lost_in_silence(small_test: Path, spoil: Any, words: str) -> None:

@@ -96,7 +96,7 @@ def apply_decisions(table: pd.DataFrame, decisions: Mapping[str, Decision], evid
                 f"automatic outcome: {automatic}); {' or '.join(possible)} it, or leave the decision blank"
             )
         why = f" ({decided.reason})" if decided.reason else ""
-        text = Reason.DECISION.because(decision=decided.decision, why=why, machine=automatic)
+        text = Reason.DECISION.because(decision=decided.decision, why=why, automatic=automatic)
         table.loc[slide, ["outcome", "reason"]] = [OUTCOME_OF[decided.decision], text]
 
 

@@ -19,7 +19,7 @@ class CutSlide:
     dropped: int  # number of regions left out
     mask_source: MaskSource
     warnings: tuple[str, ...]
-    doubt: str = ""  # why the mask cannot be right, as a reason
+    doubt: str = ""  # the reason why the mask is implausible, if it is
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SlideAnswer:
     probabilities: npt.NDArray[np.float64]  # (classes,), calibrated
     raw: npt.NDArray[np.float64]  # (classes,), before the temperature
     confidence: float  # the label's probability
-    reasons: tuple[str, ...]  # why the model is not sure; empty if it is
+    reasons: tuple[str, ...]  # why the model abstains; empty if it does not
     patches: pd.DataFrame  # a row per classified region: x, y, width, height, area, label
     patch_probabilities: npt.NDArray[np.float64]  # (patches, classes), not calibrated
     dropped: int  # number of regions left out
@@ -39,7 +39,7 @@ class SlideAnswer:
 
     @property
     def abstained(self) -> bool:
-        """Whether the model is not sure."""
+        """Whether the model abstains."""
         return bool(self.reasons)
 
     @property

@@ -155,7 +155,7 @@ class SlideClassifier:
             )
         warnings = [reason for reason, keep in zip(reasons, kept, strict=True) if keep and reason]
         doubt = ""
-        if settings.patching != "whole":  # there the mask has no say
+        if settings.patching != "whole":  # the mask is not used there
             doubt = doubt_about(fit_of(rgb, mask), self.card.masks, chosen[:, 2:4].max(axis=1))
         pixels = cut_patches(rgb, chosen, settings)
         stated = (*self.warnings, *filter(None, [doubt]), *warnings)

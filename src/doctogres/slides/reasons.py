@@ -1,6 +1,6 @@
-"""Why a slide or a region is not plainly kept: one member per reason, with its sentence and what a person can do.
+"""Why a slide or region was dropped, repaired or flagged: one member per reason, with its sentence and remedy.
 
-In files a reason is text, `code: sentence`; `written` makes it and `Reason.of` reads the member back.
+In files a reason is text, `code: sentence`; `written` formats it and `Reason.of` reads the member back.
 """
 
 from enum import StrEnum
@@ -12,7 +12,7 @@ class Reason(StrEnum):
 
     Attributes:
         sentence: a template for `str.format`.
-        remedy: what a person can do about it, where there is something that the sentence does not say itself.
+        remedy: what the user can do, if the sentence does not already say it.
     """
 
     sentence: str
@@ -24,20 +24,20 @@ class Reason(StrEnum):
         member.sentence, member.remedy = sentence, remedy
         return member
 
-    # Names and labels: what is found without opening a picture.
+    # Names and labels: problems found without opening a picture.
     MISSING_IMAGE = (
         "missing_image",
-        "{file} is not there, though {slide} has {has}",
+        "{file} does not exist, although {slide} has {has}",
         "add the picture, or remove the line from train_labels.csv",
     )
-    MISSING_MASK = ("missing_mask", "{file} is not there", "add the mask, or remove the slide")
-    AMBIGUOUS_FILES = ("ambiguous_files", "{slide} has {count} {what} ({files}); leave one")
+    MISSING_MASK = ("missing_mask", "{file} does not exist", "add the mask, or remove the slide")
+    AMBIGUOUS_FILES = ("ambiguous_files", "{slide} has {count} {what} ({files}); keep one")
     UNSUPPORTED_FORMAT = ("unsupported_format", "{file} is not one of {formats}", "export it as PNG")
     UNLABELLED = ("unlabelled", "{slide} {where} in train_labels.csv", "add its label")
     CONFLICTING_LABELS = (
         "conflicting_labels",
         "train_labels.csv lists {slide} {count} times, as {labels}",
-        "leave the line that is right",
+        "keep only the correct line",
     )
     # Files that cannot be used; the sentence is the reader's.
     UNREADABLE_FILE = ("unreadable_file", "{problem}")
@@ -50,8 +50,7 @@ class Reason(StrEnum):
     EMPTY_MASK = ("empty_mask", "the mask of {slide} marks no lesion", "draw the lesion, or remove the slide")
     RARE_CLASS = (
         "rare_class",
-        "the class {label} has {slides} usable slide(s) in {groups} group(s); at least two groups are needed to train and "
-        "to test",
+        "the class {label} has {slides} usable slide(s) in {groups} group(s); training and testing need at least two groups",
         "add slides of the class, or keep more of them",
     )
     # Contamination.
@@ -66,42 +65,42 @@ class Reason(StrEnum):
         "repair one in your decisions, or all with slime=repair",
     )
     DUPLICATE = ("duplicate", "picture, mask and label are those of {first}, byte for byte")
-    # Doubts, for a person to look at.
+    # Doubtful slides, for manual review.
     SAME_MASK = (
         "same_mask",
-        "its mask is byte for byte that of {others}, and all look like tissue; look which one the labels mean",
+        "its mask is byte for byte that of {others}, and all look like tissue; check which slide the mask belongs to",
         "drop the others",
     )
     SAME_PICTURE = (
         "same_picture",
-        "its picture is byte for byte that of {others}, and all look like tissue; look which one the labels mean",
+        "its picture is byte for byte that of {others}, and all look like tissue; check which slide the picture belongs to",
         "drop the others",
     )
     TWIN_UNSURE = (
         "twin_unsure",
-        "its mask is byte for byte that of {others}, and the colours do not say which is tissue ({colour})",
+        "its mask is byte for byte that of {others}, and the colours do not show which is tissue ({colour})",
         "drop the cartoon",
     )
     COLOUR = ("colour", "only {colour}", "drop it if it is not tissue")
     STAIN = (
         "stain",
         "only {colour}, as with {cartoons} of {readable} slides; is this stain haematoxylin and eosin?",
-        "keep them if the stain is meant",
+        "keep them if the stain is intended",
     )
     FULL_MASK = (
         "full_mask",
         "{mask} marks {share:.0%} of the picture as lesion; {hint}",
-        "look whether the mask is inverted",
+        "check whether the mask is inverted",
     )
     MASK_ON_GLASS = (
         "mask_on_glass",
         "{share:.0%} of {mask} lies on glass{hint}",
-        "look whether the mask is turned or another slide's",
+        "check whether the mask is rotated, flipped or another slide's",
     )
     MASK_REGIONS = (
         "mask_regions",
         "{mask} has {regions} regions; the slides that the model was trained on have at most {most}",
-        "look whether the mask holds speckle, or is another slide's",
+        "check whether the mask contains specks or is another slide's",
     )
     MASK_SCALE = (
         "mask_scale",
@@ -109,30 +108,30 @@ class Reason(StrEnum):
         "give the picture at the magnification of the training slides",
     )
     LOW_CONFIDENCE = ("low_confidence", "the confidence {confidence:.2f} is below {threshold}")
-    DECISION = ("decision", "{decision}{why}; the machine says {machine}")
+    DECISION = ("decision", "{decision}{why}; automatic outcome: {automatic}")
     # Regions of a slide.
     SMALL_REGION = ("small_region", "{area} px, under {min_area} px")
     LARGEST_REGION = (
         "largest_region",
-        "no region reaches {min_area} px; the largest, {area} px, stands for the slide",
+        "no region reaches {min_area} px; the largest, {area} px, represents the slide",
     )
     TOO_MANY_REGIONS = ("too_many_regions", "{problem}")
 
     def because(self, **facts: Any) -> str:
-        """The reason as the files hold it, with the facts put into its sentence."""
+        """The reason as stored in files, with the facts filled into its sentence."""
         return written(self, self.sentence.format(**facts))
 
     @classmethod
     def of(cls, text: str) -> "Reason | None":
-        """The member of a reason in a file; None where there is none (the text is empty).
+        """The member for a reason read from a file; None if the text is empty.
 
         Raises:
-            ValueError: another version's reason.
+            ValueError: an unknown reason, such as one of another version.
         """
         return cls(parsed(text)[0]) if text else None  # type: ignore[call-arg]  # the look-up by value
 
 
-# What cleaning, or a person, is there to drop; every other dropped slide is bad input, which `strict` refuses.
+# Slides dropped as contamination or by a manual decision; any other dropped slide is bad input, which `strict` refuses.
 CONTAMINATION: Final = (Reason.CARTOON, Reason.CARTOON_TWIN, Reason.SLIME, Reason.DUPLICATE, Reason.DECISION)
 
 

@@ -31,7 +31,7 @@ def _test_slides(root: Path) -> pd.DataFrame:
     """The labelled test slides, with what `clean` finds out of the training slides' files."""
     path = root / "test_labels.csv"
     if not path.is_file():
-        raise CohortError(f"split=test: {path} is not there; the test slides can be scored only with their labels")
+        raise CohortError(f"split=test: {path} does not exist; the test slides can be scored only with their labels")
     labels = read_labels(path)
     slides = find_slides(root, labelled=False).drop(columns=["label", "group"])
     unknown = sorted(labels.keys() - set(slides["slide_id"]))
