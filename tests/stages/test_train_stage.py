@@ -153,9 +153,9 @@ def test_what_a_setting_cannot_change_is_not_trained_again(store, patches, capsy
 
     capsys.readouterr()
     run(patches, given={"oof_folds": 3, "dropout": 0.1})
-    assert capsys.readouterr().out.count("is taken") == 2
+    assert capsys.readouterr().out.count("reusing the network for") == 2
     run(patches, given={"dropout": 0.2})
-    assert "is taken" not in capsys.readouterr().out
+    assert "reusing the network for" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("given", ["zip", "folder around it"])
@@ -195,4 +195,4 @@ def test_another_stage_refuses_to_run_in_several_processes(store):
     command = [sys.executable, "-m", "entrypoints.clean"]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2
-    assert "clean runs in one process" in done.stderr
+    assert "clean runs in a single process" in done.stderr
