@@ -273,7 +273,7 @@ def test_trials_over_several_folds_and_more_trials_of_the_same_study_later(patch
     assert first.metrics["best/slide_macro_f1"] >= first.metrics["default/slide_macro_f1"]
     assert children(first.run_id).keys() == {"trial-000", "trial-001"}
     assert children(more.run_id).keys() == {"trial-002"}
-    assert "2 of them ran in earlier runs" in note(more)
+    assert "2 of them from earlier runs" in note(more)
     assert "preset's own settings" in note(more)
 
 
