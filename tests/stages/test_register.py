@@ -110,7 +110,7 @@ def evaluated(
     table["predicted"] = [classes[index] for index in probabilities.argmax(axis=1)]
     table["correct"] = table["predicted"] == table["label"]
     table["confidence"] = probabilities.max(axis=1)
-    table["abstained"], table["n_patches"] = False, 3
+    table["abstained"], table["reason"], table["n_patches"] = False, "", 3
     return planted(model, Predictions(table, tuple(classes), probabilities), source)
 
 

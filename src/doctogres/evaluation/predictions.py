@@ -27,7 +27,7 @@ from doctogres.slides.selection import CONTENT
 
 PROBABILITY: Final = "p_"  # before a class's name
 TEXTS: Final = ("slide_id", "label", "group", "predicted", "reason", *CONTENT)
-EVALUATED: Final = (*TEXTS, "correct", "confidence", "abstained", "reason", "n_patches")
+EVALUATED: Final = (*TEXTS, "correct", "confidence", "abstained", "n_patches")
 
 PREDICTED: Final = TableFile(
     "table of predictions",
