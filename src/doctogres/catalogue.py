@@ -73,7 +73,9 @@ class Stage:
         return tuple(given for given in self.parameters if isinstance(given, Input))
 
 
-DATA: Final = Parameter("data", "data/demo", "cohort: a folder or a zip in the challenge's layout")
+DATA: Final = Parameter(
+    "data", "data/demo", "cohort: a folder or a zip, in the challenge's layout or another one of docs/your-data.md"
+)
 SLIDES: Final = Parameter("data", "", "folder or zip of the slides, if it has moved since `clean`")
 PRESET: Final = Parameter(
     "preset",
@@ -84,6 +86,11 @@ PRESET: Final = Parameter(
 SEED: Final = Parameter("seed", 7, "seed for splits, weights, sample order and augmentation")
 DECISIONS: Final = Parameter(
     "decisions", "", "CSV (slide_id,decision,reason) that overrides automatic cleaning; `clean` writes one to fill in"
+)
+IGNORE_COLUMNS: Final = Parameter(
+    "ignore_columns",
+    "",
+    "label columns (comma-separated) that look like patient columns but are not: docs/your-data.md",
 )
 DEFAULT_NAME: Final = "doctogres"
 MODEL_NAME: Final = Parameter("model_name", DEFAULT_NAME, "name of the registered model")
@@ -96,7 +103,7 @@ TABLE: Final = (
     Stage(
         "main",
         "Runs all stages: clean, patch, tune, train, evaluate, register and predict.",
-        (DATA, PRESET, SEED, DECISIONS, MODEL_NAME, RERUN, STRICT),
+        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, MODEL_NAME, RERUN, STRICT),
         ("clean", "patch", "train", "tune", "answer", "evaluate", "gate", "predict"),
     ),
     Stage(
@@ -113,7 +120,7 @@ TABLE: Final = (
     Stage(
         "clean",
         "Checks every slide of the cohort and splits the usable ones into a hold-out and folds.",
-        (DATA, PRESET, SEED, DECISIONS, RERUN, STRICT),
+        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, RERUN, STRICT),
         ("clean",),
         {
             "cohort": "cohort.parquet",
@@ -173,6 +180,7 @@ TABLE: Final = (
                 "holdout",
                 "holdout, test (the test slides; needs test_labels.csv), or a fold the model was not trained on",
             ),
+            IGNORE_COLUMNS,
             SLIDES,
             PRESET,
             SEED,
@@ -232,7 +240,7 @@ TABLE: Final = (
     Stage(
         "ablate",
         "Trains every row of the ablation ladder with several seeds and compares the rows on the same hold-out slides.",
-        (DATA, PRESET, SEED, DECISIONS, RERUN),
+        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, RERUN),
         ("clean", "patch", "train", "tune", "answer", "evaluate", "ablate"),
         {
             "uncleaned": "uncleaned/cohort.parquet",

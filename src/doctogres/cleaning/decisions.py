@@ -15,7 +15,7 @@ import pandas as pd
 from doctogres.cleaning.evidence import Evidence
 from doctogres.cleaning.outcome import can_be_used
 from doctogres.errors import CohortError, ParameterError
-from doctogres.slides.cohort import slide_name
+from doctogres.slides.names import slide_name
 from doctogres.slides.reasons import Reason
 from doctogres.slides.table import DROPPED, KEPT, REPAIRED
 

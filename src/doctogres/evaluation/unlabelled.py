@@ -42,7 +42,7 @@ def row_of(
 ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
     """What is said of a slide, and its probabilities (classes,)."""
     classes, shares = classifier.card.classes, classifier.card.class_shares
-    base = {"slide_id": row.slide_id, "sample_index": Path(row.image).name if row.image else f"{row.slide_id}.png"}
+    base = {"slide_id": row.slide_id, "sample_index": _sample(row)}
     if isinstance(answer, SlideAnswer):
         known = {"label": answer.label, "outcome": ANSWERED, "reason": answer.note, "n_patches": len(answer.patches)}
         known |= {"confidence": answer.confidence, "abstained": answer.abstained}
@@ -51,3 +51,9 @@ def row_of(
     guess = {"label": classes[int(np.argmax(shares))], "outcome": GUESSED, "reason": reason, "n_patches": 0}
     guess |= {"confidence": 0.0, "abstained": True}
     return base | guess, np.array(shares)
+
+
+def _sample(row: Any) -> str:
+    """The name of the slide's picture; of the slide, where pictures in several folders have one name."""
+    picture = Path(row.image or f"{row.slide_id}.png")
+    return picture.name if picture.stem == row.slide_id else f"{row.slide_id}{picture.suffix}"

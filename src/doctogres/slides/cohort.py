@@ -1,34 +1,31 @@
-"""Finds the slides of a cohort (a folder or a zip in the challenge's layout) and keeps the cohort table.
+"""Finds the slides of a cohort, a folder or a zip: their files, their labels, and what cannot be used.
 
     train_data/img_0000.png, train_data/mask_0000.png, ...     train_labels.csv: sample_index,label[,group]
     test_data/img_0000.png,  test_data/mask_0000.png, ...      (no labels)
 
-Nothing is ever written into the folder. Every picture, label and mask found gives a row, usable or not.
+That is the default; `pairing` and `listed_pairs` know other names, `labels` reads the table. Nothing is ever written into
+the folder. Every picture, label and mask found gives a row, usable or not.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import pandas as pd
 
 from doctogres.engine import map_slides
-from doctogres.errors import CohortError, listed
+from doctogres.errors import CohortError
 from doctogres.files import digest, file_digest, workspace
 from doctogres.slides.archives import unpack_zip
-from doctogres.slides.layout import LAYOUT, SUFFIXES, check_path
+from doctogres.slides.labels import LabelRow, LabelTable, names_masks, read_labels, read_names
+from doctogres.slides.layout import LABELS, LAYOUT, SUFFIXES, TEST, TEST_LABELS, TRAINING, check_path, contents
+from doctogres.slides.listed_pairs import pairs_of_table
+from doctogres.slides.pairing import Pairs, has_layout, pairs_in
 from doctogres.slides.reasons import Reason
 from doctogres.slides.table import DROPPED, KEPT
 
 FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "label", "group", "outcome", "reason")
-
-
-def slide_name(sample: str) -> str:
-    """The slide_id of a sample as people write it, `img_0001` or `img_0001.png`."""
-    sample = sample.strip()
-    known = PurePosixPath(sample).suffix.lower() in SUFFIXES
-    return PurePosixPath(sample).stem if known else sample
 
 
 def open_cohort(data: str | Path, *, workspace: Path) -> Path:
@@ -49,44 +46,50 @@ def open_cohort(data: str | Path, *, workspace: Path) -> Path:
     return _enter(target)
 
 
-def find_slides(root: Path, *, labelled: bool = True) -> pd.DataFrame:
+def find_slides(root: Path, *, labelled: bool = True, ignore_columns: Collection[str] = ()) -> pd.DataFrame:
     """A row per slide of the training part (or of the unlabelled part), sorted by slide_id.
 
     Columns slide_id, image, mask (POSIX paths relative to `root`), label, group, outcome, reason. What cannot be used
-    has the outcome `dropped` and the reason; nothing is opened but the labels.
+    has the outcome `dropped` and the reason; nothing is opened but the table of labels.
+
+    Args:
+        root: the cohort's folder.
+        labelled: the training part, or the test part without its labels.
+        ignore_columns: label columns that look like patient columns but are not.
 
     Raises:
-        CohortError: the folder is not a cohort, or its labels cannot be read.
+        CohortError: the folder is not a cohort, or its labels cannot be read in one way only.
     """
-    folder = root / "train_data" if labelled else _unlabelled_folder(root)
-    if labelled and not folder.is_dir():
-        raise CohortError(f"{root} has no train_data folder (it holds {_holds(root)}): {LAYOUT}")
-    labels = read_labels(root / "train_labels.csv") if labelled else {}
-    files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-    pictures, masks = _by_stem(files, "img_"), _by_stem(files, "mask_")
-    of_masks = {f"img_{stem.removeprefix('mask_')}" for stem in masks}
-    slides = sorted(pictures.keys() | labels.keys() | of_masks)
-    if not slides:
-        raise CohortError(f"{folder} holds no pictures named img_* (it holds {_holds(folder)}): {LAYOUT}")
-    prefix = "" if folder == root else f"{folder.name}/"
-    rows = [
-        _slide_row(
-            slide,
-            [prefix + name for name in pictures.get(slide, [])],
-            [prefix + name for name in masks.get(f"mask_{slide.removeprefix('img_')}", [])],
-            labels.get(slide, []),
-            prefix=prefix,
-            labelled=labelled,
-        )
-        for slide in slides
-    ]
-    return pd.DataFrame(rows, columns=list(FOUND_COLUMNS), dtype=object)
+    part = _part(root, TRAINING if labelled else TEST)
+    if labelled:
+        pairs, rows = _paired(root, part, read_labels(root / LABELS, ignore_columns=ignore_columns))
+    else:
+        pairs, rows = _paired(root, part, read_names(root / TEST_LABELS) if pairing_files(root) else None)
+    slides = sorted(pairs.slides | rows.keys())
+    found = [_slide_row(slide, pairs, rows.get(slide, []), labelled=labelled) for slide in slides]
+    return pd.DataFrame(found, columns=list(FOUND_COLUMNS), dtype=object)
+
+
+def find_test_labels(root: Path, *, ignore_columns: Collection[str] = ()) -> dict[str, list[LabelRow]]:
+    """The rows of test_labels.csv that have a label, by slide.
+
+    Raises:
+        CohortError: as in `find_slides`.
+    """
+    _, rows = _paired(root, _part(root, TEST), read_labels(root / TEST_LABELS, ignore_columns=ignore_columns))
+    labelled = {slide: [row for row in found if row.label] for slide, found in rows.items()}
+    return {slide: found for slide, found in labelled.items() if found}
 
 
 def slide_files(root: Path, slides: pd.DataFrame) -> list[str]:
     """The pictures and masks of `slides` that can be read (POSIX paths relative to `root`), sorted."""
     names = {str(name) for column in ("image", "mask") for name in slides[column].dropna()}
     return sorted(name for name in names if (root / name).is_file() and os.access(root / name, os.R_OK))
+
+
+def pairing_files(root: Path) -> list[str]:
+    """The table that says which mask of the unlabelled part is whose, where there is one: its content counts, too."""
+    return [TEST_LABELS] if names_masks(root / TEST_LABELS) else []
 
 
 def file_hashes(root: Path, files: Iterable[str]) -> dict[str, str]:
@@ -107,8 +110,18 @@ def content_digest(hashes: Mapping[str, str]) -> str:
     return digest(lines, length=None)
 
 
+def slide_root(recorded: Path, data: str) -> Path:
+    """The folder of the slides: `data` where given, else where an earlier stage saw them, as its table records."""
+    if data:
+        return open_cohort(data, workspace=workspace())
+    if not recorded.is_dir():
+        raise CohortError(f"{recorded}: the slides are no longer there; give data=FOLDER_OR_ZIP")
+    return recorded
+
+
 def _is_cohort(folder: Path) -> bool:
-    return (folder / "train_data").is_dir() or (folder / "test_data").is_dir() or any(folder.glob("img_*"))
+    parts = any((folder / part).is_dir() for part in (TRAINING, TEST))
+    return parts or (folder / LABELS).is_file() or has_layout(folder)
 
 
 def _enter(folder: Path) -> Path:
@@ -119,111 +132,68 @@ def _enter(folder: Path) -> Path:
     return inside[0] if len(inside) == 1 and _is_cohort(inside[0]) else folder
 
 
-def _unlabelled_folder(root: Path) -> Path:
-    if (root / "test_data").is_dir():
-        return root / "test_data"
-    if any(root.glob("img_*")):
+def _part(root: Path, part: str) -> Path:
+    """The folder of a part, or the cohort's own where it has no such folder and the slides lie in it."""
+    if (root / part).is_dir():
+        return root / part
+    if names_masks(root / (LABELS if part == TRAINING else TEST_LABELS)) or has_layout(root):
         return root
-    raise CohortError(f"{root} has neither test_data nor pictures named img_* (it holds {_holds(root)}): {LAYOUT}")
+    lacks = f"no {TRAINING} folder" if part == TRAINING else f"neither {TEST} nor pictures with masks"
+    raise CohortError(f"{root} has {lacks} (it holds {contents(root)}): {LAYOUT}")
 
 
-def _holds(folder: Path) -> str:
-    return listed(sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []) or "nothing"
+def _paired(root: Path, part: Path, table: LabelTable | None) -> tuple[Pairs, dict[str, list[LabelRow]]]:
+    """The files of every slide of a part, and the rows of the table by slide."""
+    if table and table.rows and table.names_masks:
+        return pairs_of_table(table, root, part)
+    pairs = pairs_in(part, "" if part == root else f"{part.name}/")
+    rows = table.of_slides(pairs.slides, part.name) if table and pairs else {}
+    if pairs is None or not pairs.slides:
+        raise CohortError(f"{part} holds no pictures with masks (it holds {contents(part)}): {LAYOUT}")
+    return pairs, rows
 
 
-def _by_stem(files: list[str], prefix: str) -> dict[str, list[str]]:
-    stems: dict[str, list[str]] = {}
-    for name in files:
-        if name.startswith(prefix):
-            stems.setdefault(PurePosixPath(name).stem, []).append(name)
-    return stems
-
-
-def read_labels(path: Path) -> dict[str, list[tuple[str, str]]]:
-    """The (label, group) of every line of a table of labels, by slide; both are empty where the line has none.
-
-    Raises:
-        CohortError: there is no such table, or it cannot be read.
-    """
-    if not path.is_file():
-        raise CohortError(f"{path.parent} has no {path.name} (it holds {_holds(path.parent)}): {LAYOUT}")
-    try:
-        lines = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' parser and decoding errors are ValueErrors
-        raise CohortError(
-            f"{path} is not a readable CSV ({error}); save it with the columns sample_index,label"
-        ) from error
-    lines.columns = lines.columns.str.strip()
-    if missing := [column for column in ("sample_index", "label") if column not in lines.columns]:
-        raise CohortError(
-            f"{path} lacks the column {missing[0]} (it has {', '.join(map(str, lines.columns))}); "
-            "save it with commas and the columns sample_index,label"
-        )
-    groups = lines["group"].fillna("") if "group" in lines.columns else [""] * len(lines)
-    labels: dict[str, list[tuple[str, str]]] = {}
-    for sample, label, group in zip(lines["sample_index"], lines["label"].fillna(""), groups, strict=True):
-        labels.setdefault(slide_name(str(sample)), []).append((str(label).strip(), str(group).strip()))
-    return labels
-
-
-def _slide_row(
-    slide: str,
-    pictures: list[str],
-    masks: list[str],
-    labels: list[tuple[str, str]],
-    *,
-    prefix: str,
-    labelled: bool,
-) -> dict[str, str | None]:
-    label, group = labels[0] if labels else ("", "")
-    reason = _found_reason(slide, pictures, masks, labels, prefix=prefix, labelled=labelled)
+def _slide_row(slide: str, pairs: Pairs, rows: Sequence[LabelRow], *, labelled: bool) -> dict[str, str | None]:
+    pictures, masks = pairs.pictures.get(slide, []), pairs.masks.get(slide, [])
+    reason = _file_reason(slide, pairs, has_label=labelled and bool(rows))
+    if labelled and not reason:
+        reason = _label_reason(slide, rows)
     return {
         "slide_id": slide,
         "image": pictures[0] if pictures else None,
         "mask": masks[0] if masks else None,
-        "label": label or None,
-        "group": group or None,
+        "label": (rows[0].label or None) if labelled and rows else None,
+        "group": (rows[0].group or None) if labelled and rows else None,
         "outcome": DROPPED if reason else KEPT,
         "reason": reason,
     }
 
 
-def _found_reason(
-    slide: str,
-    pictures: list[str],
-    masks: list[str],
-    labels: list[tuple[str, str]],
-    *,
-    prefix: str,
-    labelled: bool,
-) -> str:
-    """Why the slide cannot be used, judged by names and labels alone; empty when it can."""
+def _file_reason(slide: str, pairs: Pairs, *, has_label: bool) -> str:
+    """Why the slide cannot be used, judged by the names of its files; empty when it can."""
+    pictures, masks = pairs.pictures.get(slide, []), pairs.masks.get(slide, [])
+    picture, mask = pairs.expected(slide)
     if not pictures:
-        has = "a label" if labels else "a mask"
-        return Reason.MISSING_IMAGE.because(file=f"{prefix}{slide}.png", slide=slide, has=has)
+        return Reason.MISSING_IMAGE.because(file=picture, slide=slide, has="a label" if has_label else "a mask")
     for found, what in ((pictures, "pictures"), (masks, "masks")):
         if len(found) > 1:
             return Reason.AMBIGUOUS_FILES.because(slide=slide, count=len(found), what=what, files=", ".join(found))
         if found and PurePosixPath(found[0]).suffix.lower() not in SUFFIXES:
             return Reason.UNSUPPORTED_FORMAT.because(file=found[0], formats=", ".join(SUFFIXES))
-    if not masks:
-        return Reason.MISSING_MASK.because(file=f"{prefix}mask_{slide.removeprefix('img_')}.png")
-    if not labelled:
-        return ""
-    spellings = sorted({label for label, _ in labels} - {""})
-    if not spellings:
-        where = "has a blank label" if labels else "is not listed"
-        return Reason.UNLABELLED.because(slide=slide, where=where)
-    if len(set(labels)) > 1:
-        listed = ", ".join(sorted({" / ".join(filter(None, line)) or "blank" for line in labels}))
-        return Reason.CONFLICTING_LABELS.because(slide=slide, count=len(labels), labels=listed)
+    return "" if masks else Reason.MISSING_MASK.because(file=mask)
+
+
+def _label_reason(slide: str, rows: Sequence[LabelRow]) -> str:
+    """Why the slide cannot be used, judged by its rows in the table of labels; empty when it can."""
+    if not any(row.label for row in rows):
+        blank = (
+            f"has the label {rows[0].blank!r}, which counts as blank,"
+            if rows and rows[0].blank
+            else "has a blank label"
+        )
+        return Reason.UNLABELLED.because(slide=slide, where=blank if rows else "is not listed")
+    said = {(row.label, row.group) for row in rows}
+    if len(said) > 1:
+        listed = ", ".join(sorted(" / ".join(filter(None, line)) or "blank" for line in said))
+        return Reason.CONFLICTING_LABELS.because(slide=slide, count=len(rows), labels=listed)
     return ""
-
-
-def slide_root(recorded: Path, data: str) -> Path:
-    """The folder of the slides: `data` where given, else where an earlier stage saw them, as its table records."""
-    if data:
-        return open_cohort(data, workspace=workspace())
-    if not recorded.is_dir():
-        raise CohortError(f"{recorded}: the slides are no longer there; give data=FOLDER_OR_ZIP")
-    return recorded

@@ -1,17 +1,26 @@
-"""How a cohort lies on the disk: its layout in words, the formats of its pictures, the check of its path.
+"""How a cohort lies on the disk: its layouts in words, the formats of its pictures, the check of its path.
 
 Imports nothing heavy.
 """
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Final
 
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, listed
+
+TRAINING: Final = "train_data"
+TEST: Final = "test_data"
+PARTS: Final = (TRAINING, TEST)
+LABELS: Final = "train_labels.csv"
+TEST_LABELS: Final = "test_labels.csv"
 
 LAYOUT: Final = (
     "a cohort holds train_data/img_0000.png, train_data/mask_0000.png, ... and train_labels.csv with the columns "
-    "sample_index,label (or test_data/ alone, to predict); `mlflow run . -e demo_data` makes one to look at"
+    "sample_index,label (or test_data/ alone, to predict); other names are read where a mask is called like its picture "
+    "with `mask` before or after (a.png, a_mask.png), lies in a folder masks/, or where the table has the columns "
+    "image,mask,label: docs/your-data.md; `mlflow run . -e demo_data` makes one to look at"
 )
 
 FORMATS: Final = {  # each has a reader in formats.py
@@ -21,6 +30,20 @@ FORMATS: Final = {  # each has a reader in formats.py
 }
 SUFFIXES: Final = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 FORMAT_NAMES: Final = " or ".join(", ".join(FORMATS).rsplit(", ", 1))
+# Pictures that have no reader: reported where they are all there is of a slide. Any other file is none.
+OTHER_PICTURES: Final = frozenset(
+    re.findall(
+        r"\S+",
+        ".bmp .gif .webp .heic .heif .avif .jxl .jp2 .j2k .jpx .jpf .jfif .tga .ppm .pgm .pbm .pnm .exr .psd .dng .nii .nrrd "
+        ".mha .dcm .dicom .svs .ndpi .mrxs .scn .vms .vmu .bif .czi .lif .nd2 .vsi .qptiff .btf .tf8 .isyntax .kfb .sdpc .oib "
+        ".oif",
+    )
+)
+
+
+def contents(folder: Path) -> str:
+    """The first names in a folder, for a message."""
+    return listed(sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []) or "nothing"
 
 
 def check_path(data: str | Path) -> Path:

@@ -3,6 +3,7 @@
 In files a reason is text, `code: sentence`; `written` formats it and `Reason.of` reads the member back.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final, Self
 
@@ -131,6 +132,8 @@ class Reason(StrEnum):
         return cls(parsed(text)[0]) if text else None  # type: ignore[call-arg]  # the look-up by value
 
 
+FIRST: Final = 3  # slides named in a line about many
+
 # Slides dropped as contamination or by a manual decision; any other dropped slide is bad input, which `strict` refuses.
 CONTAMINATION: Final = (Reason.CARTOON, Reason.CARTOON_TWIN, Reason.SLIME, Reason.DUPLICATE, Reason.DECISION)
 
@@ -144,3 +147,8 @@ def parsed(text: str) -> tuple[str, str]:
     """Code and sentence of a reason as text."""
     code, _, sentence = text.partition(": ")
     return code, sentence
+
+
+def first_few(slides: Sequence[str]) -> str:
+    """The first three names: `img_0003, img_0007, img_0011, ...`."""
+    return ", ".join([*slides[:FIRST], *["..."] * (len(slides) > FIRST)])

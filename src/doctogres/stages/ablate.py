@@ -24,6 +24,8 @@ from doctogres.presets import check_default_in_space, replaced
 from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
+from doctogres.slides.labels import column_names
+from doctogres.slides.layout import LABELS
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import DROPPED, KEPT, CohortTable
 from doctogres.stages.clean import clean
@@ -95,18 +97,22 @@ def uncleaned(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", rerun: bool = False) -> StageResult:
+def ablate(
+    *, data: str, preset: Preset, seed: int, decisions: str = "", ignore_columns: str = "", rerun: bool = False
+) -> StageResult:
     """Runs or reuses the ladder for the cohort at `data`; finished training runs are reused in either case."""
     check_default_in_space(preset)
     recipes = [row.recipe(preset) for row in LADDER]  # fails on an invalid setting before anything is trained
     if decisions:
         read_decisions(Path(decisions))
     root = open_cohort(data, workspace=workspace())
-    digest = content_digest(file_hashes(root, ["train_labels.csv", *slide_files(root, find_slides(root))]))
+    ignored = column_names(ignore_columns)
+    found = find_slides(root, ignore_columns=ignored)
+    digest = content_digest(file_hashes(root, [LABELS, *slide_files(root, found)]))
     sections = {"clean", *SECTIONS, "tune", "evaluate", "ablate"}
     content = preset.model_dump(mode="json", include=sections)
     settings = {f"{section}.{name}": value for section, values in content.items() for name, value in values.items()}
-    settings |= {"seed": seed, "max_pixels": max_pixels()}
+    settings |= {"seed": seed, "max_pixels": max_pixels(), "ignore_columns": ",".join(ignored)}
     inputs = {
         "data": digest,
         "decisions": file_digest(Path(decisions)) if decisions else "none",
@@ -114,7 +120,7 @@ def ablate(*, data: str, preset: Preset, seed: int, decisions: str = "", rerun: 
 
     def body(run: StageRun) -> None:
         take_over(FINGERPRINT_TAG, run.fingerprint, run.run_id, f"Interrupted; run {run.run_id} continues the ladder.")
-        cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions)
+        cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions, ignore_columns=ignore_columns)
         before = _publish_uncleaned(run, cleaned)
         trained: list[TrainedRow] = []
         for number, (row, recipe) in enumerate(zip(LADDER, recipes, strict=True), 1):

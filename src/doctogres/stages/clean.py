@@ -13,6 +13,8 @@ from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png, read_rgb
+from doctogres.slides.labels import column_names
+from doctogres.slides.layout import LABELS
 from doctogres.slides.reasons import CONTAMINATION, Reason
 from doctogres.slides.table import DROPPED, REVIEW, CohortTable
 from doctogres.tracking.datasets import log_table
@@ -29,19 +31,37 @@ TWIN_METRICS: Final = {
 
 
 def clean(
-    *, data: str, preset: Preset, seed: int, decisions: str = "", rerun: bool = False, strict: bool = False
+    *,
+    data: str,
+    preset: Preset,
+    seed: int,
+    decisions: str = "",
+    ignore_columns: str = "",
+    rerun: bool = False,
+    strict: bool = False,
 ) -> StageResult:
-    """Runs or reuses the stage for the cohort at `data` (folder or zip); `decisions` is a CSV of manual decisions."""
+    """Runs or reuses the stage for the cohort at `data` (folder or zip).
+
+    `decisions` is a CSV of manual decisions; `ignore_columns` are label columns, separated by commas, that look like
+    patient columns but are not.
+    """
     given = read_decisions(Path(decisions)) if decisions else {}
+    ignored = column_names(ignore_columns)
     root = open_cohort(data, workspace=workspace())
-    hashes = file_hashes(root, ["train_labels.csv", *slide_files(root, find_slides(root))])
+    hashes = file_hashes(root, [LABELS, *slide_files(root, find_slides(root, ignore_columns=ignored))])
     digest = content_digest(hashes)
 
     def body(run: StageRun) -> None:
         if decisions:
             shutil.copyfile(decisions, run.attach("decisions_given.csv"))
         result = clean_cohort(
-            root, preset.clean, seed=seed, decisions=given, hashes=hashes, progress=reporter("clean", "slides")
+            root,
+            preset.clean,
+            seed=seed,
+            decisions=given,
+            ignore_columns=ignored,
+            hashes=hashes,
+            progress=reporter("clean", "slides"),
         )
         cohort = CohortTable(result.table, root, digest)
         _publish(run, result, cohort, data)
@@ -50,7 +70,8 @@ def clean(
     return run_stage(
         "clean",
         body,
-        settings=preset.clean.model_dump() | {"seed": seed, "max_pixels": max_pixels()},
+        settings=preset.clean.model_dump()
+        | {"seed": seed, "max_pixels": max_pixels(), "ignore_columns": ",".join(ignored)},
         inputs={"data": digest} | ({"decisions": file_digest(Path(decisions))} if decisions else {}),
         data_digest=digest,
         rerun=rerun,

@@ -14,6 +14,7 @@ from doctogres.files import digest_of, file_digest
 from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.slides.cohort import slide_root
+from doctogres.slides.labels import column_names
 from doctogres.slides.selection import CONTENT, SPLIT_NAMES, slides_of
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import CohortTable
@@ -26,14 +27,22 @@ if TYPE_CHECKING:  # a reused run does not load torch
 
 
 def evaluate(
-    *, model: str, cohort: str, split: str, preset: Preset, seed: int, data: str = "", rerun: bool = False
+    *,
+    model: str,
+    cohort: str,
+    split: str,
+    preset: Preset,
+    seed: int,
+    ignore_columns: str = "",
+    data: str = "",
+    rerun: bool = False,
 ) -> StageResult:
     """Evaluates a model on a split, or reuses a finished run."""
     address = fixed_address(find_model(model))
     upstream = find_artifact(cohort, stage="clean", name="cohort")
     table = CohortTable.read(upstream.path)
     root = slide_root(table.root, data)
-    slides = slides_of(table.usable, root, split)
+    slides = slides_of(table.usable, root, split, ignore_columns=column_names(ignore_columns))
     resamples = preset.evaluate.resamples
 
     def body(run: StageRun) -> None:

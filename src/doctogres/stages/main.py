@@ -32,6 +32,7 @@ def run_all(
     preset: Preset,
     seed: int,
     decisions: str = "",
+    ignore_columns: str = "",
     model_name: str = DEFAULT_NAME,
     rerun: bool = False,
     strict: bool = False,
@@ -41,7 +42,7 @@ def run_all(
     with open_run("main") as parent:
         mlflow.set_tags({STAGE_TAG: "main", "mlflow.runName": f"main · {Path(data).name}"})
         mlflow.log_params({"main.data": data, "main.seed": seed, "main.backbone": preset.train.backbone})
-        results = _stages(data, preset, seed, decisions, model_name, rerun, strict)
+        results = _stages(data, preset, seed, decisions, ignore_columns, model_name, rerun, strict)
         by_stage = {result.stage: result for result in results}
         scores = by_stage["evaluate"].metrics
         metrics = {name: value for name, value in scores.items() if name.startswith(("macro_f1", "null/"))}
@@ -57,10 +58,25 @@ def run_all(
 
 
 def _stages(
-    data: str, preset: Preset, seed: int, decisions: str, model_name: str, rerun: bool, strict: bool
+    data: str,
+    preset: Preset,
+    seed: int,
+    decisions: str,
+    ignore_columns: str,
+    model_name: str,
+    rerun: bool,
+    strict: bool,
 ) -> list[StageResult]:
     again: dict[str, Any] = {"rerun": rerun}
-    cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions, strict=strict, **again)
+    cleaned = clean(
+        data=data,
+        preset=preset,
+        seed=seed,
+        decisions=decisions,
+        ignore_columns=ignore_columns,
+        strict=strict,
+        **again,
+    )
     cut = patch(cohort=cleaned.run_id, preset=preset, data=data, **again)
     tuned = tune(patches=cut.run_id, preset=preset, seed=seed, data=data, **again)
     trained = train(patches=cut.run_id, params=tuned.run_id, preset=preset, seed=seed, data=data, **again)

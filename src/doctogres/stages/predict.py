@@ -17,7 +17,14 @@ from doctogres.model.answer import SlideAnswer
 from doctogres.patches.manifest import read_slide
 from doctogres.progress import reporter
 from doctogres.settings import Preset
-from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
+from doctogres.slides.cohort import (
+    content_digest,
+    file_hashes,
+    find_slides,
+    open_cohort,
+    pairing_files,
+    slide_files,
+)
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png
 from doctogres.tracking.datasets import log_table
@@ -32,7 +39,7 @@ def predict(
     root = open_cohort(data, workspace=workspace())
     slides = find_slides(root, labelled=False)
     address = fixed_address(find_model(model))
-    digest = content_digest(file_hashes(root, slide_files(root, slides)))
+    digest = content_digest(file_hashes(root, [*pairing_files(root), *slide_files(root, slides)]))
 
     def body(run: StageRun) -> None:
         from doctogres.evaluation.unlabelled import answers, row_of

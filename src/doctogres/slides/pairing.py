@@ -1,0 +1,169 @@
+"""Which mask is whose, by the names of a folder's files.
+
+| layout | pictures | masks | slide |
+|---|---|---|---|
+| the challenge's | `img_0000.png` | `mask_0000.png` | `img_0000` |
+| a folder of masks | `images/a.png`, or `a.png` beside it | `masks/a.png`, also with `mask` before or after | `a` |
+| equal names | `a.png` | `a_mask.png`, `mask_a.png`, `a-mask.png` | `a` |
+
+The first layout that fits is taken. Only files with a picture's suffix count; what lies beside them (`.json`, `.xml`,
+`Thumbs.db`, `._a.png`) does not. A picture in a format without a reader counts where it is all there is of a slide.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from doctogres.slides.layout import OTHER_PICTURES, SUFFIXES
+from doctogres.slides.names import PREFIX
+from doctogres.slides.spelling import visible
+
+MASK_PREFIX: Final = "mask_"
+MASK_NAME: Final = re.compile(r"masks?[_\-. ]+(?P<first>.+)|(?P<last>.+?)[_\-. ]+masks?", re.IGNORECASE)
+MASK_FOLDERS: Final = ("masks", "mask")
+PICTURE_FOLDERS: Final = ("images", "image", "pictures", "slides", "imgs", "img")
+# What the picture may be called whose mask is mask_NAME or NAME_mask.
+FORMS: Final = ("{}", "img_{}", "image_{}", "{}_img", "{}_image")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The files of every slide, as POSIX paths relative to the cohort's folder.
+
+    Attributes:
+        pictures: slide -> its pictures; one where nothing is wrong.
+        masks: slide -> its masks, also of slides that have no picture.
+        expected: slide -> where its picture and its mask are looked for.
+    """
+
+    pictures: Mapping[str, Sequence[str]]
+    masks: Mapping[str, Sequence[str]]
+    expected: Callable[[str], tuple[str, str]]
+
+    @property
+    def slides(self) -> set[str]:
+        """Those with a picture or a mask."""
+        return set(self.pictures) | set(self.masks)
+
+
+def pairs_in(folder: Path, prefix: str = "") -> Pairs | None:
+    """The slides of a folder by the first layout that fits; None where it holds pictures and no layout does.
+
+    Args:
+        folder: where they lie.
+        prefix: of their paths, relative to the cohort's folder: `train_data/`.
+    """
+    files = picture_files(folder)
+    stems = [PurePosixPath(name).stem for name in files]
+    masks_folder = _subfolder(folder, MASK_FOLDERS)
+    masks = list(filter(is_mask_name, stems))
+    as_challenge = any(stem.startswith(PREFIX) for stem in stems) and all(
+        stem.startswith(MASK_PREFIX) for stem in masks
+    )
+    if as_challenge and (masks or not masks_folder):
+        return _challenge(files, prefix)
+    if masks_folder:
+        return _in_folders(folder, masks_folder, files, prefix)
+    if masks:
+        return _beside_each_other(files, prefix)
+    return None if files else _challenge(files, prefix)
+
+
+def has_layout(folder: Path) -> bool:
+    """Whether the slides of a part lie in a folder itself."""
+    pairs = pairs_in(folder)
+    return pairs is not None and bool(pairs.slides)
+
+
+def is_mask_name(stem: str) -> bool:
+    """Whether a file's name without suffix is that of a mask, `mask_a` or `a_mask`."""
+    return MASK_NAME.fullmatch(stem) is not None
+
+
+def picture_files(folder: Path) -> list[str]:
+    """The names of the pictures in a folder, sorted; hidden files are none."""
+    suffixes = {*SUFFIXES, *OTHER_PICTURES}
+    found = [entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_file()]
+    return sorted(name for name in found if PurePosixPath(name).suffix.lower() in suffixes)
+
+
+def _challenge(files: Sequence[str], prefix: str) -> Pairs:
+    pictures = _by_stem([name for name in files if name.startswith(PREFIX)], prefix)
+    masks = _by_stem([name for name in files if name.startswith(MASK_PREFIX)], prefix)
+
+    def expected(slide: str) -> tuple[str, str]:
+        return f"{prefix}{slide}.png", f"{prefix}{MASK_PREFIX}{slide.removeprefix(PREFIX)}.png"
+
+    return Pairs(pictures, _given(masks, pictures, lambda stem: [PREFIX + stem.removeprefix(MASK_PREFIX)]), expected)
+
+
+def _beside_each_other(files: Sequence[str], prefix: str) -> Pairs:
+    pictures = _by_stem([name for name in files if not is_mask_name(PurePosixPath(name).stem)], prefix)
+    masks = _by_stem([name for name in files if is_mask_name(PurePosixPath(name).stem)], prefix)
+    return Pairs(
+        pictures,
+        _given(masks, pictures, _picture_names),
+        lambda slide: (f"{prefix}{slide}.png", f"{prefix}{slide}_mask.png"),
+    )
+
+
+def _in_folders(folder: Path, masks_folder: str, files: Sequence[str], prefix: str) -> Pairs:
+    where = _subfolder(folder, PICTURE_FOLDERS)
+    within, masks_within = f"{prefix}{where}/" if where else prefix, f"{prefix}{masks_folder}/"
+    pictures = _by_stem(picture_files(folder / where) if where else files, within)
+    masks = _by_stem(picture_files(folder / masks_folder), masks_within)
+    return Pairs(
+        pictures,
+        _given(masks, pictures, lambda stem: [*_picture_names(stem), stem]),
+        lambda slide: (f"{within}{slide}.png", f"{masks_within}{slide}.png"),
+    )
+
+
+def _subfolder(folder: Path, names: Sequence[str]) -> str:
+    """The only folder of one of these names, in any case; empty where there is none."""
+    found = [entry.name for entry in os.scandir(folder) if entry.name.lower() in names and entry.is_dir()]
+    return found[0] if len(found) == 1 else ""
+
+
+def _by_stem(files: Sequence[str], prefix: str) -> dict[str, list[str]]:
+    """The files of each stem; those in a format without a reader only where there is no other."""
+    stems: dict[str, list[str]] = {}
+    for readable in (True, False):
+        complete = set(stems)
+        for name in files:
+            path = PurePosixPath(name)
+            if (path.suffix.lower() in SUFFIXES) == readable and path.stem not in complete:
+                stems.setdefault(path.stem, []).append(prefix + name)
+    return stems
+
+
+def _picture_names(stem: str) -> list[str]:
+    """What the picture of a mask may be called, the likeliest first."""
+    parts = MASK_NAME.fullmatch(stem)
+    return [form.format(parts["first"] or parts["last"]) for form in FORMS] if parts else [stem]
+
+
+def _given(
+    masks: Mapping[str, Sequence[str]], pictures: Mapping[str, Sequence[str]], names_of: Callable[[str], Sequence[str]]
+) -> dict[str, list[str]]:
+    """The masks of every slide: a picture of one of the names, or the first name where there is no such picture.
+
+    A name in another Unicode form or case counts where one picture has it.
+    """
+    folded: dict[str, list[str]] = {}
+    for slide in pictures:
+        folded.setdefault(_folded(slide), []).append(slide)
+    of_slide: dict[str, list[str]] = {}
+    for stem, files in masks.items():
+        names = names_of(stem)
+        exact = [name for name in names if name in pictures]
+        alike = [slides[0] for name in names if len(slides := folded.get(_folded(name), [])) == 1]
+        of_slide.setdefault([*exact, *alike, names[0]][0], []).extend(files)
+    return of_slide
+
+
+def _folded(name: str) -> str:
+    return visible(name).casefold()
