@@ -10,7 +10,7 @@ from doctogres.model.classifier import NoLesionError, TooManyRegionsError
 from doctogres.slides.formats import ImageError, TooManyPixelsError
 from doctogres.slides.images import ColourModeError
 from doctogres.slides.masks import MaskValueError
-from doctogres.slides.reasons import Reason, parsed, written
+from doctogres.slides.reasons import Reason, by_reason, parsed, written
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +45,18 @@ def test_no_reason_is_none_and_an_unknown_one_is_refused() -> None:
 def test_the_errors_that_end_as_reasons_have_their_codes() -> None:
     errors = (ImageError, TooManyPixelsError, ColourModeError, MaskValueError, NoLesionError, TooManyRegionsError)
     assert all(isinstance(error.code, Reason) for error in errors)
+
+
+def test_a_reason_that_slides_share_is_one_line_with_the_first_three() -> None:
+    slides = [(f"img_{n}", Reason.UNLABELLED.because(slide=f"img_{n}", where="is not listed")) for n in range(111)]
+    lines = by_reason(
+        [("img_x", Reason.MISSING_MASK.because(file="mask_x.png")), *slides, ("img_y", "odd: of a model")]
+    )
+    assert lines == [
+        "111 unlabelled: img_0, img_1, img_2, ... (the first: img_0 is not listed in train_labels.csv; add its label)",
+        "1 missing_mask: img_x (mask_x.png does not exist; add the mask, or remove the slide)",
+        "1 odd: img_y (of a model)",
+    ]
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
 from doctogres.tracking.runs import PROBLEMS, finished_runs
 from doctogres.tracking.upstream import find_artifact
+from tests.cleaning.drawn_slides import draw_tissue, write_slide
 
 
 @pytest.fixture
@@ -86,6 +88,64 @@ def test_contaminated_slides_are_no_bad_input(store: Path, small_cohort: Path) -
     table = CohortTable.read(find_artifact(result.run_id, stage="clean", name="cohort").path).rows
     dropped = set(table.loc[table["outcome"] == DROPPED, "slide_id"])
     assert dropped == {Path(name).stem for name in truth["sample_index"]}
+
+
+def write_cohort(root: Path, *lines: str, slides: int = 8) -> Path:
+    """A cohort of drawn slides with the lines of its table of labels."""
+    (root / "train_data").mkdir(parents=True)
+    for slide in range(slides):
+        write_slide(root, f"img_{slide:04}", *draw_tissue(slide, size=(192, 256)))
+    (root / "train_labels.csv").write_text("".join(f"{line}\n" for line in lines))
+    return root
+
+
+def test_a_cohort_with_nothing_left_names_the_first_slide_of_every_reason_and_leaves_the_audit(
+    store: Path, tmp_path: Path
+) -> None:
+    lines = [f"img_{slide:04}.png,nan" for slide in range(6)]
+    root = write_cohort(tmp_path / "cohort", "sample_index,label", *lines)
+    (root / "train_data/mask_0007.png").unlink()
+    with pytest.raises(CohortError) as refusal:
+        clean(data=str(root), preset=load_preset("demo"), seed=1)
+    message = str(refusal.value)
+    assert "7 unlabelled: img_0000, img_0001, img_0002, ... (the first: img_0000 has the label 'nan'" in message
+    assert "1 missing_mask: img_0007 (train_data/mask_0007.png does not exist; add the mask" in message
+    assert "\n" not in message
+    assert finished_runs("clean") == []
+    run = mlflow.search_runs(search_all_experiments=True, output_format="list")[0]
+    assert run.info.run_id in message
+    page = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="audit.html")).read_text(
+        "utf-8"
+    )
+    assert all(f"img_{slide:04}" in page for slide in range(8))
+    table = pd.read_csv(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="decisions.csv"))
+    assert len(table) == 8
+
+
+def test_a_reason_is_printed_once_and_a_confirmed_column_is_another_run(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"img_{slide:04}.png,{'ab'[slide % 2]},{slide // 2}" for slide in range(8)]
+    lines += [f"img_{slide:04}.png,a,9" for slide in range(100, 105)]
+    root = write_cohort(tmp_path / "cohort", "sample_index,label,patient", *lines)
+    preset = load_preset("demo")
+    with pytest.raises(CohortError, match=r"'patient'.*'0': img_0000, img_0001.*ignore_columns=patient"):
+        clean(data=str(root), preset=preset, seed=1)
+    ungrouped = clean(data=str(root), preset=preset, seed=1, ignore_columns="patient, ")
+    said = [line for line in capsys.readouterr().out.splitlines() if "missing_image" in line]
+    assert len(said) == 1
+    assert "5 missing_image: img_0100, img_0101, img_0102, ..." in said[0]
+    assert clean(data=str(root), preset=preset, seed=1, ignore_columns=" patient").reused
+    text = (root / "train_labels.csv").read_text()
+    (root / "train_labels.csv").write_text(text.replace("patient", "site"))
+    with pytest.raises(CohortError, match="ignore_columns=patient: train_labels.csv has no such column"):
+        clean(data=str(root), preset=preset, seed=1, ignore_columns="patient")
+    (root / "train_labels.csv").write_text(text.replace("patient", "Group"))
+    grouped = clean(data=str(root), preset=preset, seed=1)
+    assert grouped.run_id != ungrouped.run_id
+    table = CohortTable.read(find_artifact(grouped.run_id, stage="clean", name="cohort").path)
+    assert table.usable.groupby("group")["fold"].nunique().max() == 1
+    assert table.usable["group"].nunique() == 4
 
 
 @pytest.mark.parametrize("content", [{}, {"notes.txt": "hello"}, {"train_labels.csv": "sample_index,label\n"}])

@@ -186,8 +186,8 @@ def test_the_test_slides_keep_their_labels_and_patients(small_test: Path) -> Non
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda root: (root / "test_data/img_1.png").unlink(), r"img_1 \(missing_image.*\); mend"),
-        (lambda root: (root / "test_data/mask_1.png").unlink(), r"img_1 \(.*mask.*\); mend"),
+        (lambda root: (root / "test_data/img_1.png").unlink(), r"1 missing_image: img_1 \(.*\); mend"),
+        (lambda root: (root / "test_data/mask_1.png").unlink(), r"1 missing_mask: img_1 \(.*\); mend"),
         (lambda root: [one.unlink() for one in root.glob("test_data/*_1.png")], r"have no files: img_1; mend"),
         (lambda root: (root / "test_labels.csv").write_text("sample_index,label\nimg_0.png,a\nimg_0,b\n"), "several lines: img_0"),
         (lambda root: (root / "test_labels.csv").unlink(), "does not exist"),

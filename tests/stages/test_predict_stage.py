@@ -100,7 +100,9 @@ def test_without_a_single_answer_there_is_no_submission(
 ) -> None:
     monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
     sorted(slides.glob("mask_*.png"))[0].unlink()
-    with pytest.raises(CohortError, match="none of the 5 slides could be used; the first: missing_mask: "):
+    with pytest.raises(
+        CohortError, match=r"none of the 5 slides could be used: 2 missing_mask: img_0000, img_0001 \(the first: "
+    ):
         predict(data=str(slides), model="models:/m-made-here", preset=load_preset("demo"))
 
 

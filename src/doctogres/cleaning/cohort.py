@@ -15,7 +15,7 @@ from doctogres.engine import map_slides
 from doctogres.errors import CohortError
 from doctogres.settings import CleanSettings
 from doctogres.slides.cohort import find_slides
-from doctogres.slides.reasons import Reason
+from doctogres.slides.reasons import Reason, by_reason
 from doctogres.slides.splits import assign_folds, check_no_leakage
 from doctogres.slides.table import COLUMNS, DROPPED, KEPT, checked, usable
 
@@ -41,6 +41,14 @@ class CleanResult:
     class_shares: pd.DataFrame
     twins: pd.DataFrame
     decisions: pd.DataFrame
+
+
+class NothingUsableError(CohortError):
+    """Fewer than two classes have usable slides; `result` says what happened to every slide."""
+
+    def __init__(self, problem: str, result: CleanResult):
+        super().__init__(problem)
+        self.result = result
 
 
 def clean_cohort(
@@ -69,7 +77,8 @@ def clean_cohort(
         progress: called with (slides measured, slides to measure).
 
     Raises:
-        CohortError: not a cohort, fewer than two classes have usable slides, or a decision is not possible.
+        NothingUsableError: fewer than two classes have usable slides.
+        CohortError: not a cohort, the label table cannot be read, or a decision is not possible.
     """
     decisions = decisions or {}
     slides = find_slides(root, ignore_columns=ignore_columns)
@@ -94,14 +103,16 @@ def clean_cohort(
         table[column] = pd.array(values, dtype="Int64" if column in ("width", "height") else "str")
     _drop_rare_classes(table)
     check_effective(table, decisions)
-    _refuse_nothing_left(table, root)
-    _split(table, settings, seed)
+    problem = _too_little(table, root)
+    table["fold"] = None
+    if not problem:
+        _split(table, settings, seed)
 
     reviewed = decision_table(table, automatic, decisions, evidence)
     twins = _twin_table(joined, table)
     table = checked(_typed(table.reset_index(drop=True)), "the cleaned cohort")
     shares = _class_shares(table)
-    return CleanResult(
+    result = CleanResult(
         table=table,
         audit_html=render_audit(table, shares, twins, reviewed, evidence),
         outcomes={str(name): int(count) for name, count in table["outcome"].value_counts().items()},
@@ -110,6 +121,9 @@ def clean_cohort(
         twins=twins,
         decisions=reviewed,
     )
+    if problem:
+        raise NothingUsableError(problem, result)
+    return result
 
 
 def _measure(
@@ -138,15 +152,18 @@ def _drop_rare_classes(table: pd.DataFrame) -> None:
         table.loc[left.index[left["label"] == label], ["outcome", "reason"]] = [DROPPED, reason]
 
 
-def _refuse_nothing_left(table: pd.DataFrame, root: Path) -> None:
+def _too_little(table: pd.DataFrame, root: Path) -> str:
+    """Why the usable slides cannot be split, with the first slide of every reason; empty if they can."""
     left = usable(table)
-    classes = left["label"].nunique()
-    if classes >= 2:
-        return
-    counts = ", ".join(f"{count} {code}" for code, count in _reason_counts(table).items()) or "none dropped"
-    raise CohortError(
-        f"{root}: {len(left)} usable slides of {len(table)}, in {classes} classes ({counts}); "
-        "at least two classes with two slides each are needed"
+    classes = sorted(left["label"].unique())
+    if len(classes) >= 2:
+        return ""
+    dropped = table[table["outcome"] == DROPPED]
+    reasons = "; ".join(by_reason(zip(dropped["slide_id"], dropped["reason"], strict=True))) or "none was dropped"
+    only = f" (all {classes[0]})" if classes else ""
+    return (
+        f"{root}: {len(left)} usable slides{only} of {len(table)}; at least two classes with slides of two groups each are "
+        f"needed: {reasons}"
     )
 
 
@@ -156,7 +173,6 @@ def _split(table: pd.DataFrame, settings: CleanSettings, seed: int) -> None:
     labels, groups = list(left["label"]), list(left["group"])
     folds = assign_folds(labels, groups, holdout=settings.holdout, folds=settings.folds, seed=seed)
     check_no_leakage(folds, groups)
-    table["fold"] = None
     table.loc[left.index, "fold"] = folds.tolist()
 
 
@@ -190,6 +206,6 @@ def _class_shares(table: pd.DataFrame) -> pd.DataFrame:
             "slides_before": before.to_numpy(),
             "slides_after": after.to_numpy(),
             "share_before": (before / before.sum()).to_numpy(),
-            "share_after": (after / after.sum()).to_numpy(),
+            "share_after": (after / max(1, after.sum())).to_numpy(),
         }
     )

@@ -3,7 +3,7 @@
 In files a reason is text, `code: sentence`; `written` formats it and `Reason.of` reads the member back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Final, Self
 
@@ -152,3 +152,24 @@ def parsed(text: str) -> tuple[str, str]:
 def first_few(slides: Sequence[str]) -> str:
     """The first three names: `img_0003, img_0007, img_0011, ...`."""
     return ", ".join([*slides[:FIRST], *["..."] * (len(slides) > FIRST)])
+
+
+def by_reason(reasons: Iterable[tuple[str, str]]) -> list[str]:
+    """One line per reason, the most frequent first, from pairs of slide and reason text.
+
+    Each line has the count, the first three slides, what is wrong with the first one, and the remedy:
+    `111 unlabelled: img_0003, img_0007, img_0011, ... (the first: img_0003 is not listed in train_labels.csv; add its
+    label)`.
+    """
+    of_code: dict[str, list[tuple[str, str]]] = {}
+    for slide, reason in reasons:
+        code, sentence = parsed(reason)
+        of_code.setdefault(code, []).append((slide, sentence))
+    return [_line(code, slides) for code, slides in sorted(of_code.items(), key=lambda item: -len(item[1]))]
+
+
+def _line(code: str, slides: Sequence[tuple[str, str]]) -> str:
+    sentence = slides[0][1]
+    remedy = next((f"; {reason.remedy}" for reason in Reason if reason == code and reason.remedy), "")
+    first = "the first: " * (len(slides) > 1)
+    return f"{len(slides)} {code}: {first_few([slide for slide, _ in slides])} ({first}{sentence}{remedy})"

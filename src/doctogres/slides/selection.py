@@ -9,6 +9,7 @@ import pandas as pd
 from doctogres.errors import CohortError, listed
 from doctogres.slides.cohort import file_hashes, find_slides, find_test_labels
 from doctogres.slides.layout import TEST_LABELS
+from doctogres.slides.reasons import by_reason
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import DROPPED
 
@@ -46,9 +47,9 @@ def _test_slides(root: Path, ignore_columns: Collection[str]) -> pd.DataFrame:
     if unlabelled:
         print(f"evaluate: {unlabelled} test slides have no label in {path.name} and are not scored", flush=True)
     if (lost := slides[slides["outcome"] == DROPPED]).size:
-        reasons = [f"{row.slide_id} ({row.reason})" for row in lost.itertuples()]
+        reasons = by_reason(zip(lost["slide_id"], lost["reason"], strict=True))
         raise CohortError(
-            f"split=test: labelled slides cannot be scored: {listed(reasons)}; mend or leave out their lines"
+            f"split=test: labelled slides cannot be scored: {'; '.join(reasons)}; mend or leave out their lines"
         )
     slides["label"] = [labels[slide][0].label for slide in slides["slide_id"]]
     slides["group"] = [labels[slide][0].group or slide for slide in slides["slide_id"]]

@@ -4,9 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from doctogres.cleaning.cohort import CleanResult, clean_cohort
+import mlflow
+
+from doctogres.cleaning.cohort import CleanResult, NothingUsableError, clean_cohort
 from doctogres.cleaning.decisions import OUTCOME_OF, read_decisions
 from doctogres.drawing import contact_sheet, shrunk
+from doctogres.errors import CohortError
 from doctogres.files import file_digest, workspace
 from doctogres.progress import reporter
 from doctogres.settings import Preset
@@ -15,7 +18,7 @@ from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png, read_rgb
 from doctogres.slides.labels import column_names
 from doctogres.slides.layout import LABELS
-from doctogres.slides.reasons import CONTAMINATION, Reason
+from doctogres.slides.reasons import CONTAMINATION, Reason, by_reason
 from doctogres.slides.table import DROPPED, REVIEW, CohortTable
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
@@ -54,15 +57,14 @@ def clean(
     def body(run: StageRun) -> None:
         if decisions:
             shutil.copyfile(decisions, run.attach("decisions_given.csv"))
-        result = clean_cohort(
-            root,
-            preset.clean,
-            seed=seed,
-            decisions=given,
-            ignore_columns=ignored,
-            hashes=hashes,
-            progress=reporter("clean", "slides"),
-        )
+        report = reporter("clean", "slides")
+        try:
+            result = clean_cohort(
+                root, preset.clean, seed=seed, decisions=given, ignore_columns=ignored, hashes=hashes, progress=report
+            )
+        except NothingUsableError as error:
+            _leave_audit(run, error.result)
+            raise CohortError(f"{error}; audit.html of run {run.run_id} shows every slide") from error
         cohort = CohortTable(result.table, root, digest)
         _publish(run, result, cohort, data)
         _contact_sheet(run, cohort)
@@ -77,6 +79,13 @@ def clean(
         rerun=rerun,
         strict=strict,
     )
+
+
+def _leave_audit(run: StageRun, result: CleanResult) -> None:
+    """Stores the audit page and the decisions of a run that is about to fail, which stores nothing else."""
+    run.publish("audit").write_text(result.audit_html, encoding="utf-8")
+    result.decisions.to_csv(run.publish("decisions"), index=False)
+    mlflow.log_artifacts(str(run.folder))
 
 
 def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str) -> None:
@@ -94,8 +103,8 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
     reasons = ", ".join(f"{count} {code}" for code, count in sorted(result.reasons.items())) or "nothing"
     dropped = table[table["outcome"] == DROPPED]
     unusable = dropped[~dropped["reason"].map(Reason.of).isin(CONTAMINATION)]
-    for row in unusable.itertuples():
-        print(f"clean: {row.slide_id} cannot be used: {row.reason}", flush=True)
+    for line in by_reason(zip(unusable["slide_id"], unusable["reason"], strict=True)):
+        print(f"clean: cannot be used: {line}", flush=True)
     decided = result.decisions[result.decisions["decision"] != ""]
     changed = int((decided["decision"].map(OUTCOME_OF) != decided["automatic_outcome"]).sum())
     run.note(

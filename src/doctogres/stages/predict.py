@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from doctogres.drawing import class_colours, overlay
-from doctogres.errors import CohortError, listed
+from doctogres.errors import CohortError
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
 from doctogres.files import replacing, workspace
 from doctogres.model.answer import SlideAnswer
@@ -27,6 +27,7 @@ from doctogres.slides.cohort import (
 )
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png
+from doctogres.slides.reasons import by_reason
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
@@ -85,10 +86,9 @@ def _publish(run: StageRun, predictions: Predictions, answered: Mapping[str, Sli
 
     table = predictions.rows
     guessed = table[table["outcome"] == GUESSED]
+    reasons = by_reason(zip(guessed["slide_id"], guessed["reason"], strict=True))
     if len(guessed) == len(table):
-        raise CohortError(
-            f"predict: none of the {len(table)} slides could be used; the first: {guessed.iloc[0]['reason']}"
-        )
+        raise CohortError(f"predict: none of the {len(table)} slides could be used: {'; '.join(reasons)}")
     table[["sample_index", "label"]].to_csv(run.publish("submission"), index=False)
     predictions.write(PREDICTED, run.publish("predictions"))
     patches = patch_predictions(answered, answered.values(), predictions.classes)
@@ -97,17 +97,13 @@ def _publish(run: StageRun, predictions: Predictions, answered: Mapping[str, Sli
     run.name(f"predict · {len(table)} slides")
     named = ", ".join(f"{label} {count}" for label, count in counts.items())
     lost = (
-        f" {len(guessed)} could not be used and carry the most frequent training class: "
-        + listed([f"{row.slide_id} ({row.reason})" for row in guessed.itertuples()], separator="; ")
+        f" {len(guessed)} could not be used and carry the most frequent training class: " + "; ".join(reasons)
         if len(guessed)
         else " Every slide got an answer of its own."
     )
     run.note(f"Classified {len(table)} slides with {address}: {named}.{lost}")
-    for row in guessed.itertuples():
-        print(
-            f"predict: {row.slide_id} could not be used ({row.reason}); the submission holds the most frequent class",
-            flush=True,
-        )
+    for line in reasons:
+        print(f"predict: could not be used, the submission holds the most frequent class: {line}", flush=True)
     run.log_metrics({"slides": len(table), PROBLEMS: len(guessed), "patches": float(table["n_patches"].sum())})
 
 
