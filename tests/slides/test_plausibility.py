@@ -147,7 +147,7 @@ def test_doubtful_masks_do_not_widen_the_range_unless_they_are_many() -> None:
     assert MaskRange.of([*plain, doubtful, doubtful, doubtful]) == expected
     many = MaskRange.of([*plain[:6], doubtful, doubtful, doubtful, doubtful])
     assert many == MaskRange(share=0.95, on_glass=0.7, regions=3, sides=(30.0, 400.0))
-    decided = (odd, np.array([400]), Reason.DECISION.because(decision="keep", why="", machine="review"))
+    decided = (odd, np.array([400]), Reason.DECISION.because(decision="keep", why="", automatic="review"))
     assert MaskRange.of([*plain, decided]) == many
     assert MaskRange.of([]) is None
     assert MaskRange.of([(odd, np.array([], np.int64), "")]) is None
