@@ -74,7 +74,7 @@ def evaluate(
     return run_stage(
         "evaluate",
         body,
-        settings={"resamples": resamples, "split": split, "seed": seed},
+        settings=preset.evaluate.model_dump() | {"split": split, "seed": seed},
         inputs={
             "model": model_digest(address),
             "cohort": file_digest(upstream.path),
