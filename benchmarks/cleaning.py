@@ -21,8 +21,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from doctogres.cleaning.cohort import CleanResult, clean_cohort
+from doctogres.cleaning.reading import read_slide
 from doctogres.engine import default_workers, one_cv2_thread
-from doctogres.patches.manifest import read_slide
 from doctogres.patches.pixels import cut_cohort
 from doctogres.patches.regions import cut_patches, find_patches, mask_regions
 from doctogres.presets import load_preset

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from doctogres.cleaning.cohort import clean_cohort
-from doctogres.patches.manifest import read_slide
+from doctogres.cleaning.reading import read_slide
 from doctogres.patches.regions import cut_patches, find_patches
 from doctogres.settings import CleanSettings, PatchSettings
 from doctogres.slides.plausibility import MaskRange, doubt_about, fit_of

@@ -1,4 +1,4 @@
-"""Time and recall of the search for near-copies, on made fingerprints: `python -m benchmarks.near_duplicates [SLIDES ...]`.
+"""Time and recall of the search for near-copies, on made hashes: `python -m benchmarks.near_duplicates [SLIDES ...]`.
 
 Every twentieth slide is a copy of another one, turned at random, with a share of its hash bits changed. The hashes of
 unrelated slides are independent, as those of real slides nearly are.
@@ -9,19 +9,19 @@ import time
 
 import numpy as np
 
-from doctogres.cleaning.duplicates import HASH_BITS, SIDE, Fingerprint, near_duplicates
+from doctogres.cleaning.duplicates import HASH_BITS, SIDE, PictureHash, near_duplicates
 from doctogres.slides.turns import TURNS
 
 BIT_ERRORS = (0.0, 0.1, 0.2)  # copies saved again have 0 to 0.02, copies with a splat 0 to 0.23
 COPY_SHARE = 20
 
 
-def made_fingerprints(slides: int, error: float, seed: int = 0) -> tuple[list[Fingerprint], set[tuple[int, int]]]:
+def made_hashes(slides: int, error: float, seed: int = 0) -> tuple[list[PictureHash], set[tuple[int, int]]]:
     """Fingerprints, and the pairs of copies among them."""
     rng = np.random.default_rng(seed)
     everything = np.full((2, SIDE * SIDE // 8), 255, np.uint8)
     nothing = np.zeros_like(everything)
-    prints: list[Fingerprint] = []
+    prints: list[PictureHash] = []
     pairs = set()
     for index in range(slides):
         original = index - (slides - slides // COPY_SHARE)
@@ -42,7 +42,7 @@ def made_fingerprints(slides: int, error: float, seed: int = 0) -> tuple[list[Fi
                 coefficients[:, :, 1::2] *= -1
             grey = np.ascontiguousarray(grey[..., ::-1] if swapped else grey)
             pairs.add((original, index))
-        prints.append(Fingerprint(coefficients, grey, everything, nothing))
+        prints.append(PictureHash(coefficients, grey, everything, nothing))
     return prints, pairs
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     print("| slides | hash bits changed | seconds | copies found | others joined |\n|---|---|---|---|---|")
     for slides in map(int, sys.argv[1:] or ("1000", "10000", "100000")):
         for error in BIT_ERRORS:
-            prints, pairs = made_fingerprints(slides, error)
+            prints, pairs = made_hashes(slides, error)
             start = time.perf_counter()
             found = set(near_duplicates(prints))
             seconds = time.perf_counter() - start

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.near_duplicates import made_fingerprints
-from doctogres.cleaning.duplicates import _coefficients, _turned_bits, fingerprint, near_duplicates
+from benchmarks.near_duplicates import made_hashes
+from doctogres.cleaning.duplicates import _coefficients, _turned_bits, hash_picture, near_duplicates
 from doctogres.cleaning.slime import find_splat
 from doctogres.slides.tissue import glass_colour, silhouette, working_copy
 from doctogres.slides.turns import TURNS, turned
@@ -18,7 +18,7 @@ from tests.cleaning.drawn_slides import draw_splat, draw_tissue
 def print_of(rgb):
     small = working_copy(rgb)
     splat = find_splat(small)
-    return fingerprint(small, silhouette(small, glass_colour(small)), None if splat is None else splat.mask)
+    return hash_picture(small, silhouette(small, glass_colour(small)), None if splat is None else splat.mask)
 
 
 @settings(max_examples=25, deadline=None)
@@ -56,7 +56,7 @@ def test_a_rescaled_copy_joins_its_original(slides, scale):
 
 
 def test_copies_are_found_among_thousands():
-    prints, pairs = made_fingerprints(4000, error=0.1)
+    prints, pairs = made_hashes(4000, error=0.1)
     assert set(near_duplicates(prints)) == pairs
 
 

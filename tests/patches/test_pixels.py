@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from doctogres.cleaning.reading import read_slide
 from doctogres.errors import CohortError, DoctogresError
-from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest, read_slide
+from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
 from doctogres.patches.pixels import cut_cohort, load_patches
 from doctogres.patches.regions import cut_patches, mask_regions
 from doctogres.settings import PatchSettings

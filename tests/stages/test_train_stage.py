@@ -14,8 +14,8 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
+from doctogres.cleaning.reading import read_slide
 from doctogres.errors import ParameterError
-from doctogres.patches.manifest import read_slide
 from doctogres.presets import load_preset
 from doctogres.serving.loading import load_classifier
 from doctogres.settings import AGGREGATIONS

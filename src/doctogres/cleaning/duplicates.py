@@ -39,7 +39,7 @@ _Pairs = tuple[NDArray[np.int64], NDArray[np.int64], bool]  # first, second, whe
 
 
 @dataclass(frozen=True)
-class Fingerprint:
+class PictureHash:
     """A slide reduced for comparison, 3.5 KB; the first axis is the view: whole frame, tissue box.
 
     Attributes:
@@ -55,12 +55,12 @@ class Fingerprint:
     hidden: NDArray[np.uint8]
 
 
-def fingerprint(
+def hash_picture(
     small: NDArray[np.uint8],
     inside: NDArray[np.bool_],
     splat: NDArray[np.bool_] | None = None,
-) -> Fingerprint:
-    """The fingerprint of a slide's working copy (height, width, 3), its silhouette and splats."""
+) -> PictureHash:
+    """The hash of a slide's working copy (height, width, 3), its silhouette and splats."""
     grey = np.asarray(cv2.cvtColor(halved(small), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     tissue = halved_mask(inside).view(np.uint8)
     hidden = np.zeros_like(tissue) if splat is None else halved_mask(splat).view(np.uint8)
@@ -70,7 +70,7 @@ def fingerprint(
         tissue = tissue & ~hidden
     views = [(slice(None), slice(None)), _box(tissue)]
     squares = [_reduce(grey[view], HASH_SIDE) for view in views]
-    return Fingerprint(
+    return PictureHash(
         np.stack([_coefficients(square) for square in squares]),
         np.stack([_reduce(square, SIDE) for square in squares]),
         np.stack([np.packbits(_reduce(tissue[view] * np.uint8(255), SIDE) > 127) for view in views]),
@@ -78,7 +78,7 @@ def fingerprint(
     )
 
 
-def near_duplicates(prints: Sequence[Fingerprint]) -> list[tuple[int, ...]]:
+def near_duplicates(prints: Sequence[PictureHash]) -> list[tuple[int, ...]]:
     """The clusters of two or more near-duplicates, as positions in `prints`, each sorted."""
     from scipy.cluster.hierarchy import DisjointSet  # half a second to import, which a reused run does not need
 
@@ -89,7 +89,7 @@ def near_duplicates(prints: Sequence[Fingerprint]) -> list[tuple[int, ...]]:
     return sorted(tuple(sorted(cluster)) for cluster in copies.subsets() if len(cluster) > 1)
 
 
-def similarity(first: Fingerprint, second: Fingerprint, view: int, turn: int) -> tuple[float, float]:
+def similarity(first: PictureHash, second: PictureHash, view: int, turn: int) -> tuple[float, float]:
     """Correlation of the grey values on common tissue, and overlap of the two tissue areas, after turning `second`."""
     second_tissue, second_hidden = (turned(_unpacked(packed[view]), turn) for packed in (second.tissue, second.hidden))
     first_tissue = _unpacked(first.tissue[view])
@@ -105,12 +105,12 @@ def similarity(first: Fingerprint, second: Fingerprint, view: int, turn: int) ->
     return (float((x * y).sum()) / norm if norm else 0.0), float(both.sum() / either.sum())
 
 
-def _are_copies(first: Fingerprint, second: Fingerprint, view: int, turn: int) -> bool:
+def _are_copies(first: PictureHash, second: PictureHash, view: int, turn: int) -> bool:
     correlation, overlap = similarity(first, second, view, turn)
     return correlation >= MIN_CORRELATION and overlap >= MIN_OVERLAP
 
 
-def _candidate_pairs(prints: Sequence[Fingerprint]) -> list[tuple[int, int, int, int]]:
+def _candidate_pairs(prints: Sequence[PictureHash]) -> list[tuple[int, int, int, int]]:
     """The sorted (first, second, view, turn), first < second, whose hashes are close once the second is turned."""
     candidates: set[tuple[int, int, int, int]] = set()
     for view in range(2):

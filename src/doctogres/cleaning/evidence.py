@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from doctogres.cleaning.duplicates import Fingerprint, fingerprint
+from doctogres.cleaning.duplicates import PictureHash, hash_picture
 from doctogres.cleaning.slime import find_splat, remove_splat
 from doctogres.files import digest
 from doctogres.slides.formats import ImageError
@@ -48,7 +48,7 @@ class Evidence:
     splat_share: float = 0.0
     splat_in_mask: float = 0.0
     colour: TissueColour | None = None
-    fingerprint: Fingerprint | None = None
+    picture_hash: PictureHash | None = None
     thumbnail: bytes | None = None
 
 
@@ -114,7 +114,7 @@ def _measure(
         splat_share=0.0 if splat is None else splat.area_share,
         splat_in_mask=min(1.0, in_mask),
         colour=judge_colour(small, judged, glass),
-        fingerprint=fingerprint(small, inside, None if splat is None else splat.mask),
+        picture_hash=hash_picture(small, inside, None if splat is None else splat.mask),
         thumbnail=_thumbnail(small),
     )
 

@@ -47,8 +47,8 @@ def decide(
         if len(kept) > 1:
             _apply(outcomes, judge_copies(kept, evidence, labels, reason=Reason.SAME_PICTURE))
     compared = [slide for slide in readable if outcomes[slide].outcome != DROPPED or slide in wanted]
-    prints = [mark for slide in compared if (mark := evidence[slide].fingerprint) is not None]
-    copies = [tuple(compared[index] for index in cluster) for cluster in near_duplicates(prints)]
+    hashes = [picture for slide in compared if (picture := evidence[slide].picture_hash) is not None]
+    copies = [tuple(compared[index] for index in cluster) for cluster in near_duplicates(hashes)]
     for slide in compared:
         if evidence[slide].splat_share and outcomes[slide].outcome != DROPPED:
             outcomes[slide] = _slimed(evidence[slide], outcomes[slide], copies, evidence, settings)

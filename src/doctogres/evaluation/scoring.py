@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from doctogres.cleaning.reading import read_slide
 from doctogres.engine import map_slides
 from doctogres.errors import DoctogresError
 from doctogres.evaluation.metrics import patch_metrics, slide_metrics
@@ -17,7 +18,6 @@ from doctogres.evaluation.predictions import PATCHES, Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
-from doctogres.patches.manifest import read_slide
 from doctogres.slides.selection import CONTENT
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from doctogres.cleaning.reading import read_slide
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
-from doctogres.patches.manifest import read_slide
 from doctogres.slides.reasons import written
 from doctogres.slides.table import KEPT
 

@@ -3,18 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from doctogres.cleaning.slime import remove_splat
 from doctogres.parquet import TableFile
 from doctogres.settings import PatchSettings
-from doctogres.slides.masks import read_with_mask
 from doctogres.slides.plausibility import MaskRange
-from doctogres.slides.table import REPAIRED
 
 COLUMNS: Final = (
     "patch_id", "slide_id", "x", "y", "width", "height", "area", "mask_fraction",
@@ -70,9 +65,3 @@ class Manifest:
     def kept(self) -> pd.DataFrame:
         """The regions that are patches."""
         return self.rows[self.rows["outcome"] == KEPT].reset_index(drop=True)
-
-
-def read_slide(root: Path, row: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Picture and mask of a row of the cohort table; for a repaired slide, the mask without the splat."""
-    rgb, mask = read_with_mask(root / row.image, root / row.mask, name=row.image, mask_name=row.mask)
-    return rgb, remove_splat(mask, rgb) if row.outcome == REPAIRED else mask

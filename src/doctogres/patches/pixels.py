@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from doctogres.cleaning.reading import read_slide
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.files import digest, partial_beside, replacing
-from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest, read_slide
+from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
 from doctogres.patches.regions import cut_patches, find_patches
 from doctogres.settings import PatchSettings
 from doctogres.slides.cohort import slide_root

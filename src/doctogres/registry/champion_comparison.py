@@ -84,14 +84,14 @@ def compare_with_champion(
     Raises:
         DoctogresError: the stored predictions cannot be compared.
     """
-    contest = _Contest(str(champion.version), new, resamples, seed)
+    comparison = _Comparison(str(champion.version), new, resamples, seed)
     old: Evaluation | None = None
     try:
         old = read_evaluation(_evaluation_of(champion))
         if mismatch := _class_mismatch(old, new):
-            return contest.impossible(mismatch)
+            return comparison.impossible(mismatch)
         if old.split_digest == new.split_digest:
-            return contest.difference(old, new.slides["slide_id"].tolist(), "")
+            return comparison.difference(old, new.slides["slide_id"].tolist(), "")
         why = "it was evaluated on other slides"
     except UpstreamError as error:
         why = f"its predictions could not be fetched: {error}"
@@ -99,15 +99,15 @@ def compare_with_champion(
     try:
         again = read_evaluation(score_champion(new))
     except LeakageError as error:
-        return contest.on_unseen(old, str(error))
+        return comparison.on_unseen(old, str(error))
     except DoctogresError as error:
-        return contest.impossible(f"{why}, and it could not be evaluated on these: {error}")
+        return comparison.impossible(f"{why}, and it could not be evaluated on these: {error}")
     if mismatch := _class_mismatch(again, new):
-        return contest.impossible(mismatch)
+        return comparison.impossible(mismatch)
     slides = new.slides["slide_id"].tolist()
     if sorted(slides) != sorted(again.slides["slide_id"]):
-        return contest.impossible(f"{why}, and the cohort table with these slides has changed since")
-    return contest.difference(again, slides, f"champion re-evaluated, because {why}")
+        return comparison.impossible(f"{why}, and the cohort table with these slides has changed since")
+    return comparison.difference(again, slides, f"champion re-evaluated, because {why}")
 
 
 def _evaluation_of(champion: ModelVersion) -> str:
@@ -118,7 +118,7 @@ def _evaluation_of(champion: ModelVersion) -> str:
 
 
 @dataclass(frozen=True)
-class _Contest:
+class _Comparison:
     """The comparison of a new evaluation with the champion's."""
 
     champion: str  # its version

@@ -17,7 +17,7 @@ from doctogres import __version__
 from doctogres.errors import DoctogresError
 from doctogres.evaluation.scores import Scores
 from doctogres.presets import PRESETS, load_preset, sections_of
-from doctogres.registry.contest import Evaluation
+from doctogres.registry.champion_comparison import Evaluation
 from doctogres.slides.table import CohortTable
 from doctogres.tracking.datasets import source_of
 from doctogres.tracking.runs import DATA_TAG

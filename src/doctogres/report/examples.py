@@ -7,12 +7,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from doctogres.cleaning.reading import read_slide
 from doctogres.drawing import Pixels, overlay
 from doctogres.evaluation.metrics import class_indices
 from doctogres.evaluation.scoring import Scored
 from doctogres.model.answer import SlideAnswer
 from doctogres.model.classifier import SlideClassifier
-from doctogres.patches.manifest import read_slide
 from doctogres.patches.regions import REGION_FIELDS, cut_patches
 from doctogres.report.gradcam import NoHeatMapError, ensemble_gradcam
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from doctogres.cleaning.reading import read_slide
 from doctogres.drawing import class_colours, contact_sheet, overlay
 from doctogres.files import file_digest, workspace
-from doctogres.patches.manifest import Manifest, read_slide
+from doctogres.patches.manifest import Manifest
 from doctogres.patches.pixels import cut_cohort, load_patches
 from doctogres.progress import reporter
 from doctogres.settings import Preset

@@ -9,12 +9,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 
+from doctogres.cleaning.reading import read_slide
 from doctogres.drawing import class_colours, overlay
 from doctogres.errors import CohortError
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
 from doctogres.files import replacing, workspace
 from doctogres.model.answer import SlideAnswer
-from doctogres.patches.manifest import read_slide
 from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.slides.cohort import (

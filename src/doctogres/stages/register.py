@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from doctogres.catalogue import DEFAULT_NAME
 from doctogres.errors import DoctogresError, ParameterError, UpstreamError
 from doctogres.evaluation.null_models import NULL_MODELS
-from doctogres.registry.contest import Evaluation, compare_with_champion, read_evaluation
+from doctogres.registry.champion_comparison import Evaluation, compare_with_champion, read_evaluation
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, ChampionComparison, GateDecision, gate, overruled
 from doctogres.registry.lineage import card_facts
 from doctogres.registry.versions import (

@@ -17,7 +17,7 @@ from doctogres.tuning.workers import (
     locked,
     open_study,
     quiet,
-    run_trial,
+    run_claimed,
     take_trial,
 )
 
@@ -74,7 +74,7 @@ def run_study(
         if trial is None:
             time.sleep(POLL)
         else:
-            run_trial(study, database, trial, objective)
+            run_claimed(study, database, trial, objective)
     if report:
         report(finished, settings.trials)
     complete = study.get_trials(states=(TrialState.COMPLETE,))

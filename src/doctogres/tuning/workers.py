@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import optuna
 import sqlalchemy
 from filelock import FileLock
@@ -20,11 +19,11 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from doctogres.errors import ParameterError
-from doctogres.settings import SearchRange, TrainSettings, TuneSettings
+from doctogres.settings import TuneSettings
 from doctogres.tracking.interrupted import is_gone, this_process
+from doctogres.tuning.search import pruner_of, sampler_of, suggest
 
 FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
-STARTUP_TRIALS: Final = 4  # number of trials before TPE and the pruner take effect
 HEARTBEAT: Final = 10  # seconds between heartbeats of a running trial
 GRACE: Final = 60  # seconds without a heartbeat after which a worker on another machine counts as dead
 POLL: Final = 1.0  # seconds between checks by a worker that waits for the others
@@ -43,10 +42,8 @@ def open_study(name: str, storage: str, settings: TuneSettings) -> tuple[optuna.
             sqlite = sqlalchemy.make_url(storage).get_backend_name() == "sqlite"
             options = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
             database = RDBStorage(storage, engine_kwargs=options, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
-            # Few blocks are unfrozen in the first half of a trial: all curves are near chance level and cross later.
-            pruner = optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=settings.trial_epochs // 2)
             study = optuna.create_study(
-                storage=database, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
+                storage=database, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner_of(settings)
             )
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
         shown = sqlalchemy.make_url(storage).render_as_string(hide_password=True)
@@ -101,10 +98,8 @@ def take_trial(
         return None
     if not any(DEFAULT in trial.user_attrs for trial in live):
         study.enqueue_trial(recipe, user_attrs={DEFAULT: True})
-    # A different seed for every trial: no two workers and no resumed study sample the same values.
     sampled = sum(not RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in trials)
-    sampler_seed = int(np.random.SeedSequence([seed, sampled]).generate_state(1)[0])
-    study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=STARTUP_TRIALS)
+    study.sampler = sampler_of(seed, sampled)
     trial = study.ask()
     for name, values in settings.space.items():
         suggest(trial, name, values)
@@ -113,17 +108,6 @@ def take_trial(
     )  # before the owner: a trial with an owner must have a heartbeat that can expire
     trial.set_user_attr(OWNER, this_process())
     return trial
-
-
-def suggest(trial: optuna.Trial, name: str, values: SearchRange) -> Any:
-    """The trial's value for the setting `name`."""
-    if values.choices is not None:
-        return trial.suggest_categorical(name, values.choices)
-    assert values.low is not None  # SearchRange has a range or choices
-    assert values.high is not None
-    if TrainSettings.model_fields[name].annotation is int:
-        return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
-    return trial.suggest_float(name, values.low, values.high, log=values.log)
 
 
 def _fail_dead(study: optuna.Study) -> None:
@@ -152,7 +136,7 @@ def interrupted_trials(trial: optuna.Trial) -> list[FrozenTrial]:
     return [trial.study.get_trials(deepcopy=False)[number] for number in numbers]
 
 
-def run_trial(
+def run_claimed(
     study: optuna.Study,
     database: RDBStorage,
     trial: optuna.Trial,

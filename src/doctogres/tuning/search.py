@@ -1,0 +1,38 @@
+"""How a study searches: sampler, pruner, and the values drawn from the search space of the preset (`tune.space`)."""
+
+from typing import Any, Final
+
+import numpy as np
+import optuna
+
+from doctogres.settings import SearchRange, TrainSettings, TuneSettings
+
+STARTUP_TRIALS: Final = 4  # number of trials before TPE and the pruner take effect
+
+
+def sampler_of(seed: int, sampled: int) -> optuna.samplers.TPESampler:
+    """The sampler of a study's next trial, after `sampled` others.
+
+    A different seed for every trial: no two workers and no resumed study sample the same values.
+    """
+    of_trial = int(np.random.SeedSequence([seed, sampled]).generate_state(1)[0])
+    return optuna.samplers.TPESampler(seed=of_trial, n_startup_trials=STARTUP_TRIALS)
+
+
+def pruner_of(settings: TuneSettings) -> optuna.pruners.MedianPruner:
+    """Stops trials below the median of the earlier ones, in the second half of their epochs.
+
+    Few blocks are unfrozen in the first half: all curves are near chance level and cross later.
+    """
+    return optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=settings.trial_epochs // 2)
+
+
+def suggest(trial: optuna.Trial, name: str, values: SearchRange) -> Any:
+    """The trial's value for the setting `name`."""
+    if values.choices is not None:
+        return trial.suggest_categorical(name, values.choices)
+    assert values.low is not None  # SearchRange has a range or choices
+    assert values.high is not None
+    if TrainSettings.model_fields[name].annotation is int:
+        return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
+    return trial.suggest_float(name, values.low, values.high, log=values.log)
