@@ -6,6 +6,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,15 +14,28 @@ from PIL import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST = 2**31 - 1
+Tags = dict[int, tuple[int, list[Any]]]  # a type and values
 
 
-def file_of(image, kind, **options):
+def file_of(image: Image.Image, kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
-def chunk(kind, data=b"", length=None):
+def pages_of(*arrays: np.ndarray | Image.Image, **options: Any) -> bytes:
+    """A TIFF with a page for each array or image."""
+    pages = [Image.fromarray(page) if isinstance(page, np.ndarray) else page for page in arrays]
+    return file_of(pages[0], "TIFF", save_all=True, append_images=pages[1:], **options)
+
+
+def with_chunk(data: bytes, added: bytes) -> bytes:
+    """A PNG with a chunk before its pixels."""
+    place = data.index(b"IDAT") - 4
+    return data[:place] + added + data[place:]
+
+
+def chunk(kind: bytes, data: bytes = b"", length: int | None = None) -> bytes:
     size = len(data) if length is None else length
     return struct.pack(">I", size) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -39,7 +53,7 @@ def png_chunks(data):
         position += 12 + length
 
 
-def tiff(tags, pixels=b"", *, order="<", following=0, count=None):
+def tiff(tags: Tags, pixels: bytes = b"", *, order: str = "<", following: int = 0, count: int | None = None) -> bytes:
     """A TIFF of one directory: {tag: (type, values)}; "here" among the values is the place of the pixels."""
     codes = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 16: "Q"}
     lines, outside = b"", b""
@@ -61,9 +75,9 @@ def tiff(tags, pixels=b"", *, order="<", following=0, count=None):
     return start + lines + struct.pack(order + "I", following) + outside + pixels
 
 
-def strip_tags(width=16, height=16, **changed):
+def strip_tags(width: int = 16, height: int = 16, **changed: Any) -> Tags:
     """The tags of a grey 8-bit TIFF in one strip; `t258=(3, [1])` replaces a tag, `t258=None` takes it away."""
-    tags = {
+    tags: dict[int, Any] = {
         256: (4, [width]),
         257: (4, [height]),
         258: (3, [8]),
@@ -96,7 +110,14 @@ def valid_pictures():
     """{name: file}: what a scanner or an annotation tool may write."""
     numbers = np.random.default_rng(0)
     rgb = numbers.integers(0, 256, (17, 23, 3), np.uint8)
-    rgba = numbers.integers(0, 256, (17, 23, 4), np.uint8)
+    rgba = np.dstack([rgb, np.full((17, 23), 255, np.uint8)])
+    rgba[:5, :9] = 90, 90, 90, 0
+    drawn = np.zeros((17, 23, 4), np.uint8)
+    drawn[4:9, 3:12, 3] = 255
+    dark = numbers.integers(0, 4096, (17, 23), np.uint16)
+    dark[0, 0] = 4095
+    one_colour = Image.fromarray((rgb[..., 0] > 127).astype(np.uint8))
+    one_colour.putpalette([0] * 768)
     deep = numbers.integers(0, 65536, (17, 23), np.uint16)
     picture, grey, mask = Image.fromarray(rgb), Image.fromarray(rgb[..., 0]), Image.fromarray(rgb[..., 0] > 127)
     turned = Image.Exif()
@@ -133,11 +154,24 @@ def valid_pictures():
         "fax.tif": file_of(mask, "TIFF", compression="group4"),
         "bits.tif": file_of(mask, "TIFF"),
         "pages.tif": file_of(picture.copy(), "TIFF", save_all=True, append_images=[grey.copy()]),
+        "channels.tif": pages_of(*(rgb[..., channel] for channel in range(3))),
+        "deep-channels.tif": pages_of(deep, deep, deep),
+        "lesions.tif": pages_of(*(np.arange(391).reshape(17, 23) // 80 == part for part in range(4))),
+        "pyramid.tif": pages_of(rgb, picture.resize((11, 8), Image.Resampling.BOX), compression="tiff_adobe_deflate"),
+        "big-channels.tif": pages_of(*(rgb[..., channel] for channel in range(3)), big_tiff=True),
+        "twelve.png": file_of(Image.fromarray(dark), "PNG"),
+        "twelve-stated.png": with_chunk(file_of(Image.fromarray(dark // 2), "PNG"), chunk(b"sBIT", b"\x0c")),
+        "twelve.tif": cv2.imencode(".tif", np.dstack([dark] * 3))[1].tobytes(),
+        "drawn.png": file_of(Image.fromarray(drawn), "PNG"),
+        "drawn.tif": file_of(Image.fromarray(drawn), "TIFF"),
+        "one-colour.png": file_of(one_colour, "PNG"),
+        "one-colour.tif": file_of(one_colour, "TIFF"),
+        "clear-grey.png": file_of(Image.fromarray(drawn[..., 3]), "PNG", transparency=0),
         "big.tif": file_of(picture, "TIFF", big_tiff=True),
         "tiled.tif": tiff(tile_tags(), bytes(range(256)) * 16),
         "motorola.tif": tiff(strip_tags(), bytes(range(256)), order=">"),
     }
-    for way in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+    for way in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "lzma", "zstd"):
         files[f"{way}.tif"] = file_of(picture, "TIFF", compression=None if way == "raw" else way)
     return files
 
@@ -292,11 +326,81 @@ def hostile_pictures():
         "big-ifd-beyond.tif": b"II+\0\x08\0\0\0" + struct.pack("<Q", 2**63),
         "big-count-most.tif": b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**64 - 1) + grey,
     }
-    for scheme in (2, 3, 4, 5, 6, 7, 8, 32773, 32809, 34712, 34887, 34925, 50000, 50001, 50002, 65535):
+    for scheme in (
+        33003,
+        33005,
+        52546,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        32773,
+        32809,
+        34712,
+        34887,
+        34925,
+        50000,
+        50001,
+        50002,
+        65535,
+    ):
         files[f"compression-{scheme}.tif"] = tiff(strip_tags(t259=(3, [scheme])), grey)
     for scheme in (5, 7, 8, 32773):
         files[f"compression-{scheme}-large.tif"] = tiff(strip_tags(13_000, 14_600, t259=(3, [scheme])), grey)
     return files
+
+
+def hostile_pages(grey):
+    """{name: TIFF}: chains and trees of pages that lie, and descriptions."""
+    end = len(tiff(strip_tags(), grey))  # where a further directory can begin
+    further = tiff(strip_tags(13_000, 14_600, t273=(4, [8])))[8:]
+
+    def followed(by, **changed):
+        tags = strip_tags(**changed)
+        return tiff(tags, grey, following=len(tiff(tags, grey))) + by
+
+    empty = struct.pack("<H", 0)
+    chain = b"".join(empty + struct.pack("<I", end + 6 * page) for page in range(1, 400))
+    copies = b"".join(
+        tiff(strip_tags(t273=(4, [8])), following=(end + 114 * page) % (end + 114 * 200))[8:] for page in range(1, 201)
+    )
+    return {
+        "next-beyond.tif": tiff(strip_tags(), grey, following=2**32 - 2),
+        "next-in-header.tif": tiff(strip_tags(), grey, following=1),
+        "next-in-pixels.tif": tiff(strip_tags(), grey, following=end - 60),
+        "next-large.tif": followed(further),
+        "next-cut.tif": followed(further[:40]),
+        "next-empty.tif": followed(empty + bytes(4)),
+        "next-itself.tif": followed(empty + struct.pack("<I", end)),
+        "next-back.tif": followed(further[:-4] + struct.pack("<I", 8)),
+        "next-lying-count.tif": followed(struct.pack("<H", 65535) + bytes(200)),
+        "chain-long.tif": followed(chain),
+        "chain-of-copies.tif": followed(copies),
+        "overlapping.tif": followed(bytes(3) + struct.pack("<H", 300) + bytes(12 * 40)),
+        "reduced-first.tif": followed(further, t254=(4, [1])),
+        "reduced-alone.tif": tiff(strip_tags(t254=(4, [1])), grey),
+        "below-itself.tif": tiff(strip_tags(t330=(4, [8])), grey),
+        "below-beyond.tif": tiff(strip_tags(t330=(4, [2**32 - 1])), grey),
+        "below-many.tif": tiff(strip_tags(t330=(4, [8] * 5000)), grey),
+        "description-beyond.tif": tiff(strip_tags(t270=(4, [2**31] * 3)), grey).replace(
+            struct.pack("<HHI", 270, 4, 3), struct.pack("<HHI", 270, 2, 2**31)
+        ),
+        "description-odd.tif": tiff(strip_tags(t270=(1, [0xFF] * 40)), grey),
+        "stack-stated.tif": tiff(strip_tags(t270=(1, list(b"ImageJ=1\nimages=99999999999\n"))), grey).replace(
+            struct.pack("<HHI", 270, 1, 28), struct.pack("<HHI", 270, 2, 28)
+        ),
+        "stack-digits.tif": pages_of(*[np.zeros((4, 4), np.uint8)] * 3, tiffinfo={270: "ImageJ\nimages=" + "9" * 9000}),
+        "channels-endless.tif": pages_of(
+            *[np.zeros((4, 4), np.uint8)] * 3, tiffinfo={270: "<OME" + "<Channel " * 99_000}
+        ),
+        "most-odd.tif": tiff(strip_tags(t281=(11, [1]), t341=(12, [1, 2]), t258=(3, [16]), t279=(4, [512])), grey * 2),
+        "bits-stated.png": with_chunk(png(4, 4, 16, rows=bytes(36)), chunk(b"sBIT", b"")),
+        "bits-stated-zero.png": with_chunk(png(4, 4, 16, rows=bytes([0, *[0, 9] * 4] * 4)), chunk(b"sBIT", b"\0")),
+        "bits-stated-most.png": with_chunk(png(4, 4, 16, rows=bytes([0, *[0, 9] * 4] * 4)), chunk(b"sBIT", b"\xff")),
+    }
 
 
 def zip_of(*members, method=zipfile.ZIP_DEFLATED):

@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageOps
 
 from doctogres.errors import ParameterError
-from doctogres.slides.formats import ImageError, TooManyPixelsError
-from doctogres.slides.images import ColourModeError, encode_png, picture_size, read_rgb
+from doctogres.slides.formats import ColourModeError, ImageError, TooManyPixelsError
+from doctogres.slides.images import encode_png, picture_size, read_rgb
 from doctogres.slides.masks import MaskValueError, SizeMismatchError, read_mask, read_with_mask
 
 SIZES = st.tuples(st.integers(1, 24), st.integers(1, 24))
@@ -61,7 +61,8 @@ def test_a_mask_survives_every_mode_and_orientation(mode, mask, way, orientation
     data = file_of(MASK_MODES[mode](mask), "PNG" if way == "PNG" else "TIFF", **options)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     assert np.array_equal(read_mask(data), upright[..., 0] > 0)
-    assert np.array_equal(read_mask(data), read_rgb(data)[..., 0] > 0) or mode.endswith("0/1")
+    if mode != "sixteen-bits-0/1":  # as a picture it has no certain depth
+        assert np.array_equal(read_mask(data), read_rgb(data)[..., 0] > 0) or mode.endswith("0/1")
     if orientation == 1:
         assert np.array_equal(read_mask(data), mask)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from doctogres.errors import DoctogresError
 from doctogres.model.classifier import NoLesionError, TooManyRegionsError
-from doctogres.slides.formats import ImageError, TooManyPixelsError
-from doctogres.slides.images import ColourModeError
+from doctogres.slides.formats import ColourModeError, CompressionError, ImageError, TooManyPixelsError
 from doctogres.slides.masks import MaskValueError
 from doctogres.slides.reasons import Reason, by_reason, parsed, written
 
@@ -43,8 +43,14 @@ def test_no_reason_is_none_and_an_unknown_one_is_refused() -> None:
 
 
 def test_the_errors_that_end_as_reasons_have_their_codes() -> None:
-    errors = (ImageError, TooManyPixelsError, ColourModeError, MaskValueError, NoLesionError, TooManyRegionsError)
+    errors: list[type[DoctogresError]] = [ImageError, TooManyPixelsError, ColourModeError, MaskValueError]
+    errors += [
+        NoLesionError,
+        TooManyRegionsError,
+        CompressionError,
+    ]
     assert all(isinstance(error.code, Reason) for error in errors)
+    assert len({error.code for error in errors}) == len(errors)
 
 
 def test_a_reason_that_slides_share_is_one_line_with_the_first_three() -> None:

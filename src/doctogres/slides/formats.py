@@ -1,6 +1,7 @@
 """What a picture's file says about itself, and its pixels as they are stored: size guard, completeness, decoding.
 
 Pillow reads the header (size, mode, orientation); cv2 decodes, and Pillow most TIFFs, outside the interpreter lock.
+A file that is whole but of a kind that they cannot read is refused by its kind, and never called damaged.
 """
 
 import io
@@ -17,18 +18,20 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from doctogres.errors import DoctogresError
+from doctogres.slides.jpeg import unusual_jpeg
 from doctogres.slides.layout import FORMAT_NAMES, FORMATS
 from doctogres.slides.limits import limit_from_environment
 from doctogres.slides.reasons import Reason
+from doctogres.slides.tiff import COMPRESSIONS, Page, Tag, TiffError, compression_name, first_page
+from doctogres.slides.tiff_pixels import Pixels, UndecodableError, first_page_pixels, misread
 
 Source = Path | bytes
-Pixels = NDArray[np.integer[Any] | np.floating[Any]]  # what cv2 decodes, or part of it
 
 MAX_PIXELS_VARIABLE: Final = "DOCTOGRES_MAX_PIXELS"
 DEFAULT_MAX_PIXELS: Final = 200_000_000
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 ORIENTATION_TAG: Final = 0x0112
-BITS_TAG: Final = 258
+PNG_BITS: Final = 24  # where a PNG states the bits of a value
 JPEG_PIXELS_PER_BYTE: Final = 8 * 64  # at most: every block of 8 x 8 pixels costs a bit of Huffman code or more
 
 # Our errors say what cv2 would print on top; OPENCV_LOG_LEVEL brings its words back. One line that libpng or libjpeg
@@ -49,29 +52,40 @@ class TooManyPixelsError(ImageError):
     code: ClassVar[str] = Reason.TOO_MANY_PIXELS
 
 
+class ColourModeError(ImageError):
+    """The colours are stored in a way that has no faithful conversion to 8-bit RGB."""
+
+    code: ClassVar[str] = Reason.COLOUR_MODE
+
+
+class CompressionError(ImageError):
+    """The file is whole, but compressed in a way that the decoders lack."""
+
+    code: ClassVar[str] = Reason.UNSUPPORTED_COMPRESSION
+
+
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself before it is decoded; width and height are those of the upright picture."""
+    """What a file says about itself before it is decoded; width and height are those of the upright picture.
 
-    kind: str  # a name in READERS
+    Attributes:
+        kind: a name in READERS.
+        mode: Pillow's name of how colours are stored.
+        bits: of a value.
+        orientation: EXIF 1..8, still to be applied to what is decoded.
+        clear_grey: the value of a grey PNG that is transparent.
+        page: the first page of a TIFF.
+    """
+
+    kind: str
     width: int
     height: int
-    mode: str  # Pillow's name
+    mode: str
     has_alpha: bool
-    orientation: int  # EXIF 1..8, still to be applied to what cv2 decodes
-
-
-class _FirstPage(TiffImagePlugin.TiffImageFile):
-    """Pillow's reader without its own pixel limit, and without its walk through all pages, endless in a hostile file."""
-
-    @property
-    def is_animated(self) -> bool:
-        return False
-
-    def load_prepare(self) -> None:
-        if self._im is None:
-            self.im = Image.new(self.mode, self._tile_size, None).im
-        super().load_prepare()
+    bits: int
+    orientation: int = 1
+    clear_grey: int | None = None
+    page: Page | None = None
 
 
 def _png_is_complete(data: bytes) -> bool:
@@ -142,14 +156,19 @@ def source_bytes(source: Source, name: str) -> bytes:
 
 
 def read_header(data: bytes, name: str) -> Header:
-    """Reads the header and refuses a picture that is truncated or too large, before anything is decoded."""
+    """Reads the header, and refuses before anything is decoded what is truncated, too large or of an unreadable kind."""
     kind = next((kind for kind, reader in READERS.items() if data.startswith(reader.signatures)), "")
     if not kind:
         what = "is not a picture this project reads" if data else "is empty"
         raise ImageError(f"{name} {what}; give a {FORMAT_NAMES} file")
     try:
-        header = _header_of(READERS[kind].plugin(io.BytesIO(data)), kind)
+        page = _readable_page(data, name) if kind == "TIFF" else None
+        header = _header_of(READERS[kind].plugin(io.BytesIO(data)), kind, data, page)
+    except TiffError as error:
+        raise ImageError(f"{name} is truncated or damaged ({error}); copy or export it again") from error
     except (SyntaxError, OSError, ValueError, struct.error, KeyError, IndexError) as error:
+        if isinstance(error, SyntaxError):
+            _refuse_by_kind(data, kind, name)
         raise ImageError(f"{name} is truncated or damaged ({len(data)} bytes); give a {FORMAT_NAMES} file") from error
     if header.width * header.height > (limit := max_pixels()):
         raise TooManyPixelsError(
@@ -167,13 +186,42 @@ def read_header(data: bytes, name: str) -> Header:
     return header
 
 
-def _header_of(image: Image.Image, kind: str) -> Header:
+def _readable_page(data: bytes, name: str) -> Page:
+    """The first page of a TIFF, unless the decoders lack its compression or would take it for something else."""
+    page = first_page(data)
+    scheme = page.number(Tag.COMPRESSION, 1)
+    if scheme not in COMPRESSIONS:
+        raise CompressionError(
+            f"{name} uses TIFF {compression_name(scheme)}, which cannot be read here; save it with deflate or LZW "
+            "compression, for example: vips copy IN.tif OUT.tif[compression=deflate]"
+        )
+    if what := misread(page):
+        raise ColourModeError(f"{name} holds {what}, which cannot be read faithfully; save it as 8-bit RGB or grey")
+    return page
+
+
+def _refuse_by_kind(data: bytes, kind: str, name: str) -> None:
+    """Refuses a file that the decoders cannot read although its header is sound."""
+    what = unusual_jpeg(data) if kind == "JPEG" else ""
+    if kind == "TIFF" and (page := first_page(data)).is_plausible:
+        what = f"a TIFF of {page}"
+    if what:
+        raise ColourModeError(f"{name} is {what}, which cannot be read here; save it as 8-bit RGB or grey")
+
+
+def _header_of(image: Image.Image, kind: str, data: bytes, page: Page | None) -> Header:
     exif = image.info.get("exif")
-    # Pillow's size of a TIFF and cv2's pixels are both upright already.
-    orientation = _orientation(exif) if isinstance(exif, bytes) and kind != "TIFF" else 1
+    # Pillow's size of a TIFF and its pixels are both upright already.
+    orientation = _orientation(exif) if isinstance(exif, bytes) and page is None else 1
     width, height = image.size if orientation < 5 else image.size[::-1]
-    has_alpha = image.mode in {"LA", "PA", "RGBA"} or "transparency" in image.info
-    return Header(kind, width, height, image.mode, has_alpha, orientation)
+    clear = image.info.get("transparency")
+    has_alpha = image.mode in {"LA", "La", "PA", "RGBA"} or clear is not None
+    bits = page.bits if page else data[PNG_BITS] if kind == "PNG" else 8
+    return Header(
+        *(kind, width, height, image.mode, has_alpha, bits, orientation),
+        clear_grey=clear if isinstance(clear, int) and image.mode != "P" else None,
+        page=page,
+    )
 
 
 def _orientation(exif: bytes) -> int:
@@ -187,14 +235,24 @@ def _orientation(exif: bytes) -> int:
 
 
 def decode(data: bytes, flags: int, header: Header, name: str) -> Pixels:
+    """The pixels, not yet upright, as cv2 lays them out for its `flags`.
+
+    Raises:
+        ImageError: damaged, or decoded to another size than announced.
+    """
     try:
-        tiff = _tiff_pixels(data, flags) if header.kind == "TIFF" else None
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if tiff is None else tiff
+        if header.page:
+            pixels: Pixels | None = first_page_pixels(data, flags, header.page)
+        else:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"{name} cannot be decoded ({error.err or 'cv2'}); export it again as PNG") from error
+    except UndecodableError as error:
+        raise ColourModeError(f"{name} is {error}, which cannot be read here; save it as 8-bit RGB or grey") from error
     except (SyntaxError, OSError, ValueError, TypeError, OverflowError) as error:
         raise ImageError(f"{name} is damaged inside ({error}, TIFF); copy or export it again") from error
     if pixels is None:
+        _refuse_by_kind(data, header.kind, name)
         raise ImageError(f"{name} is damaged inside ({len(data)} bytes, {header.kind}); copy or export it again")
     height, width = pixels.shape[:2] if header.orientation < 5 else pixels.shape[1::-1]
     if (width, height) != (header.width, header.height):
@@ -203,28 +261,6 @@ def decode(data: bytes, flags: int, header: Header, name: str) -> Pixels:
             f"but {width} x {height} were decoded; export it again"
         )
     return pixels
-
-
-def _tiff_pixels(data: bytes, flags: int) -> Pixels | None:
-    """A TIFF laid out as cv2 would; None for an unchanged one of more than 8 bits and not grey, which Pillow narrows.
-
-    cv2 returns what it could decode of damaged compressed data, without a word. Pillow raises, takes less time, and
-    knows alpha from colours multiplied by it.
-    """
-    image = _FirstPage(io.BytesIO(data))
-    unchanged = flags == cv2.IMREAD_UNCHANGED
-    if image.mode in {"I;16", "I;16B"}:
-        deep = np.asarray(image, dtype=np.uint16)
-        return deep if unchanged else cv2.cvtColor((deep >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-    if unchanged and max(image.tag_v2.get(BITS_TAG, (1,))) > 8:
-        return None
-    if image.mode in {"1", "L"}:
-        grey = np.asarray(image, dtype=np.uint8) * (255 if image.mode == "1" else 1)
-        return grey if unchanged else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
-    if unchanged and image.mode in {"LA", "PA", "RGBA"}:
-        return cv2.cvtColor(np.asarray(image.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
-    colours = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    return colours[..., ::-1] if unchanged else colours
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -4,39 +4,46 @@ Every function takes a path or the bytes of a file, so that a caller that hashes
 """
 
 import base64
-from typing import ClassVar, Final
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from doctogres.slides.formats import ImageError, Pixels, Source, decode, read_header, source_bytes, source_name, upright
-from doctogres.slides.reasons import Reason
+from doctogres.slides.formats import (
+    ColourModeError,
+    ImageError,
+    Source,
+    decode,
+    read_header,
+    source_bytes,
+    source_name,
+    upright,
+)
+from doctogres.slides.tiff_pixels import Pixels
 
 ROWS_AT_ONCE: Final = 256
-
-
-class ColourModeError(ImageError):
-    """The colours are stored in a way that has no faithful conversion to 8-bit RGB."""
-
-    code: ClassVar[str] = Reason.COLOUR_MODE
+MODES: Final = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "I;16", "I;16B"))
+MODE_NAMES: Final = {"F": "F (32-bit floating-point numbers)", "I": "I (signed or 32-bit integers)"}
 
 
 def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
     """The upright picture as 8-bit RGB, (height, width, 3).
 
-    Grey and palette pictures become RGB, 16 bits become 8, transparency is laid on white. CMYK, floating-point and
-    other modes without a faithful conversion are refused.
+    Grey and palette pictures become RGB, transparency is laid on white. Of 16 bits the upper 8 remain.
 
     Raises:
-        ImageError: or one of its subclasses, naming the file (`name`, or else the path).
+        ColourModeError: CMYK, floating-point and other colours without a faithful conversion.
+        CompressionError: a TIFF's compression cannot be read.
+        ImageError: any of these, or the file is damaged; the message names it (`name`, or else the path).
     """
     name = source_name(source, name)
     data = source_bytes(source, name)
     header = read_header(data, name)
-    if header.mode not in {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B"}:
+    if header.mode not in MODES:
+        mode = MODE_NAMES.get(header.mode, header.mode)
         raise ColourModeError(
-            f"{name} stores its colours as {header.mode}, which has no faithful conversion; save it as 8-bit RGB"
+            f"{name} stores its colours as {mode}, which has no faithful conversion; save it as 8-bit RGB"
         )
     flags = cv2.IMREAD_UNCHANGED if header.has_alpha else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = decode(data, flags, header, name)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from doctogres.errors import listed
 from doctogres.slides.formats import (
+    ColourModeError,
     Header,
     ImageError,
-    Pixels,
     Source,
     decode,
     read_header,
@@ -20,8 +20,11 @@ from doctogres.slides.formats import (
 )
 from doctogres.slides.images import picture_size, read_rgb
 from doctogres.slides.reasons import Reason
+from doctogres.slides.tiff_pixels import Pixels
 
 JPEG_MASK_TOLERANCE: Final = 32  # how far compression moves a pixel of a binary mask from 0 or 255
+
+UNFAITHFUL_MODES: Final = frozenset(("CMYK", "LAB", "YCbCr"))
 
 
 class MaskValueError(ImageError):
@@ -69,6 +72,8 @@ def read_mask(source: Source, *, name: str = "") -> NDArray[np.bool_]:
     name = source_name(source, name)
     data = source_bytes(source, name)
     header = read_header(data, name)
+    if header.mode in UNFAITHFUL_MODES:
+        raise ColourModeError(f"{name} stores its colours as {header.mode}; save it as 8-bit grey")
     pixels = decode(data, cv2.IMREAD_UNCHANGED, header, name)
     if pixels.ndim == 3:
         pixels = _without_alpha(pixels, name)

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     UNREADABLE_MASK = ("unreadable_mask", "{problem}")
     TOO_MANY_PIXELS = ("too_many_pixels", "{problem}")
     COLOUR_MODE = ("colour_mode", "{problem}")
+    UNSUPPORTED_COMPRESSION = ("unsupported_compression", "{problem}")
     MASK_VALUES = ("mask_values", "{problem}")
     SIZE_MISMATCH = ("size_mismatch", "{problem}")
     EMPTY_MASK = ("empty_mask", "the mask of {slide} marks no lesion", "draw the lesion, or remove the slide")

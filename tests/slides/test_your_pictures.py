@@ -1,0 +1,226 @@
+"""Every row of docs/your-data.md's tables of pictures and masks, on a file of its kind."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from doctogres.slides.formats import ImageError
+from doctogres.slides.images import read_rgb
+from doctogres.slides.masks import read_mask
+from tests.slides.hostile_files import Tags, file_of, hostile_pictures, pages_of, strip_tags, tiff
+
+PAGE = Path(__file__).parents[2] / "docs/your-data.md"
+HEIGHT, WIDTH = 24, 32
+ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]
+
+
+def drawn_slide(white: int = 193) -> np.ndarray:
+    """Tissue on glass: (24, 32, 3) of 8-bit values, none above `white`."""
+    rgb = np.full((HEIGHT, WIDTH, 3), white, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 60, (14, 18, 3))
+    rgb[5:19, 6:24] = (np.array([110, 50, 90]) + noise).astype(np.uint8)
+    return rgb
+
+
+def tiny_biopsy() -> np.ndarray:
+    """Tissue on 0.3 % of a picture, (300, 300, 3)."""
+    rgb = np.full((300, 300, 3), 220, np.uint8)
+    rgb[100:116, 100:116] = 150, 70, 120
+    return rgb
+
+
+SLIDE, BRIGHT = drawn_slide(), drawn_slide(255)
+MASK = (ROWS > 6) & (ROWS < 14) & (COLUMNS > 8) & (COLUMNS < 20)
+CORNER = (ROWS < 4) & (COLUMNS < 8)  # on glass
+MANY = ~((ROWS > 6) & (ROWS < 10) & (COLUMNS > 8) & (COLUMNS < 14))  # far more than half
+WHITE_CORNER = np.where(CORNER[..., None], 255, SLIDE).astype(np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """The PNG of grey, RGB or RGBA values of 8 or 16 bits."""
+    order = [2, 1, 0, 3][: pixels.shape[2]] if pixels.ndim == 3 else ...
+    return cv2.imencode(".png", pixels[..., order] if pixels.ndim == 3 else pixels)[1].tobytes()
+
+
+def wide(rgb: np.ndarray, times: int, plus: int = 0) -> bytes:
+    return png(rgb.astype(np.uint16) * times + plus)
+
+
+def with_alpha(colours: np.ndarray, alpha: np.ndarray) -> bytes:
+    return png(np.dstack([np.broadcast_to(colours, (*alpha.shape, 3)), alpha]).astype(np.uint8))
+
+
+def on(ground: tuple[int, ...], colour: tuple[int, ...], where: np.ndarray) -> np.ndarray:
+    return np.where(where[..., None], colour, ground).astype(np.uint8)
+
+
+def indexed(indices: np.ndarray, kind: str = "PNG") -> bytes:
+    image = Image.fromarray(indices.astype(np.uint8), "L")
+    image.putpalette([40, 40, 40] * 256)
+    return file_of(image, kind)
+
+
+def tiff_of(values: np.ndarray, **tags: tuple[int, list[int]]) -> bytes:
+    """An uncompressed TIFF of one strip; `t258=(3, [16])` is a tag."""
+    height, width = values.shape
+    data = values.tobytes()
+    return tiff(strip_tags(width, height, t279=(4, [len(data)]), **tags), data)
+
+
+def planes(values: np.ndarray, bits: int) -> bytes:
+    """RGB as three planes in one page."""
+    stored = values.astype(np.uint16) * 257 if bits == 16 else values
+    plane = stored[..., 0].nbytes
+    start = len(tiff(planar_tags(bits, [0] * 3, plane)))
+    return tiff(
+        planar_tags(bits, [start + plane * band for band in range(3)], plane), stored.transpose(2, 0, 1).tobytes()
+    )
+
+
+def planar_tags(bits: int, offsets: list[int], plane: int) -> Tags:
+    colours = {"t258": (3, [bits] * 3), "t262": (3, [2]), "t277": (3, [3]), "t284": (3, [2])}
+    return strip_tags(WIDTH, HEIGHT, t273=(4, offsets), t279=(4, [plane] * 3), **colours)
+
+
+def described(*arrays: np.ndarray, text: str) -> bytes:
+    return pages_of(*arrays, tiffinfo={270: text})
+
+
+def marked_copy(kind: int) -> bytes:
+    """A picture and a smaller page of something else; `kind` is its NewSubfileType."""
+    first = file_of(Image.fromarray(SLIDE), "TIFF")
+    small = tiff(strip_tags(16, 12, t254=(4, [kind])))  # its directory, behind the first page's bytes
+    return joined(first, small)
+
+
+def joined(first: bytes, second: bytes) -> bytes:
+    """A TIFF with the directory of a second one, whose values fit into their entries, as its next page."""
+    start = int.from_bytes(first[4:8], "little")
+    count = int.from_bytes(first[start : start + 2], "little")
+    place = start + 2 + 12 * count
+    return first[:place] + len(first).to_bytes(4, "little") + first[place + 4 :] + second[8:]
+
+
+def turned_page(values: np.ndarray) -> bytes:
+    """Two pages of one size, of which the second lies on its side."""
+    second = tiff(strip_tags(WIDTH, HEIGHT, t274=(3, [6]), t273=(4, [8])))
+    return joined(file_of(Image.fromarray(values), "TIFF"), second)
+
+
+GREYS = [SLIDE[..., band] for band in range(3)]
+SMALL = Image.fromarray(SLIDE).resize((WIDTH // 2, HEIGHT // 2), Image.Resampling.BOX)
+DEEP = SLIDE[..., 0].astype(np.uint16) * 37  # neither bytes nor at the end of any scale
+OME = '<?xml version="1.0"?><OME><Image><Pixels SizeX="32" SizeY="24" SizeZ="{z}" SizeC="{c}" SizeT="1">{more}</Pixels></Image></OME>'
+
+Builder = Callable[[], list[tuple[bytes, np.ndarray | str]]]
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    return np.dstack([values] * 3)
+
+
+PICTURES: dict[str, Builder] = {
+    "8-bit RGB, grey, a palette, or black and white as bits": lambda: [
+        (png(SLIDE), SLIDE),
+        (file_of(Image.fromarray(SLIDE), "TIFF", big_tiff=True), SLIDE),
+        (png(SLIDE[..., 0]), grey(SLIDE[..., 0])),
+        (file_of(Image.fromarray(SLIDE[..., 0]).convert("P"), "PNG"), grey(SLIDE[..., 0])),
+        (file_of(Image.fromarray(MASK), "PNG"), grey(MASK * np.uint8(255))),
+    ],
+    "colours in separate planes (PlanarConfiguration 2), 8-bit": lambda: [(planes(SLIDE, 8), SLIDE)],
+    "colours in separate planes, 16-bit; 16-bit grey of which 0 is white; signed values": lambda: [
+        (planes(SLIDE, 16), "colour_mode"),
+        (tiff_of(DEEP, t258=(3, [16]), t262=(3, [0])), "colour_mode"),
+        (tiff_of(SLIDE[..., 0], t339=(3, [2])), "colour_mode"),
+    ],
+    "CMYK, Lab, floating-point or 32-bit values; a lossless or 12-bit JPEG": lambda: [
+        (file_of(Image.fromarray(SLIDE).convert("CMYK"), "TIFF"), "colour_mode"),
+        (file_of(Image.fromarray(SLIDE).convert("CMYK"), "JPEG"), "colour_mode"),
+        (file_of(Image.fromarray(SLIDE).convert("LAB"), "TIFF"), "colour_mode"),
+        (file_of(Image.fromarray(SLIDE[..., 0]).convert("F"), "TIFF"), "colour_mode"),
+        (file_of(Image.fromarray(SLIDE[..., 0]).convert("I"), "TIFF"), "colour_mode"),
+        (cv2.imencode(".tif", SLIDE.astype(np.float32))[1].tobytes(), "colour_mode"),
+        (hostile_pictures()["sof-lossless.jpg"], "colour_mode"),
+        (hostile_pictures()["sof-twelve-bits.jpg"], "colour_mode"),
+    ],
+    "a TIFF compressed as JPEG 2000 (33003, 33005, 34712), JPEG XL, WebP, LERC, ...": lambda: [
+        (tiff_of(SLIDE[..., 0], t259=(3, [scheme])), "unsupported_compression")
+        for scheme in (33003, 33005, 34712, 50002, 50001, 34887, 12345)
+    ],
+}
+
+BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (200, 10, 30)
+HALF_CLEAR = np.where(MASK, 255, 0)
+MOSTLY = np.where(MANY, 255, 0)
+LEFT, RIGHT = MASK & (COLUMNS < 14), MASK & (COLUMNS >= 14)
+
+MASKS: dict[str, Builder] = {
+    "two colours, of which one is black": lambda: [(png(on(BLACK, RED, MASK)), MASK)],
+    "a JPEG whose values lie near 0 and 255": lambda: [
+        (file_of(Image.fromarray(MASK).convert("L"), "JPEG", quality=95), MASK)
+    ],
+    "other grey values (a smoothed edge, classes), or more colours": lambda: [
+        (png(cv2.GaussianBlur(MASK * np.uint8(255), (3, 3), 0)), "mask_values"),
+        (png(MASK * np.uint8(1) + RIGHT), "mask_values"),
+        (png(on(WHITE, RED, MASK)), "mask_values"),
+        (file_of(Image.fromarray(MASK).convert("CMYK"), "TIFF"), "colour_mode"),
+    ],
+}
+
+
+def palette_of(indices: np.ndarray, *colours: tuple[int, ...]) -> Image.Image:
+    image = Image.fromarray(indices.astype(np.uint8), "L")
+    image.putpalette([value for colour in colours for value in colour])
+    return image
+
+
+def twelve_bit_tiff(values: np.ndarray) -> bytes:
+    """Grey values packed in 12 bits."""
+    bits = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(-1, 2), axis=1)[:, 4:]
+    packed = np.packbits(bits.ravel()).tobytes()
+    return tiff(strip_tags(WIDTH, HEIGHT, t258=(3, [12]), t279=(4, [len(packed)])), packed)
+
+
+def below(first: bytes, second: bytes) -> bytes:
+    """A TIFF with the directory of a second one as its SubIFD (tag 330, whose value is 0)."""
+    start = int.from_bytes(first[4:8], "little")
+    place = first.index(b"\x4a\x01", start) + 8
+    return first[:place] + len(first).to_bytes(4, "little") + first[place + 4 :] + second[8:]
+
+
+def check(read: Callable[..., np.ndarray], data: bytes, expected: np.ndarray | str) -> None:
+    if isinstance(expected, str):
+        with pytest.raises(ImageError, match=r"^slide 7 .*; ") as error:
+            read(data, name="slide 7")
+        assert error.value.code == expected
+        assert "damaged" not in str(error.value)
+    else:
+        assert np.array_equal(read(data, name="slide 7"), expected)
+
+
+@pytest.mark.parametrize("row", PICTURES)
+def test_a_picture_is_read_as_the_row_says(row: str) -> None:
+    for data, expected in PICTURES[row]():
+        check(read_rgb, data, expected)
+
+
+@pytest.mark.parametrize("row", MASKS)
+def test_a_mask_is_read_as_the_row_says(row: str) -> None:
+    for data, expected in MASKS[row]():
+        check(read_mask, data, expected)
+
+
+def test_the_tables_have_these_rows() -> None:
+    section = PAGE.read_text("utf-8").split("## Pictures and masks")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", section, re.MULTILINE))
+    del rows["a picture holds"], rows["a mask holds"]
+    assert list(rows) == [*PICTURES, *MASKS]
+    for row, build in (PICTURES | MASKS).items():
+        refused = [expected for _, expected in build() if isinstance(expected, str)]
+        assert bool(refused) == rows[row].startswith("refused")
+        assert not refused or f"`{refused[0]}`" in rows[row]
