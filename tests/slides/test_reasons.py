@@ -8,6 +8,7 @@ import pytest
 
 from doctogres.errors import DoctogresError
 from doctogres.model.classifier import NoLesionError, TooManyRegionsError
+from doctogres.slides.depth import BitDepthError
 from doctogres.slides.formats import ColourModeError, CompressionError, ImageError, TooManyPixelsError
 from doctogres.slides.masks import MaskValueError
 from doctogres.slides.reasons import Reason, by_reason, parsed, written
@@ -47,6 +48,7 @@ def test_the_errors_that_end_as_reasons_have_their_codes() -> None:
     errors += [
         NoLesionError,
         TooManyRegionsError,
+        BitDepthError,
         CompressionError,
     ]
     assert all(isinstance(error.code, Reason) for error in errors)

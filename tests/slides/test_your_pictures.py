@@ -12,7 +12,7 @@ from PIL import Image
 from doctogres.slides.formats import ImageError
 from doctogres.slides.images import read_rgb
 from doctogres.slides.masks import read_mask
-from tests.slides.hostile_files import Tags, file_of, hostile_pictures, pages_of, strip_tags, tiff
+from tests.slides.hostile_files import Tags, chunk, file_of, hostile_pictures, pages_of, strip_tags, tiff, with_chunk
 
 PAGE = Path(__file__).parents[2] / "docs/your-data.md"
 HEIGHT, WIDTH = 24, 32
@@ -132,6 +132,53 @@ PICTURES: dict[str, Builder] = {
         (file_of(Image.fromarray(SLIDE[..., 0]).convert("P"), "PNG"), grey(SLIDE[..., 0])),
         (file_of(Image.fromarray(MASK), "PNG"), grey(MASK * np.uint8(255))),
     ],
+    "16-bit values that reach the upper half (32768 and more)": lambda: [
+        (wide(SLIDE, 256, 91), SLIDE),
+        (wide(SLIDE[..., 0], 256, 91), grey(SLIDE[..., 0])),
+        (cv2.imencode(".tif", SLIDE[..., ::-1].astype(np.uint16) * 256 + 91)[1].tobytes(), SLIDE),
+        (file_of(Image.fromarray(SLIDE[..., 0].astype(np.uint16) * 256 + 91), "TIFF"), grey(SLIDE[..., 0])),
+    ],
+    "10-, 12- or 14-bit values in 16 bits, of which the brightest reaches the end of the scale (4080 to 4095 for 12 bits)": (
+        lambda: [
+            (wide(BRIGHT, 4, 3), BRIGHT),
+            (wide(BRIGHT, 16, 7), BRIGHT),
+            (wide(BRIGHT, 64, 9), BRIGHT),
+            (wide(BRIGHT[..., 0], 16, 15), grey(BRIGHT[..., 0])),
+            (cv2.imencode(".tif", BRIGHT[..., ::-1].astype(np.uint16) * 16 + 5)[1].tobytes(), BRIGHT),
+            (file_of(Image.fromarray(BRIGHT[..., 0].astype(np.uint16) * 64), "TIFF"), grey(BRIGHT[..., 0])),
+        ]
+    ),
+    "16-bit values that are bytes, as they are or times 4 or 16, up to at least half of their scale": lambda: [
+        (wide(SLIDE, 1), SLIDE),
+        (wide(SLIDE, 4), SLIDE),
+        (wide(SLIDE, 16), SLIDE),
+        (cv2.imencode(".tif", SLIDE[..., ::-1].astype(np.uint16))[1].tobytes(), SLIDE),
+    ],
+    "bytes times 256 or 257 in 16 bits, however dark": lambda: [
+        (wide(SLIDE // 16, 256), SLIDE // 16),
+        (wide(SLIDE // 16, 257), SLIDE // 16),
+    ],
+    "9- to 15-bit values whose bits the file states: BitsPerSample, MaxSampleValue or OME's SignificantBits in a TIFF, sBIT "
+    "in a PNG": lambda: [
+        (tiff_of(DEEP, t258=(3, [16]), t281=(3, [16383])), grey((DEEP >> 6).astype(np.uint8))),
+        (tiff_of(DEEP, t258=(3, [16]), t341=(3, [32767])), grey((DEEP >> 7).astype(np.uint8))),
+        (
+            described(DEEP // 2, text='<OME><Pixels SignificantBits="12"/></OME>'),
+            grey((DEEP // 2 >> 4).astype(np.uint8)),
+        ),
+        (with_chunk(png(DEEP // 2), chunk(b"sBIT", b"\x0c")), grey((DEEP // 2 >> 4).astype(np.uint8))),
+        (twelve_bit_tiff(DEEP // 2), grey((DEEP // 2 >> 4).astype(np.uint8))),
+    ],
+    "other 16-bit values that stay below 32768, a highest value of 9000 for example": lambda: [
+        (png(DEEP), "bit_depth"),
+        (wide(SLIDE, 15, 1), "bit_depth"),
+        (wide(SLIDE, 64), "bit_depth"),
+        (wide(SLIDE, 128, 3), "bit_depth"),
+        (png(MASK.astype(np.uint16)), "bit_depth"),
+        (cv2.imencode(".tif", grey(DEEP))[1].tobytes(), "bit_depth"),
+        (tiff_of(DEEP, t258=(3, [16]), t281=(3, [int(DEEP.max())])), "bit_depth"),
+        (tiff_of(DEEP, t258=(3, [16]), t281=(3, [4095])), "bit_depth"),
+    ],
     "colours in separate planes (PlanarConfiguration 2), 8-bit": lambda: [(planes(SLIDE, 8), SLIDE)],
     "colours in separate planes, 16-bit; 16-bit grey of which 0 is white; signed values": lambda: [
         (planes(SLIDE, 16), "colour_mode"),
@@ -160,6 +207,10 @@ MOSTLY = np.where(MANY, 255, 0)
 LEFT, RIGHT = MASK & (COLUMNS < 14), MASK & (COLUMNS >= 14)
 
 MASKS: dict[str, Builder] = {
+    "0 for background and 1, 255 or the white of 10, 12, 14 or 16 bits for lesions": lambda: [
+        *((png(MASK * np.uint8(white)), MASK) for white in (1, 255)),
+        *((png(MASK * np.uint16(white)), MASK) for white in (1, 255, 1023, 4095, 16383, 65535)),
+    ],
     "two colours, of which one is black": lambda: [(png(on(BLACK, RED, MASK)), MASK)],
     "a JPEG whose values lie near 0 and 255": lambda: [
         (file_of(Image.fromarray(MASK).convert("L"), "JPEG", quality=95), MASK)

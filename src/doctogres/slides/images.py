@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from doctogres.slides.depth import bits_used
 from doctogres.slides.formats import (
     ColourModeError,
+    Header,
     ImageError,
     Source,
     decode,
@@ -30,10 +32,12 @@ MODE_NAMES: Final = {"F": "F (32-bit floating-point numbers)", "I": "I (signed o
 def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
     """The upright picture as 8-bit RGB, (height, width, 3).
 
-    Grey and palette pictures become RGB, transparency is laid on white. Of 16 bits the upper 8 remain.
+    Grey and palette pictures become RGB, transparency is laid on white. Of 16 bits the upper 8 of those that are used
+    remain (see `depth`).
 
     Raises:
         ColourModeError: CMYK, floating-point and other colours without a faithful conversion.
+        BitDepthError: 16-bit values of which it is not certain how many bits they use.
         CompressionError: a TIFF's compression cannot be read.
         ImageError: any of these, or the file is damaged; the message names it (`name`, or else the path).
     """
@@ -45,10 +49,11 @@ def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
         raise ColourModeError(
             f"{name} stores its colours as {mode}, which has no faithful conversion; save it as 8-bit RGB"
         )
-    flags = cv2.IMREAD_UNCHANGED if header.has_alpha else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    as_stored = header.has_alpha or header.bits > 8
+    flags = cv2.IMREAD_UNCHANGED if as_stored else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = decode(data, flags, header, name)
-    if header.has_alpha:
-        pixels = _on_white(pixels, name)
+    if as_stored:
+        pixels = _eight_bit_rgb(pixels, data, header, name)
     return np.ascontiguousarray(upright(pixels, header.orientation), dtype=np.uint8)
 
 
@@ -84,16 +89,31 @@ def data_address(file: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file).decode()}"
 
 
-def _on_white(pixels: Pixels, name: str) -> Pixels:
-    """BGRA of 8 or 16 bits to 8-bit RGB, transparency laid on white."""
-    if pixels.ndim != 3 or pixels.shape[2] != 4:  # grey with one value that is transparent
+def _eight_bit_rgb(pixels: Pixels, data: bytes, header: Header, name: str) -> NDArray[np.uint8]:
+    """What a file stores, grey, BGR or BGRA of 8 or 16 bits, as 8-bit RGB."""
+    if header.has_alpha and (pixels.ndim != 3 or pixels.shape[2] != 4):  # grey with one value that is transparent
         raise ColourModeError(f"{name} is grey with a transparent value; save it as 8-bit RGB")
+    if pixels.dtype == np.uint8:
+        if header.has_alpha:
+            return _on_white(pixels, 8)
+    else:
+        deep = pixels.astype(np.uint16, copy=False)
+        bits = bits_used(deep if deep.ndim == 2 else deep[..., :3], data, header, name)
+        if header.has_alpha:
+            return _on_white(deep, bits)
+        pixels = (deep >> (bits - 8)).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _on_white(pixels: Pixels, bits: int) -> NDArray[np.uint8]:
+    """BGRA of so many bits to 8-bit RGB, transparency laid on white."""
     if pixels.dtype == np.uint8 and pixels[..., 3].min() == 255:
-        return cv2.cvtColor(pixels.astype(np.uint8, copy=False), cv2.COLOR_BGRA2RGB)
-    scale = 257 if pixels.dtype == np.uint16 else 1
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.uint8)
+    full = 2**bits - 1
+    opaque = full if pixels[..., 3].max() <= full else 2**16 - 1  # alpha has the colours' bits, or all
     laid = np.empty((*pixels.shape[:2], 3), np.uint8)
     for top in range(0, len(pixels), ROWS_AT_ONCE):  # the whole picture as float32 would be four times its size
-        values = pixels[top : top + ROWS_AT_ONCE].astype(np.float32) / scale
-        alpha = values[..., 3:] / 255
-        laid[top : top + ROWS_AT_ONCE] = np.round(values[..., 2::-1] * alpha + 255 * (1 - alpha))
+        values = pixels[top : top + ROWS_AT_ONCE].astype(np.float32)
+        alpha = values[..., 3:] / opaque
+        laid[top : top + ROWS_AT_ONCE] = np.round(values[..., 2::-1] * (255 / full) * alpha + 255 * (1 - alpha))
     return laid

@@ -62,7 +62,7 @@ def read_with_mask(
 def read_mask(source: Source, *, name: str = "") -> NDArray[np.bool_]:
     """The upright mask, (height, width), true on lesions.
 
-    Accepted are 0/255 and 0/1 (grey, 16-bit or as bits), two colours of which one is black (palette, RGB, RGBA), and a
+    Accepted are 0 and 1 or white (grey, 16-bit or as bits), two colours of which one is black (palette, RGB, RGBA), and a
     JPEG whose pixels lie near 0 or 255.
 
     Raises:
@@ -96,9 +96,10 @@ def _grey_lesion(pixels: Pixels, header: Header, name: str) -> NDArray[np.bool_]
     if pixels.dtype not in (np.uint8, np.uint16):
         raise MaskValueError(f"{name} stores {pixels.dtype} values; save the mask as 8-bit 0/255")
     lesion = np.asarray(pixels != 0)
-    highest = pixels.max()
-    one_value = cv2.countNonZero(cv2.inRange(pixels, 1, int(highest) - 1)) == 0  # above zero
-    if one_value and (highest in (0, 1, 255, 65535) or header.mode == "P"):
+    highest = int(pixels.max())
+    one_value = cv2.countNonZero(cv2.inRange(pixels, 1, highest - 1)) == 0  # above zero
+    white = highest >= 255 and highest & (highest + 1) == 0  # of 8 to 16 bits
+    if one_value and (highest in (0, 1) or white or header.mode == "P"):
         return lesion
     if header.kind == "JPEG" and pixels.dtype == np.uint8 and _is_near_binary(pixels):
         return np.asarray(pixels.astype(np.uint8) > 127)

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     UNREADABLE_MASK = ("unreadable_mask", "{problem}")
     TOO_MANY_PIXELS = ("too_many_pixels", "{problem}")
     COLOUR_MODE = ("colour_mode", "{problem}")
+    BIT_DEPTH = ("bit_depth", "{problem}")
     UNSUPPORTED_COMPRESSION = ("unsupported_compression", "{problem}")
     MASK_VALUES = ("mask_values", "{problem}")
     SIZE_MISMATCH = ("size_mismatch", "{problem}")
