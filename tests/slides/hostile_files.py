@@ -326,6 +326,7 @@ def hostile_pictures():
         "big-ifd-beyond.tif": b"II+\0\x08\0\0\0" + struct.pack("<Q", 2**63),
         "big-count-most.tif": b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**64 - 1) + grey,
     }
+    files |= hostile_pages(grey)
     for scheme in (
         33003,
         33005,

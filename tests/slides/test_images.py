@@ -169,8 +169,7 @@ def test_the_sizes_of_picture_and_mask_are_those_of_the_upright_ones(rgb):
 
 
 def test_sizes_are_compared_before_anything_is_decoded(rgb, monkeypatch):
-    monkeypatch.setattr("doctogres.slides.images.decode", None)
-    monkeypatch.setattr("doctogres.slides.masks.decode", None)
+    monkeypatch.setattr("doctogres.slides.tiff_pages.decode", None)
     small = encode_png(np.ones((4, 6), np.bool_))
     with pytest.raises(SizeMismatchError, match=r"^m has 6 x 4 pixels, p \d+ x \d+; give the mask of this picture"):
         read_with_mask(encode_png(rgb), small, name="p", mask_name="m")

@@ -12,6 +12,7 @@ from doctogres.slides.depth import BitDepthError
 from doctogres.slides.formats import ColourModeError, CompressionError, ImageError, TooManyPixelsError
 from doctogres.slides.masks import MaskValueError
 from doctogres.slides.reasons import Reason, by_reason, parsed, written
+from doctogres.slides.tiff_pages import PagesError
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +51,7 @@ def test_the_errors_that_end_as_reasons_have_their_codes() -> None:
         TooManyRegionsError,
         BitDepthError,
         CompressionError,
+        PagesError,
     ]
     assert all(isinstance(error.code, Reason) for error in errors)
     assert len({error.code for error in errors}) == len(errors)

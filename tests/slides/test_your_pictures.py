@@ -146,6 +146,7 @@ PICTURES: dict[str, Builder] = {
             (wide(BRIGHT[..., 0], 16, 15), grey(BRIGHT[..., 0])),
             (cv2.imencode(".tif", BRIGHT[..., ::-1].astype(np.uint16) * 16 + 5)[1].tobytes(), BRIGHT),
             (file_of(Image.fromarray(BRIGHT[..., 0].astype(np.uint16) * 64), "TIFF"), grey(BRIGHT[..., 0])),
+            (pages_of(*(BRIGHT[..., band].astype(np.uint16) * 16 for band in range(3))), BRIGHT),
         ]
     ),
     "16-bit values that are bytes, as they are or times 4 or 16, up to at least half of their scale": lambda: [
@@ -178,6 +179,50 @@ PICTURES: dict[str, Builder] = {
         (cv2.imencode(".tif", grey(DEEP))[1].tobytes(), "bit_depth"),
         (tiff_of(DEEP, t258=(3, [16]), t281=(3, [int(DEEP.max())])), "bit_depth"),
         (tiff_of(DEEP, t258=(3, [16]), t281=(3, [4095])), "bit_depth"),
+    ],
+    "three grey pages of one size in a TIFF": lambda: [
+        (pages_of(*GREYS), SLIDE),
+        (pages_of(*GREYS, compression="tiff_lzw"), SLIDE),
+        (pages_of(*GREYS, big_tiff=True), SLIDE),
+        (described(*GREYS, text=OME.format(z=1, c=3, more='<Channel ID="1" Name="Red"/><Channel ID="2"/>')), SLIDE),
+        (described(*GREYS, text="ImageJ=1.54f\nimages=3\nchannels=3\nmode=composite\n"), SLIDE),
+        (described(*GREYS, text='{"axes": "CYX", "shape": [3, 24, 32]}'), SLIDE),
+    ],
+    "three grey pages that the file calls something else: a focus or time series, other channels": lambda: [
+        (described(*GREYS, text=text), "several_pages")
+        for text in (
+            OME.format(z=3, c=1, more=""),
+            OME.format(z=1, c=3, more='<Channel ID="1" Name="DAPI"/><Channel ID="2" Name="FITC"/>'),
+            OME.format(z=1, c=3, more="</Pixels></Image><Image><Pixels>"),
+            "ImageJ=1.54f\nimages=3\nslices=3\n",
+            "ImageJ=1.54f\nimages=3\nframes=3\n",
+            '{"axes": "ZYX", "shape": [3, 24, 32]}',
+        )
+    ],
+    "smaller pages of a TIFF that are marked as copies (NewSubfileType, SubIFDs) or show the same picture": lambda: [
+        (marked_copy(1), SLIDE),
+        (marked_copy(9), SLIDE),
+        (pages_of(SLIDE, SMALL), SLIDE),
+        (pages_of(SLIDE, SMALL.resize((8, 6)), compression="tiff_adobe_deflate"), SLIDE),
+        (pages_of(SLIDE, SLIDE[::4, ::4].copy()), SLIDE),
+        (below(file_of(Image.fromarray(SLIDE), "TIFF", tiffinfo={330: 0}), tiff(strip_tags(16, 12))), SLIDE),
+    ],
+    "any other further page: of the same size, larger, or another picture": lambda: [
+        (pages_of(SLIDE, SLIDE), "several_pages"),
+        (pages_of(SLIDE, MASK), "several_pages"),
+        (pages_of(*GREYS, GREYS[0]), "several_pages"),
+        (pages_of(*GREYS[:2]), "several_pages"),
+        (pages_of(MASK, MASK, MASK), "several_pages"),
+        (pages_of(SMALL, SLIDE), "several_pages"),
+        (pages_of(SLIDE, SMALL.transpose(Image.Transpose.ROTATE_180)), "several_pages"),
+        (pages_of(SLIDE, SMALL.resize((9, 12))), "several_pages"),
+        (pages_of(GREYS[0], GREYS[1], GREYS[2].astype(np.uint16) * 257), "several_pages"),
+        (turned_page(GREYS[0]), "several_pages"),
+        (marked_copy(0), "several_pages"),
+        (marked_copy(4), "several_pages"),
+        (described(GREYS[0], text="ImageJ=1.54f\nimages=30\nslices=30\n"), "several_pages"),
+        (pages_of(*([Image.new("L", (1, 1))] * 300)), "several_pages"),
+        (below(file_of(SMALL, "TIFF", tiffinfo={330: 0}), tiff(strip_tags(32, 24))), "several_pages"),
     ],
     "colours in separate planes (PlanarConfiguration 2), 8-bit": lambda: [(planes(SLIDE, 8), SLIDE)],
     "colours in separate planes, 16-bit; 16-bit grey of which 0 is white; signed values": lambda: [
@@ -220,6 +265,19 @@ MASKS: dict[str, Builder] = {
         (png(MASK * np.uint8(1) + RIGHT), "mask_values"),
         (png(on(WHITE, RED, MASK)), "mask_values"),
         (file_of(Image.fromarray(MASK).convert("CMYK"), "TIFF"), "colour_mode"),
+    ],
+    "pages of one size in a TIFF": lambda: [
+        (pages_of(LEFT, RIGHT), MASK),
+        (pages_of(LEFT * np.uint8(255), RIGHT * np.uint8(255), LEFT * np.uint8(255), compression="tiff_lzw"), MASK),
+        (pages_of(MASK * np.uint8(255), MASK[::2, ::2] * np.uint8(255)), MASK),
+    ],
+    "pages that together mark every pixel, as with a page for the background": lambda: [
+        (pages_of(~MASK, LEFT, RIGHT), "several_pages"),
+    ],
+    "pages of other sizes or orientations, unless a smaller one shows the same": lambda: [
+        (pages_of(MASK, ~MASK[::2, ::2]), "several_pages"),
+        (pages_of(MASK[::2, ::2], MASK), "several_pages"),
+        (turned_page(MASK * np.uint8(255)), "several_pages"),
     ],
 }
 

@@ -16,12 +16,12 @@ from doctogres.slides.formats import (
     Header,
     ImageError,
     Source,
-    decode,
     read_header,
     source_bytes,
     source_name,
     upright,
 )
+from doctogres.slides.tiff_pages import check_one_picture, parts_of
 from doctogres.slides.tiff_pixels import Pixels
 
 ROWS_AT_ONCE: Final = 256
@@ -33,11 +33,12 @@ def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
     """The upright picture as 8-bit RGB, (height, width, 3).
 
     Grey and palette pictures become RGB, transparency is laid on white. Of 16 bits the upper 8 of those that are used
-    remain (see `depth`).
+    remain (see `depth`). Three grey pages of a TIFF are red, green and blue.
 
     Raises:
         ColourModeError: CMYK, floating-point and other colours without a faithful conversion.
         BitDepthError: 16-bit values of which it is not certain how many bits they use.
+        PagesError: a TIFF of several pages that are not certainly one picture.
         CompressionError: a TIFF's compression cannot be read.
         ImageError: any of these, or the file is damaged; the message names it (`name`, or else the path).
     """
@@ -49,9 +50,13 @@ def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
         raise ColourModeError(
             f"{name} stores its colours as {mode}, which has no faithful conversion; save it as 8-bit RGB"
         )
-    as_stored = header.has_alpha or header.bits > 8
+    parts = parts_of(data, header, name)
+    check_one_picture(parts, name)
+    as_stored = header.has_alpha or header.bits > 8 or len(parts.full) > 1
     flags = cv2.IMREAD_UNCHANGED if as_stored else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = decode(data, flags, header, name)
+    pages = [part.decode(flags, name) for part in parts.full]
+    parts.check_copies(pages[0], lambda part: part.decode(flags, name), name)
+    pixels = pages[0] if len(pages) == 1 else np.dstack(pages[::-1])  # cv2's order is blue, green, red
     if as_stored:
         pixels = _eight_bit_rgb(pixels, data, header, name)
     return np.ascontiguousarray(upright(pixels, header.orientation), dtype=np.uint8)

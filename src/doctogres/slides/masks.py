@@ -12,7 +12,6 @@ from doctogres.slides.formats import (
     Header,
     ImageError,
     Source,
-    decode,
     read_header,
     source_bytes,
     source_name,
@@ -20,6 +19,7 @@ from doctogres.slides.formats import (
 )
 from doctogres.slides.images import picture_size, read_rgb
 from doctogres.slides.reasons import Reason
+from doctogres.slides.tiff_pages import PagesError, Part, parts_of
 from doctogres.slides.tiff_pixels import Pixels
 
 JPEG_MASK_TOLERANCE: Final = 32  # how far compression moves a pixel of a binary mask from 0 or 255
@@ -63,10 +63,11 @@ def read_mask(source: Source, *, name: str = "") -> NDArray[np.bool_]:
     """The upright mask, (height, width), true on lesions.
 
     Accepted are 0 and 1 or white (grey, 16-bit or as bits), two colours of which one is black (palette, RGB, RGBA), and a
-    JPEG whose pixels lie near 0 or 255.
+    JPEG whose pixels lie near 0 or 255. The pages of a TIFF are joined.
 
     Raises:
         MaskValueError: the values are anything else; the message says what they are.
+        PagesError: a TIFF's pages differ in size, or together mark every pixel.
         ImageError: the file cannot be read.
     """
     name = source_name(source, name)
@@ -74,11 +75,36 @@ def read_mask(source: Source, *, name: str = "") -> NDArray[np.bool_]:
     header = read_header(data, name)
     if header.mode in UNFAITHFUL_MODES:
         raise ColourModeError(f"{name} stores its colours as {header.mode}; save it as 8-bit grey")
-    pixels = decode(data, cv2.IMREAD_UNCHANGED, header, name)
+    parts = parts_of(data, header, name)
+    lesion = _page_lesion(parts.full[0], name)
+    parts.check_copies(lesion, lambda part: _page_lesion(part, name), name)
+    if len(parts.full) > 1:
+        lesion = _union(lesion, parts.full[1:], name)
+    return np.ascontiguousarray(upright(lesion, header.orientation), dtype=np.bool_)
+
+
+def _union(lesion: NDArray[np.bool_], others: tuple[Part, ...], name: str) -> NDArray[np.bool_]:
+    """The lesions of all pages, unless one page seems to be the background of the others."""
+    whole_page = lesion.all()
+    for part in others:
+        more = _page_lesion(part, name)
+        whole_page |= more.all()
+        lesion = lesion | more
+    if lesion.all() and not whole_page:
+        raise PagesError(
+            f"{name} has {len(others) + 1} pages that together mark every pixel; leave out the page of the background"
+        )
+    return lesion
+
+
+def _page_lesion(part: Part, name: str) -> NDArray[np.bool_]:
+    """The lesions of a file's only page, as stored."""
+    pixels = part.decode(cv2.IMREAD_UNCHANGED, name)
     if pixels.ndim == 3:
         pixels = _without_alpha(pixels, name)
-    lesion = _colour_lesion(pixels, header, name) if pixels.ndim == 3 else _grey_lesion(pixels, header, name)
-    return np.ascontiguousarray(upright(lesion, header.orientation), dtype=np.bool_)
+    if pixels.ndim == 3:
+        return _colour_lesion(pixels, part.header, name)
+    return _grey_lesion(pixels, part.header, name)
 
 
 def _without_alpha(pixels: Pixels, name: str) -> Pixels:
