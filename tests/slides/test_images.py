@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from doctogres.errors import ParameterError
 from doctogres.slides.formats import ColourModeError, ImageError, TooManyPixelsError
-from doctogres.slides.images import encode_png, picture_size, read_rgb
+from doctogres.slides.images import TransparencyError, encode_png, picture_size, read_rgb
 from doctogres.slides.masks import MaskValueError, SizeMismatchError, read_mask, read_with_mask
 
 SIZES = st.tuples(st.integers(1, 24), st.integers(1, 24))
@@ -130,14 +130,25 @@ def test_sixteen_bits_become_eight(rgb):
 
 
 def test_transparency_is_laid_on_white(rgb):
-    clear = np.dstack([rgb, np.zeros(rgb.shape[:2], np.uint8)])
-    assert (read_rgb(file_of(Image.fromarray(clear))) == 255).all()
+    rgb[:10] = 90
+    alpha = np.full(rgb.shape[:2], 255, np.uint8)
+    alpha[:10] = 0
+    read = read_rgb(file_of(Image.fromarray(np.dstack([rgb, alpha]))))
+    assert (read[:10] == 255).all()
+    assert np.array_equal(read[10:], rgb[10:])
 
 
 @given(arrays(np.uint8, SIZES.map(lambda size: (*size, 4))), st.sampled_from(TIFF_WAYS))
 def test_transparency_of_a_tiff_is_that_of_a_png(picture, way):
     image = Image.fromarray(picture)
-    assert np.array_equal(read_rgb(file_of(image, "TIFF", compression=way)), read_rgb(file_of(image)))
+    files = file_of(image, "TIFF", compression=way), file_of(image)
+    try:
+        expected = read_rgb(files[1])
+    except TransparencyError:
+        with pytest.raises(TransparencyError):
+            read_rgb(files[0])
+    else:
+        assert np.array_equal(read_rgb(files[0]), expected)
 
 
 def test_opaque_pictures_with_alpha_are_unchanged(rgb):

@@ -132,6 +132,26 @@ PICTURES: dict[str, Builder] = {
         (file_of(Image.fromarray(SLIDE[..., 0]).convert("P"), "PNG"), grey(SLIDE[..., 0])),
         (file_of(Image.fromarray(MASK), "PNG"), grey(MASK * np.uint8(255))),
     ],
+    "an alpha channel that is opaque everywhere": lambda: [
+        (with_alpha(SLIDE, np.full((HEIGHT, WIDTH), 255)), SLIDE),
+        (file_of(Image.fromarray(SLIDE).convert("RGBA"), "TIFF"), SLIDE),
+    ],
+    "transparent areas over one flat colour, or over glass": lambda: [
+        (with_alpha(SLIDE, np.where(CORNER, 0, 255)), WHITE_CORNER),
+        (with_alpha(on((0, 0, 0), (0, 0, 0), MASK), np.zeros((HEIGHT, WIDTH))), np.full_like(SLIDE, 255)),
+    ],
+    "transparent areas that hide a picture, up to the whole slide": lambda: [
+        (with_alpha(SLIDE, np.zeros((HEIGHT, WIDTH))), "transparency"),
+        (with_alpha(SLIDE, np.where(MASK, 255, 0)), "transparency"),
+        (with_alpha(tiny_biopsy(), np.zeros((300, 300))), "transparency"),
+        (with_alpha(SLIDE, np.full((HEIGHT, WIDTH), 90)), "transparency"),
+        (file_of(Image.fromarray(np.dstack([SLIDE, MASK * np.uint8(255)])), "TIFF"), "transparency"),
+        (file_of(Image.fromarray(SLIDE).convert("P"), "PNG", transparency=bytes(256)), "transparency"),
+        (file_of(Image.fromarray(np.dstack([SLIDE[..., 0], MASK * np.uint8(9)]), "LA"), "PNG"), "transparency"),
+    ],
+    "grey with one transparent value": lambda: [
+        (file_of(Image.fromarray(SLIDE[..., 0]), "PNG", transparency=193), "colour_mode")
+    ],
     "16-bit values that reach the upper half (32768 and more)": lambda: [
         (wide(SLIDE, 256, 91), SLIDE),
         (wide(SLIDE[..., 0], 256, 91), grey(SLIDE[..., 0])),
@@ -265,6 +285,47 @@ MASKS: dict[str, Builder] = {
         (png(MASK * np.uint8(1) + RIGHT), "mask_values"),
         (png(on(WHITE, RED, MASK)), "mask_values"),
         (file_of(Image.fromarray(MASK).convert("CMYK"), "TIFF"), "colour_mode"),
+    ],
+    "lesions in one opaque colour, also black, on a transparent ground; at most half of the picture": lambda: [
+        *(
+            (with_alpha(on(ground, colour, MASK), HALF_CLEAR), MASK)
+            for ground in (BLACK, WHITE)
+            for colour in (RED, BLACK, WHITE)
+        ),
+        (with_alpha(on(BLACK, BLACK, MASK), np.where(MASK, 128, 0)), MASK),
+        (file_of(Image.fromarray(np.dstack([on(WHITE, BLACK, MASK), HALF_CLEAR]).astype(np.uint8)), "TIFF"), MASK),
+        (file_of(Image.fromarray(np.dstack([~MASK * 255, HALF_CLEAR]).astype(np.uint8), "LA"), "PNG"), MASK),
+        (file_of(Image.fromarray(np.where(MASK, 0, 255).astype(np.uint8)), "PNG", transparency=255), MASK),
+        (file_of(Image.fromarray(~MASK), "PNG", transparency=1), MASK),
+        (file_of(palette_of(MASK, WHITE, BLACK), "PNG", transparency=bytes([0, 255])), MASK),
+    ],
+    "the same over more than half, in a colour on hidden black": lambda: [
+        (with_alpha(on(BLACK, RED, MANY), MOSTLY), MANY)
+    ],
+    "the same over more than half, in black or in the colour of what is hidden": lambda: [
+        (with_alpha(on(WHITE, BLACK, MANY), MOSTLY), "mask_values"),
+        (with_alpha(on(BLACK, BLACK, MANY), MOSTLY), "mask_values"),
+        (with_alpha(on(WHITE, WHITE, MANY), MOSTLY), "mask_values"),
+    ],
+    "black and one colour, and transparent areas over hidden black": lambda: [
+        (with_alpha(on(BLACK, RED, MASK), np.where(CORNER, 0, 255)), MASK)
+    ],
+    "black and one colour, and transparent areas over another hidden colour": lambda: [
+        (with_alpha(np.where(CORNER[..., None], 255, on(BLACK, WHITE, MASK)), np.where(CORNER, 0, 255)), "mask_values")
+    ],
+    "several degrees of transparency, or colours that are transparent everywhere": lambda: [
+        (with_alpha(on(BLACK, RED, MASK), cv2.GaussianBlur(MASK * np.uint8(255), (3, 3), 0)), "mask_values"),
+        (with_alpha(on(BLACK, BLACK, MASK), np.where(MASK, 255, 90)), "mask_values"),
+        (with_alpha(on(BLACK, WHITE, MASK), np.zeros((HEIGHT, WIDTH))), "mask_values"),
+    ],
+    "a palette whose colours are all the same, and two indices of which one is 0": lambda: [
+        (indexed(MASK), MASK),
+        (indexed(MASK * 7), MASK),
+        (indexed(MASK, "TIFF"), MASK),
+    ],
+    "a palette whose colours are all the same, and more indices": lambda: [
+        (indexed(MASK * 1 + RIGHT), "mask_values"),
+        (indexed(MASK + 1), "mask_values"),
     ],
     "pages of one size in a TIFF": lambda: [
         (pages_of(LEFT, RIGHT), MASK),

@@ -4,7 +4,7 @@ Every function takes a path or the bytes of a file, so that a caller that hashes
 """
 
 import base64
-from typing import Final
+from typing import ClassVar, Final
 
 import cv2
 import numpy as np
@@ -21,12 +21,24 @@ from doctogres.slides.formats import (
     source_name,
     upright,
 )
+from doctogres.slides.reasons import Reason
 from doctogres.slides.tiff_pages import check_one_picture, parts_of
 from doctogres.slides.tiff_pixels import Pixels
 
 ROWS_AT_ONCE: Final = 256
 MODES: Final = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "I;16", "I;16B"))
 MODE_NAMES: Final = {"F": "F (32-bit floating-point numbers)", "I": "I (signed or 32-bit integers)"}
+ALMOST_OPAQUE, HALF_OPAQUE = 0.98, 0.5  # below the first, laying on white changes a colour visibly
+DIFFERENT: Final = 40  # grey levels from the commonest colour that is transparent; glass stays within
+CHANGED_SHARE: Final = 0.01  # of the picture
+HIDDEN_SHARE: Final = 0.1  # of what is drawn; the soft edge of a cut-out is less than half hidden
+SAMPLED_PIXELS: Final = 100_000
+
+
+class TransparencyError(ImageError):
+    """A picture is hidden by its own alpha channel."""
+
+    code: ClassVar[str] = Reason.TRANSPARENCY
 
 
 def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
@@ -39,6 +51,7 @@ def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
         ColourModeError: CMYK, floating-point and other colours without a faithful conversion.
         BitDepthError: 16-bit values of which it is not certain how many bits they use.
         PagesError: a TIFF of several pages that are not certainly one picture.
+        TransparencyError: what is transparent holds a picture.
         CompressionError: a TIFF's compression cannot be read.
         ImageError: any of these, or the file is damaged; the message names it (`name`, or else the path).
     """
@@ -100,25 +113,50 @@ def _eight_bit_rgb(pixels: Pixels, data: bytes, header: Header, name: str) -> ND
         raise ColourModeError(f"{name} is grey with a transparent value; save it as 8-bit RGB")
     if pixels.dtype == np.uint8:
         if header.has_alpha:
-            return _on_white(pixels, 8)
+            return _on_white(pixels, 8, name)
     else:
         deep = pixels.astype(np.uint16, copy=False)
         bits = bits_used(deep if deep.ndim == 2 else deep[..., :3], data, header, name)
         if header.has_alpha:
-            return _on_white(deep, bits)
+            return _on_white(deep, bits, name)
         pixels = (deep >> (bits - 8)).astype(np.uint8)
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _on_white(pixels: Pixels, bits: int) -> NDArray[np.uint8]:
-    """BGRA of so many bits to 8-bit RGB, transparency laid on white."""
+def _on_white(pixels: Pixels, bits: int, name: str) -> NDArray[np.uint8]:
+    """BGRA of so many bits to 8-bit RGB, transparency laid on white.
+
+    Raises:
+        TransparencyError: what is transparent is more than one flat colour or glass.
+    """
     if pixels.dtype == np.uint8 and pixels[..., 3].min() == 255:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.uint8)
     full = 2**bits - 1
     opaque = full if pixels[..., 3].max() <= full else 2**16 - 1  # alpha has the colours' bits, or all
+    ground = _commonest(pixels, pixels[..., 3] < opaque * ALMOST_OPAQUE) * (255 / full)
+    drawn = changed = hidden = 0  # pixels that differ from the ground: all, those that transparency changes, and hides
     laid = np.empty((*pixels.shape[:2], 3), np.uint8)
     for top in range(0, len(pixels), ROWS_AT_ONCE):  # the whole picture as float32 would be four times its size
-        values = pixels[top : top + ROWS_AT_ONCE].astype(np.float32)
-        alpha = values[..., 3:] / opaque
-        laid[top : top + ROWS_AT_ONCE] = np.round(values[..., 2::-1] * (255 / full) * alpha + 255 * (1 - alpha))
+        rows = slice(top, top + ROWS_AT_ONCE)
+        values = pixels[rows].astype(np.float32)
+        colours, alpha = values[..., 2::-1] * (255 / full), values[..., 3:] / opaque
+        laid[rows] = np.round(colours * alpha + 255 * (1 - alpha))
+        visible = alpha[..., 0][np.abs(colours - ground).max(axis=2) > DIFFERENT]
+        drawn += len(visible)
+        changed += int(np.count_nonzero(visible < ALMOST_OPAQUE))
+        hidden += int(np.count_nonzero(visible < HALF_OPAQUE))
+    if changed > CHANGED_SHARE * laid[..., 0].size or hidden > HIDDEN_SHARE * drawn:
+        raise TransparencyError(
+            f"{name} is transparent where its colours hold a picture, {changed / laid[..., 0].size:.1%} of its area; save "
+            "it as RGB without transparency, showing or painting over what is hidden"
+        )
     return laid
+
+
+def _commonest(pixels: Pixels, where: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The median RGB of the chosen pixels of a BGRA picture, from a sample of them."""
+    places = np.flatnonzero(where)
+    if not len(places):
+        return np.zeros(3, np.float32)
+    sample = pixels.reshape(-1, 4)[places[:: len(places) // SAMPLED_PIXELS + 1], 2::-1]
+    return np.asarray(np.median(sample, axis=0), np.float32)

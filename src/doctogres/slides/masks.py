@@ -1,10 +1,12 @@
 """Masks: the lesions of a file, true or false for each pixel; and a picture together with its mask."""
 
+import io
 from typing import ClassVar, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import PngImagePlugin
 
 from doctogres.errors import listed
 from doctogres.slides.formats import (
@@ -20,11 +22,13 @@ from doctogres.slides.formats import (
 from doctogres.slides.images import picture_size, read_rgb
 from doctogres.slides.reasons import Reason
 from doctogres.slides.tiff_pages import PagesError, Part, parts_of
-from doctogres.slides.tiff_pixels import Pixels
+from doctogres.slides.tiff_pixels import FirstPage, Pixels
 
 JPEG_MASK_TOLERANCE: Final = 32  # how far compression moves a pixel of a binary mask from 0 or 255
 
+
 UNFAITHFUL_MODES: Final = frozenset(("CMYK", "LAB", "YCbCr"))
+IN_BLACK_AND_WHITE: Final = "save it with 0 for background and 255 for lesions, without transparency"
 
 
 class MaskValueError(ImageError):
@@ -62,11 +66,12 @@ def read_with_mask(
 def read_mask(source: Source, *, name: str = "") -> NDArray[np.bool_]:
     """The upright mask, (height, width), true on lesions.
 
-    Accepted are 0 and 1 or white (grey, 16-bit or as bits), two colours of which one is black (palette, RGB, RGBA), and a
-    JPEG whose pixels lie near 0 or 255. The pages of a TIFF are joined.
+    Accepted are 0 and 1 or white (grey, 16-bit or as bits), two colours of which one is black (palette, RGB, RGBA), a
+    drawing on a transparent ground, two indices of a palette of one colour, and a JPEG whose pixels lie near 0 or 255.
+    The pages of a TIFF are joined.
 
     Raises:
-        MaskValueError: the values are anything else; the message says what they are.
+        MaskValueError: the values are anything else, or may mean the opposite; the message says what they are.
         PagesError: a TIFF's pages differ in size, or together mark every pixel.
         ImageError: the file cannot be read.
     """
@@ -100,22 +105,71 @@ def _union(lesion: NDArray[np.bool_], others: tuple[Part, ...], name: str) -> ND
 def _page_lesion(part: Part, name: str) -> NDArray[np.bool_]:
     """The lesions of a file's only page, as stored."""
     pixels = part.decode(cv2.IMREAD_UNCHANGED, name)
-    if pixels.ndim == 3:
-        pixels = _without_alpha(pixels, name)
-    if pixels.ndim == 3:
-        return _colour_lesion(pixels, part.header, name)
-    return _grey_lesion(pixels, part.header, name)
+    header = part.header
+    if header.clear_grey is not None and pixels.ndim == 2:
+        # cv2 widens fewer bits to a byte, and Pillow the value that is transparent only if it is one bit.
+        clear = header.clear_grey * (1 if header.bits in (1, 8, 16) else 255 // (2**header.bits - 1))
+        pixels = np.dstack([pixels, pixels, pixels, np.where(pixels == clear, 0, 255).astype(pixels.dtype)])
+    colours = pixels if pixels.ndim == 2 else pixels[..., :3]
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        alpha = pixels[..., 3]
+        if alpha.min() != alpha.max():
+            return _opaque_lesion(colours, alpha, header, name)
+        if not alpha.any() and colours.any():
+            raise MaskValueError(f"{name} is transparent everywhere, but not black; {IN_BLACK_AND_WHITE}")
+    if header.mode == "P" and (colours == colours[0, 0]).all():
+        return _indexed_lesion(part, colours, name)
+    return _coloured_lesion(colours, header, name)
 
 
-def _without_alpha(pixels: Pixels, name: str) -> Pixels:
-    """Drops a fourth channel and folds equal colour channels into one, (height, width) or (height, width, 3)."""
-    if pixels.shape[2] == 4:
-        alpha, pixels = pixels[..., 3], pixels[..., :3]
-        if alpha.min() != alpha.max() and (pixels == pixels[0, 0]).all():
-            raise MaskValueError(f"{name} has one colour and holds its lesions as transparency; save it as 0/255")
+def _opaque_lesion(colours: Pixels, alpha: Pixels, header: Header, name: str) -> NDArray[np.bool_]:
+    """The lesions of BGR pixels of which some are transparent: what is drawn on the transparent ground.
+
+    Where the colours alone say the same, or leave it to the transparency, it is certain. A drawing that covers more than
+    half of the picture, in black or in the colour of what is hidden, may be the background with the lesions cut out.
+    """
+    opaque = np.asarray(alpha != 0)
+    if opaque.all() or (alpha[opaque] != alpha.max()).any():
+        raise MaskValueError(f"{name} has {len(np.unique(alpha))} degrees of transparency; {IN_BLACK_AND_WHITE}")
+    drawn, ground = colours[opaque], colours[~opaque]
+    one_colour, black_ground = bool((drawn == drawn[0]).all()), not ground.any()
+    if one_colour and ((black_ground and drawn[0].any()) or opaque.mean() <= 0.5):
+        return opaque
+    if one_colour:
+        raise MaskValueError(
+            f"{name} is opaque over {opaque.mean():.0%} of the picture, in one colour: the lesions or the background; "
+            f"{IN_BLACK_AND_WHITE}"
+        )
+    if not black_ground:
+        raise MaskValueError(f"{name} has several colours, and others where it is transparent; {IN_BLACK_AND_WHITE}")
+    return _coloured_lesion(colours, header, name)
+
+
+def _indexed_lesion(part: Part, colours: Pixels, name: str) -> NDArray[np.bool_]:
+    """The lesions of a palette of one colour: index 0 and another one, or else what the colour says."""
+    plugin = FirstPage if part.header.page else PngImagePlugin.PngImageFile
+    try:
+        indices = np.asarray(plugin(io.BytesIO(part.data)))
+    except (SyntaxError, OSError, ValueError) as error:
+        raise ImageError(f"{name} is damaged inside ({error}); copy or export it again") from error
+    used = np.unique(indices)
+    if len(used) == 1:
+        return _coloured_lesion(colours, part.header, name)
+    if len(used) == 2 and used[0] == 0:
+        return np.asarray(indices != 0)
+    raise MaskValueError(
+        f"{name} has a palette of one colour and {len(used)} indices ({listed(used.tolist())}); {IN_BLACK_AND_WHITE}"
+    )
+
+
+def _coloured_lesion(pixels: Pixels, header: Header, name: str) -> NDArray[np.bool_]:
+    """The lesions of grey or BGR pixels; equal colour channels count as one."""
+    if pixels.ndim == 2:
+        return _grey_lesion(pixels, header, name)
     first = pixels[..., 0]
-    equal = np.array_equal(first, pixels[..., 1]) and np.array_equal(first, pixels[..., 2])
-    return first if equal else pixels
+    if np.array_equal(first, pixels[..., 1]) and np.array_equal(first, pixels[..., 2]):
+        return _grey_lesion(first, header, name)
+    return _colour_lesion(pixels, header, name)
 
 
 def _grey_lesion(pixels: Pixels, header: Header, name: str) -> NDArray[np.bool_]:

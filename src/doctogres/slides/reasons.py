@@ -49,6 +49,7 @@ class Reason(StrEnum):
     BIT_DEPTH = ("bit_depth", "{problem}")
     UNSUPPORTED_COMPRESSION = ("unsupported_compression", "{problem}")
     SEVERAL_PAGES = ("several_pages", "{problem}")
+    TRANSPARENCY = ("transparency", "{problem}")
     MASK_VALUES = ("mask_values", "{problem}")
     SIZE_MISMATCH = ("size_mismatch", "{problem}")
     EMPTY_MASK = ("empty_mask", "the mask of {slide} marks no lesion", "draw the lesion, or remove the slide")
