@@ -18,7 +18,6 @@ from doctogres.tracking.runs import (
     STAGE_TAG,
     StageRun,
     finished_runs,
-    metric_name,
     run_stage,
 )
 from doctogres.tracking.store import connect, experiment_id
@@ -145,11 +144,6 @@ def test_an_experiment_chosen_by_the_user_is_kept(store: Path, monkeypatch: pyte
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", chosen)
     connect()
     assert experiment_id() == chosen
-
-
-def test_metric_names_keep_classes_apart() -> None:
-    assert metric_name("f1/HER2(+)") != metric_name("f1/HER2(-)")
-    assert metric_name("f1/Luminal A") == "f1/Luminal A"
 
 
 def test_a_result_of_any_length_is_read_again(store):

@@ -1,7 +1,8 @@
 """evaluate: a model and a split -> metrics with intervals and null models, figures, a report."""
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
@@ -11,6 +12,7 @@ from doctogres.evaluation.predictions import PATCHES
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.unseen import check_unseen
 from doctogres.files import digest_of, file_digest
+from doctogres.names import class_key
 from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.slides.cohort import slide_root
@@ -24,6 +26,8 @@ from doctogres.tracking.upstream import find_artifact, find_model, fixed_address
 
 if TYPE_CHECKING:  # a reused run does not load torch
     from doctogres.evaluation.scoring import Scored
+
+OF_CLASS: Final = re.compile(rf"^(?P<kind>(patch/)?({'|'.join(PER_CLASS)})/)(?P<label>.*)", re.DOTALL)
 
 
 def evaluate(
@@ -113,7 +117,11 @@ def _flat(scores: Scores) -> dict[str, float]:
     ends = {
         f"{name}/{end}": getattr(estimate, end)
         for name, estimate in estimates.items()
-        if name.removeprefix("patch/").partition("/")[0] not in PER_CLASS
+        if not OF_CLASS.fullmatch(name)
         for end in ("low", "high")
     }
-    return {name: estimate.value for name, estimate in estimates.items()} | ends
+    return {OF_CLASS.sub(_keyed, name): estimate.value for name, estimate in estimates.items()} | ends
+
+
+def _keyed(found: re.Match[str]) -> str:
+    return found["kind"] + class_key(found["label"])

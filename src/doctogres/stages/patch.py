@@ -8,6 +8,7 @@ import numpy as np
 from doctogres.cleaning.reading import read_slide
 from doctogres.drawing import class_colours, contact_sheet, overlay
 from doctogres.files import file_digest, workspace
+from doctogres.names import artifact_name, class_key
 from doctogres.patches.manifest import Manifest
 from doctogres.patches.pixels import cut_cohort, load_patches
 from doctogres.progress import reporter
@@ -63,7 +64,10 @@ def _record(run: StageRun, manifest: Manifest) -> None:
             "patches/dropped": dropped,
             "patches/per_slide_median": float(per_slide.median()),
             "patches/box_side_median_px": float(sides.median()),
-            **{f"patches_of/{label}": float(count) for label, count in kept["label"].value_counts().items()},
+            **{
+                f"patches_of/{class_key(str(label))}": float(count)
+                for label, count in kept["label"].value_counts().items()
+            },
         }
     )
     log_table(manifest.rows, name="patches", source=manifest.cohort, context="patching", targets="label")
@@ -75,8 +79,7 @@ def _contact_sheets(run: StageRun, manifest: Manifest) -> None:
         chosen = rows.index[np.linspace(0, len(rows) - 1, min(TILES_PER_CLASS, len(rows))).astype(int)]
         captions = [str(patches.table.loc[index, "patch_id"]) for index in chosen]
         sheet = contact_sheet([patches.pixels[index] for index in chosen], captions, columns=8, tile=112)
-        safe = "".join(letter if letter.isalnum() else "_" for letter in str(label))
-        run.attach(f"contact_sheets/{number}_{safe}.png").write_bytes(encode_png(sheet))
+        run.attach(f"contact_sheets/{number}_{artifact_name(str(label))}.png").write_bytes(encode_png(sheet))
 
 
 def _overlays(run: StageRun, manifest: Manifest, cohort: CohortTable, root: Path) -> None:
@@ -88,5 +91,5 @@ def _overlays(run: StageRun, manifest: Manifest, cohort: CohortTable, root: Path
         kept = patches[patches["slide_id"] == row.slide_id]
         boxes = kept[["x", "y", "width", "height"]].to_numpy(np.int64)
         picture = overlay(rgb, boxes, [str(area) for area in kept["area"]], [colours[row.label]] * len(boxes), mask)
-        path = run.attach(f"overlays/{row.slide_id}.png")
+        path = run.attach(f"overlays/{artifact_name(row.slide_id)}.png")
         path.write_bytes(encode_png(picture))

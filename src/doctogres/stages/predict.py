@@ -15,6 +15,7 @@ from doctogres.errors import CohortError
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
 from doctogres.files import replacing, workspace
 from doctogres.model.answer import SlideAnswer
+from doctogres.names import artifact_name
 from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.slides.cohort import (
@@ -113,4 +114,4 @@ def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: 
     boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)
     texts = [f"{share:.2f}" for share in answer.patch_probabilities.max(axis=1)]
     picture = overlay(rgb, boxes, texts, [colours[label] for label in answer.patches["label"]], mask)
-    run.attach(f"overlays/{row.slide_id}.png").write_bytes(encode_png(picture))
+    run.attach(f"overlays/{artifact_name(row.slide_id)}.png").write_bytes(encode_png(picture))

@@ -14,12 +14,13 @@ from doctogres.errors import UpstreamError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.predictions import OUT_OF_FOLD
 from doctogres.files import file_digest, workspace
+from doctogres.names import metric_name
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
 from doctogres.settings import Preset
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.interrupted import take_over
-from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, metric_name, run_stage
+from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact
 from doctogres.training.processes import process_count
 

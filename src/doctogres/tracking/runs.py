@@ -2,10 +2,8 @@
 
 import json
 import os
-import re
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,7 @@ from mlflow.tracking import MlflowClient
 from doctogres import __version__
 from doctogres.catalogue import STAGES
 from doctogres.errors import CohortError, UpstreamError
-from doctogres.files import digest_of
+from doctogres.names import metric_name
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.store import experiment_id
 
@@ -83,22 +81,14 @@ class StageRun:
         return path
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
-        """Logs metrics of the run; those without a step also go into the stage's result."""
-        names = {name: metric_name(name) for name in metrics}
-        taken = Counter(names.values())
-        # Two classes may differ only in characters that MLflow does not allow: `f1/<2` and `f1/>2`.
-        names = {
-            name: short if taken[short] == 1 else f"{short}_{digest_of(name)[:4]}" for name, short in names.items()
-        }
-        finite = {names[name]: float(value) for name, value in metrics.items() if value == value}
+        """Logs metrics of the run; those without a step also go into the stage's result.
+
+        A class stands in a metric's name as its `class_key`.
+        """
+        finite = {metric_name(name): float(value) for name, value in metrics.items() if value == value}
         mlflow.log_metrics(finite, step=step)
         if step is None:
             self.metrics.update(finite)
-
-
-def metric_name(name: str) -> str:
-    """Replaces characters that MLflow does not allow in metric names: `f1/HER2(+)` -> `f1/HER2_pos_`."""
-    return re.sub(r"[^/\w.\- :]", "_", name.replace("+", "pos"))
 
 
 def finished_runs(stage: str, filters: str = "", *, limit: int = 1) -> list[Run]:

@@ -10,10 +10,11 @@ import optuna
 
 from doctogres.files import workspace
 from doctogres.model.aggregation import aggregate_slides
+from doctogres.names import metric_name
 from doctogres.presets import replaced
 from doctogres.settings import Preset
 from doctogres.tracking.interrupted import STATE_TAG, end_run
-from doctogres.tracking.runs import NOTE_TAG, metric_name
+from doctogres.tracking.runs import NOTE_TAG
 from doctogres.training.loop import Epoch, train_network
 from doctogres.training.members import FEATURES, reporting
 from doctogres.training.part import TrainingPart
