@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from doctogres.errors import ParameterError
+from doctogres.fonts import best_font
 
 Colour = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
@@ -56,14 +57,15 @@ def contact_sheet(tiles: Sequence[Pixels], captions: Sequence[str], *, columns: 
         raise ParameterError(f"every tile needs one caption: got {len(tiles)} tiles, {len(captions)} captions")
     if columns < 1 or tile < 8:
         raise ParameterError(f"columns must be at least 1 and tile at least 8 pixels, got {columns} and {tile}")
-    font = _font(max(9, round(tile / 8.5)))
-    line = sum(font.getmetrics())
+    size = max(9, round(tile / 8.5))
+    fonts = [_font(best_font(caption), size) for caption in captions]
+    line = max((sum(font.getmetrics()) for font in fonts), default=size)
     across = max(1, min(columns, len(tiles)))
     down = max(1, -(-len(tiles) // across))
     pitch_x, pitch_y = tile + GAP, tile + line + GAP + 2
     sheet = Image.new("RGB", (across * pitch_x + GAP, down * pitch_y + GAP), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
-    for index, (pixels, caption) in enumerate(zip(tiles, captions, strict=True)):
+    for index, (pixels, caption, font) in enumerate(zip(tiles, captions, fonts, strict=True)):
         x, y = GAP + index % across * pitch_x, GAP + index // across * pitch_y
         draw.rectangle((x, y, x + tile - 1, y + tile - 1), fill=(236, 236, 236))
         picture = fitted(pixels, tile)
@@ -109,10 +111,11 @@ def overlay(
     corners = [(x * scale, y * scale, (x + w) * scale - 1, (y + h) * scale - 1) for x, y, w, h in boxes.tolist()]
     for (left, top, right, bottom), colour in zip(corners, colours, strict=True):
         draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=line)
-    font = _font(int(np.clip(max(size) / 95, 9, 16)))
+    height = int(np.clip(max(size) / 95, 9, 16))
     taken: list[tuple[float, float, float, float]] = []
     for corner, label, colour in zip(corners, labels, colours, strict=True):
         if label:
+            font = _font(best_font(label), height)
             _label(draw, corner, elide(label, font, size[0] / 3), colour, font, size, taken)
     return np.asarray(picture)
 
@@ -192,7 +195,5 @@ def _scattered(index: int) -> Colour:
 
 
 @lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib  # its data folder has the DejaVu font, which covers more scripts than Pillow's own
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+def _font(path: Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size)

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from doctogres.evaluation.metrics import CALIBRATION_BINS, class_indices, confidence_bins
+from doctogres.fonts import families
 
 BLUE: Final = "#0072b2"
 ORANGE: Final = "#d55e00"
@@ -46,11 +47,13 @@ def confusion_figure(truth: Sequence[str], predicted: Sequence[str], classes: Se
         axes.text(column, row - 0.02, number, ha="center", va="bottom", fontsize=12, fontweight="bold", color=colour)
         axes.text(column, row + 0.06, share, ha="center", va="top", fontsize=9, color=colour)
     names = [_name(name) for name in classes]
-    axes.set_xticks(range(count), names)
+    fonts = families(names)
+    axes.set_xticks(range(count), names, fontfamily=fonts)
     if max((len(name) for name in names), default=0) > 8:
         for tick in axes.get_xticklabels():
             tick.set(rotation=30, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(count), [f"{name}\n(n = {total})" for name, total in zip(names, totals, strict=True)])
+    numbered = [f"{name}\n(n = {total})" for name, total in zip(names, totals, strict=True)]
+    axes.set_yticks(range(count), numbered, fontfamily=fonts)
     axes.set_xticks(np.arange(1, count) - 0.5, minor=True)
     axes.set_yticks(np.arange(1, count) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
@@ -208,7 +211,8 @@ def class_shares_figure(shares: pd.DataFrame) -> Figure:
         bars = axes.barh(rows + shift, counts, height=0.38, color=colour, label=f"{label} ({total})")
         texts = [f"{count}  ({count / max(total, 1):.0%})" for count in counts]
         axes.bar_label(bars, texts, padding=4, fontsize=9, color="#333333")
-    axes.set_yticks(rows, [_name(str(label)) for label in shares["label"]])
+    names = [_name(str(label)) for label in shares["label"]]
+    axes.set_yticks(rows, names, fontfamily=families(names))
     axes.invert_yaxis()
     axes.margins(x=0.16)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
