@@ -178,4 +178,7 @@ def test_a_run_whose_artifacts_are_gone_is_repeated(store, capsys):
     shutil.rmtree(uri.removeprefix("file://"))
     again = run_stage("clean", body, settings={}, inputs={})
     assert not again.reused
-    assert f"{made.run_id}: its result.json could not be fetched" in capsys.readouterr().out
+    assert (
+        f"{made.run_id}: the run's result is gone: runs:/{made.run_id}/result.json could not be fetched"
+        in capsys.readouterr().out
+    )

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import mlflow
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres import __version__
@@ -19,6 +18,7 @@ from doctogres.catalogue import STAGES
 from doctogres.errors import CohortError, UpstreamError
 from doctogres.names import metric_name
 from doctogres.tracking.fingerprints import fingerprint
+from doctogres.tracking.places import fetch
 from doctogres.tracking.store import experiment_id
 
 STAGE_TAG: Final = "doctogres.stage"
@@ -108,10 +108,9 @@ def result_of(run: Run) -> StageResult:
         UpstreamError: its artifacts no longer exist.
     """
     try:
-        content = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/{RESULT_FILE}"))
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UpstreamError(f"{run.info.run_id}: its {RESULT_FILE} could not be fetched ({reason})") from error
+        content = json.loads(fetch(f"runs:/{run.info.run_id}/{RESULT_FILE}").read_text(encoding="utf-8"))
+    except UpstreamError as error:
+        raise UpstreamError(f"{run.info.run_id}: the run's result is gone: {error}") from error
     return StageResult(run.data.tags[STAGE_TAG], run.info.run_id, content["artifacts"], content["metrics"], reused=True)
 
 

@@ -2,23 +2,16 @@
 
 import logging
 import os
-import re
 from typing import Final
 
 import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from doctogres.errors import DoctogresError
+from doctogres.tracking.places import TrackingError, check_place, without_login
 
 EXPERIMENT: Final = "doctogres"
 DEFAULT_STORE: Final = "sqlite:///mlflow.db"
-
-
-class TrackingError(DoctogresError):
-    """MLflow's store refuses us or cannot be reached."""
-
-    code = "tracking"
 
 
 def connect() -> None:
@@ -27,7 +20,7 @@ def connect() -> None:
     `mlflow run` without `--experiment-name` opens its run in `Default`; our runs then go to `doctogres` all the same.
 
     Raises:
-        TrackingError: the store refuses us or cannot be reached.
+        TrackingError: the store refuses us, cannot be reached, or keeps its artifacts where this machine has no place.
     """
     os.environ.setdefault(
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
@@ -42,11 +35,12 @@ def connect() -> None:
     try:
         experiment = mlflow.set_experiment(None if given else name, experiment_id=given)
     except (MlflowException, SQLAlchemyError) as error:
-        reason = re.sub(r"//\S*@", "//", " ".join(str(error).split()))  # without a login in the address
+        reason = without_login(" ".join(str(error).split()))
         raise TrackingError(
-            f"the tracking store cannot be used: {reason}; of a server check MLFLOW_TRACKING_URI, and "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where it asks for a login"
+            f"the tracking store cannot be used: {reason}; check MLFLOW_TRACKING_URI, and if the server asks for a login, "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         ) from error
+    check_place(experiment)
     os.environ["MLFLOW_EXPERIMENT_ID"] = experiment.experiment_id
 
 

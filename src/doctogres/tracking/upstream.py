@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres.catalogue import LATEST, STAGES
 from doctogres.errors import UpstreamError
 from doctogres.files import digest_of, file_digest
+from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import PART_TAG, RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
 
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -61,9 +61,9 @@ def _run_result(run_id: str, stage: str) -> StageResult:
 
 def _download(uri: str, value: str) -> Path:
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
-    except (MlflowException, OSError) as error:
-        raise UpstreamError(f"{value}: {uri} could not be fetched ({str(error).splitlines()[0]})") from error
+        return fetch(uri)
+    except UpstreamError as error:
+        raise UpstreamError(f"{value}: {error}") from error
 
 
 def _existing(path: Path, file: str, value: str) -> Path:

@@ -1,0 +1,138 @@
+"""Where the store keeps artifacts, and whether this machine has that place.
+
+A store records the whole path of an experiment's artifacts when the experiment begins. MLflow does not notice when the
+folder is moved, copied or read from another machine: it finds nothing, or goes on writing to the old place.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import mlflow
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
+
+from doctogres.errors import DoctogresError, UpstreamError
+
+SQLITE: Final = "sqlite:///"
+REMEDY: Final = (
+    "put the folder back (or a link there), change the recorded paths as docs/your-data.md shows, or begin a new experiment "
+    "with MLFLOW_EXPERIMENT_NAME=NAME (`mlflow run --experiment-name NAME`)"
+)
+
+
+class TrackingError(DoctogresError):
+    """MLflow's store refuses us, cannot be reached, or keeps its artifacts where this machine does not find them."""
+
+    code = "tracking"
+
+
+def fetch(uri: str) -> Path:
+    """The local path of an artifact, a folder of artifacts or a model.
+
+    Raises:
+        UpstreamError: it is not there; where its place is not on this machine, the message says so.
+    """
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UpstreamError(f"{uri} could not be fetched ({reason}){_absence(uri)}") from error
+
+
+def check_place(experiment: Experiment) -> None:
+    """Refuses an experiment whose artifacts are not where the store says, before anything is read or written.
+
+    Raises:
+        TrackingError: the store was moved, copied, or belongs to another machine.
+    """
+    folder = _local(experiment.artifact_location)
+    if folder is None:
+        return
+    store, home = store_address(), _database_folder()
+    records = f"the store {store} keeps the artifacts of the experiment `{experiment.name}` in {folder}"
+    if home is not None and folder.resolve().is_relative_to(home):
+        return
+    if home is not None and (copy := _same_beside(folder, home)):
+        raise TrackingError(f"{records}, but they lie in {copy}: the store was moved or copied; {REMEDY}")
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise TrackingError(
+            f"{records}, where this machine may not write; mount that folder here, or let the server pass the files on: "
+            "`mlflow server --artifacts-destination FOLDER`"
+        )
+    if not folder.is_dir() and ((_other_machine() and not folder.parent.is_dir()) or _has_results(experiment)):
+        raise TrackingError(
+            f"{records}, which is not there: the store was moved, or belongs to another machine; {REMEDY}"
+        )
+
+
+def store_address() -> str:
+    """The tracking store's address, without a login."""
+    return without_login(mlflow.get_tracking_uri())
+
+
+def without_login(text: str) -> str:
+    """The text without the login of the addresses in it."""
+    return re.sub(r"//\S*@", "//", text)
+
+
+def _absence(uri: str) -> str:
+    """What there is to say of a place that this machine does not have; empty where it has it or nothing is known."""
+    try:
+        folder = _local(_recorded(uri))
+    except MlflowException:  # the run or the model itself is unknown, which the first reason says
+        return ""
+    if folder is None or folder.exists():
+        return ""
+    return f"; the store {store_address()} keeps it in {folder}, which is not there: {REMEDY}"
+
+
+def _recorded(uri: str) -> str:
+    """Where the store says that the files of a `runs:/` or `models:/` address lie; another address is its own answer."""
+    client = MlflowClient()
+    kind, _, rest = uri.partition(":/")
+    name, _, inner = rest.partition("/")
+    if kind == "runs":
+        return str(client.get_run(name).info.artifact_uri)
+    if kind != "models":
+        return uri
+    if "@" in rest:
+        source = str(client.get_model_version_by_alias(*rest.split("@", 1)).source)
+    else:
+        source = uri if name.startswith("m-") else str(client.get_model_version(name, inner).source)
+    logged = source.removeprefix("models:/") if source.startswith("models:/m-") else ""
+    return str(client.get_logged_model(logged.partition("/")[0]).artifact_location) if logged else source
+
+
+def _local(location: str) -> Path | None:
+    """The folder of a location on a disk; None for a server's or a cloud's."""
+    return Path(local_file_uri_to_path(location)) if is_local_uri(location, is_tracking_or_registry_uri=False) else None
+
+
+def _database_folder() -> Path | None:
+    """The folder of a SQLite store; None for any other store."""
+    address = mlflow.get_tracking_uri()
+    return Path(address.removeprefix(SQLITE)).resolve().parent if address.startswith(SQLITE) else None
+
+
+def _other_machine() -> bool:
+    """Whether the store is a server that runs on another machine."""
+    address = urlsplit(mlflow.get_tracking_uri())
+    return address.scheme in ("http", "https") and address.hostname not in ("localhost", "127.0.0.1", "::1")
+
+
+def _same_beside(folder: Path, home: Path) -> Path | None:
+    """The folder of the same name (`mlruns/1`) beside the database, where it is another one."""
+    found = home.joinpath(*folder.parts[-2:])
+    return found if found.is_dir() and not (folder.is_dir() and found.samefile(folder)) else None
+
+
+def _has_results(experiment: Experiment) -> bool:
+    finished = "attributes.status = 'FINISHED' and tags.`doctogres.result` != ''"
+    return bool(MlflowClient().search_runs([experiment.experiment_id], finished, max_results=1))
