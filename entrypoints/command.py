@@ -15,7 +15,7 @@ from doctogres.catalogue import STAGES, Input, Parameter
 from doctogres.errors import DoctogresError, ParameterError
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
-from doctogres.slides.layout import check_path
+from entrypoints.paths import check_paths
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -119,8 +119,7 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
 
             if process_count() > 1 and name != "train":
                 raise ParameterError(f"{name} runs in a single process; use torchrun or accelerate only for `train`")
-            if values.get("data"):  # before MLflow is loaded, which takes seconds
-                check_path(values["data"])
+            check_paths(stage, values)  # before MLflow is loaded, which takes seconds
             if is_leader():
                 from doctogres.tracking.store import connect
 

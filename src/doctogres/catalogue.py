@@ -3,11 +3,13 @@
 MLproject, docs/parameters.md, the commands and the runs' artifacts are made from it. Imports nothing heavy.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 LATEST: Final = "latest"
+RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 MODEL: Final = "model"
 
 

@@ -22,6 +22,16 @@ def workspace() -> Path:
     return Path(os.environ.get(WORKSPACE_VARIABLE) or ".doctogres").resolve()
 
 
+def looked_for(path: str | Path) -> str:
+    """Says that a path does not exist, and of a relative one where it was looked for."""
+    if Path(path).expanduser().is_absolute():
+        return f"{path} does not exist"
+    return (
+        f"{path} does not exist: it was looked for at {Path(path).absolute()} (`mlflow run` starts in the project's folder; "
+        "give the whole path)"
+    )
+
+
 @contextmanager
 def partial_beside(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, for a file or a folder that is renamed when it is complete.

@@ -15,6 +15,7 @@ from torch import nn
 
 from doctogres.errors import ParameterError, WeightsError
 from doctogres.files import replacing
+from doctogres.model.weights import OTHERS, check_weights_file
 
 Channels = tuple[float, ...] | torch.Tensor  # one number per channel
 DOWNLOAD_ERRORS: Final = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
@@ -75,21 +76,31 @@ def _with_small_head(network: nn.Module) -> nn.Module:
 
 
 def _downloaded(backbone: str, arguments: dict[str, Any]) -> nn.Module:
-    others = "give weights=none (random initialisation) or weights=FILE.safetensors"
-    cfg = timm.get_pretrained_cfg(backbone)
-    if cfg is None or not cfg.has_weights:
-        raise WeightsError(f"weights=imagenet: timm has no pretrained weights for {backbone}; {others}")
+    pretrained_config(backbone)
     try:
         network: nn.Module = timm.create_model(backbone, pretrained=True, **arguments)
     except DOWNLOAD_ERRORS as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"weights=imagenet: the download for {backbone} failed ({reason}); {others}") from error
+        raise WeightsError(f"weights=imagenet: the download for {backbone} failed ({reason}); {OTHERS}") from error
     return network
 
 
+def pretrained_config(backbone: str) -> Any:
+    """Timm's record of a backbone's weights: where they lie, and for what input.
+
+    Raises:
+        ParameterError: the architecture is unknown.
+        WeightsError: it has no weights.
+    """
+    _arguments(backbone, classes=1, size=0, dropout=0.0)
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None or not config.has_weights:
+        raise WeightsError(f"weights=imagenet: timm has no pretrained weights for {backbone}; {OTHERS}")
+    return config
+
+
 def _from_file(backbone: str, path: Path, arguments: dict[str, Any]) -> nn.Module:
-    if path.suffix != ".safetensors" or not path.is_file():
-        raise WeightsError(f"weights={path}: not imagenet, not none, and no such .safetensors file; give one of these")
+    check_weights_file(str(path))
     try:
         return _filled(backbone, path, arguments)
     except (SafetensorError, RuntimeError, KeyError) as error:

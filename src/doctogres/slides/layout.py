@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from doctogres.errors import CohortError, listed
+from doctogres.files import looked_for
 
 TRAINING: Final = "train_data"
 TEST: Final = "test_data"
@@ -54,7 +55,7 @@ def check_path(data: str | Path) -> Path:
     """
     path = Path(data).expanduser()
     if not path.exists():
-        raise CohortError(f"{path} does not exist; give the folder or the zip of a cohort: {LAYOUT}")
+        raise CohortError(f"{looked_for(data)}; give the folder or the zip of a cohort: {LAYOUT}")
     if not path.is_dir() and not zipfile.is_zipfile(path):
         raise CohortError(f"{path} is neither a folder nor a readable zip: {LAYOUT}")
     return path

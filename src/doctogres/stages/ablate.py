@@ -20,6 +20,7 @@ from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.predictions import Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.files import file_digest, workspace
+from doctogres.model.weights import check_all_weights
 from doctogres.presets import check_default_in_space, replaced
 from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
@@ -119,6 +120,7 @@ def ablate(
     }
 
     def body(run: StageRun) -> None:
+        check_all_weights(preset)
         take_over(FINGERPRINT_TAG, run.fingerprint, run.run_id, f"Interrupted; run {run.run_id} continues the ladder.")
         cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions, ignore_columns=ignore_columns)
         before = _publish_uncleaned(run, cleaned)

@@ -8,6 +8,7 @@ import mlflow
 from doctogres.catalogue import DEFAULT_NAME
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.files import replacing, workspace
+from doctogres.model.weights import check_all_weights
 from doctogres.presets import check_default_in_space
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
 from doctogres.registry.versions import RegisteredModel
@@ -39,6 +40,7 @@ def run_all(
 ) -> StageResult:
     """Runs or reuses every stage on the cohort at `data`; predicts the test slides if there are any."""
     check_default_in_space(preset)
+    check_all_weights(preset)  # not found out after two finished stages
     with open_run("main") as parent:
         mlflow.set_tags({STAGE_TAG: "main", "mlflow.runName": f"main · {Path(data).name}"})
         mlflow.log_params({"main.data": data, "main.seed": seed, "main.backbone": preset.train.backbone})

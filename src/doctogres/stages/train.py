@@ -14,6 +14,7 @@ from doctogres.errors import UpstreamError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.predictions import OUT_OF_FOLD
 from doctogres.files import file_digest, workspace
+from doctogres.model.weights import check_weights
 from doctogres.names import metric_name
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
@@ -59,6 +60,7 @@ def train(
     inputs = {"patches": file_digest(upstream.path)}
 
     def body(run: StageRun) -> None:
+        check_weights(recipe.train.backbone, recipe.train.weights)
         from doctogres.training.members import Job, check_folds, train_members
         from doctogres.training.part import training_part
 

@@ -6,6 +6,7 @@ import yaml
 
 from doctogres.errors import ParameterError
 from doctogres.files import file_digest, workspace
+from doctogres.model.weights import check_all_weights
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import check_default_in_space
 from doctogres.progress import reporter
@@ -42,6 +43,7 @@ def tune(
     inputs = {"patches": file_digest(upstream.path)}
 
     def body(run: StageRun) -> None:
+        check_all_weights(preset)
         from doctogres.training.part import training_part
         from doctogres.tuning.study import run_study
         from doctogres.tuning.trials import run_trial

@@ -112,7 +112,8 @@ def _recorded(uri: str) -> str:
 
 def _local(location: str) -> Path | None:
     """The folder of a location on a disk; None for a server's or a cloud's."""
-    return Path(local_file_uri_to_path(location)) if is_local_uri(location, is_tracking_or_registry_uri=False) else None
+    local = is_local_uri(location, is_tracking_or_registry_uri=False)  # type: ignore[no-untyped-call]
+    return Path(local_file_uri_to_path(location)) if local else None  # type: ignore[no-untyped-call]
 
 
 def _database_folder() -> Path | None:

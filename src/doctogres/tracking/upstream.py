@@ -1,20 +1,16 @@
 """Resolves the value of a parameter: a run id, a `runs:/` or `models:/` URI, a local path, or `latest`."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from doctogres.catalogue import LATEST, STAGES
+from doctogres.catalogue import LATEST, RUN_ID, STAGES
 from doctogres.errors import UpstreamError
 from doctogres.files import digest_of, file_digest
 from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import PART_TAG, RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
-
-RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,75 @@
+"""The paths among a command's parameters, checked before anything heavy is imported. Imports nothing heavy."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from doctogres.catalogue import LATEST, MODEL, RUN_ID, Stage
+from doctogres.errors import ParameterError, UpstreamError
+from doctogres.files import WORKSPACE_VARIABLE, looked_for, workspace
+from doctogres.model.weights import IMAGENET, NONE, check_weights_file
+from doctogres.settings import Preset
+from doctogres.slides.layout import check_path
+
+SQLITE: Final = "sqlite:///"
+
+
+def check_paths(stage: Stage, values: Mapping[str, Any]) -> None:
+    """Refuses a path that the stage could not read or write.
+
+    Args:
+        stage: its row in the catalogue.
+        values: its parameters, with the preset loaded.
+
+    Raises:
+        DoctogresError: names the parameter, the path that was tried and the remedy.
+    """
+    if values.get("data"):
+        check_path(values["data"])
+    if values.get("decisions") and not Path(values["decisions"]).is_file():
+        raise ParameterError(
+            f"decisions={values['decisions']} cannot be opened: {looked_for(values['decisions'])}; give the path of a CSV"
+        )
+    for name in {*(given.name for given in stage.inputs), MODEL} & values.keys():
+        _check_result(name, values[name])
+    if values.get("output"):
+        _check_output(Path(values["output"]))
+    if "target" in values:
+        _check_creatable("target", Path(values["target"]))
+    if str(values.get("storage", "")).startswith(SQLITE):
+        _check_creatable("storage", Path(values["storage"].removeprefix(SQLITE)).parent)
+    _check_creatable(WORKSPACE_VARIABLE, workspace())
+    preset = values.get("preset")
+    if isinstance(preset, Preset) and "train" in stage.sections and preset.train.weights not in (IMAGENET, NONE):
+        check_weights_file(preset.train.weights)
+
+
+def _check_result(name: str, value: str) -> None:
+    """Refuses what is neither a run, an address nor an existing path."""
+    if value in (LATEST, NONE) or RUN_ID.fullmatch(value) or value.startswith(("runs:/", "models:/")):
+        return
+    if not Path(value).exists():
+        raise UpstreamError(
+            f"{name}={value}: {looked_for(value)}; give a run id, a runs:/ or models:/ address, an existing path, or {LATEST}"
+        )
+
+
+def _check_output(path: Path) -> None:
+    """Refuses a file that could not be written at the end."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise ParameterError(f"output={path}: this is a folder; name a file in it, such as {path / 'submission.csv'}")
+    if not folder.is_dir():
+        raise ParameterError(
+            f"output={path}: there is no folder {folder}; make it, or name a file in a folder that exists"
+        )
+    if not os.access(folder, os.W_OK):
+        raise ParameterError(f"output={path}: nothing can be written in {folder}; name a file in another folder")
+
+
+def _check_creatable(name: str, folder: Path) -> None:
+    """Refuses a folder that can neither be written in nor be made."""
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ParameterError(f"{name}={folder}: no folder can be made or written in {above}; give another one")

@@ -1,0 +1,96 @@
+"""A path that a stage could not read or write is refused before MLflow or torch is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doctogres.catalogue import STAGES
+from doctogres.errors import DoctogresError
+from doctogres.presets import load_preset
+from entrypoints.paths import check_paths
+from tests.servers import ROOT
+from tests.stores import plain_environment
+
+HEAVY = ("mlflow", "torch", "timm", "pandas", "matplotlib")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DOCTOGRES_WORKSPACE", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [
+        ("clean", "data", "nowhere"),
+        ("main", "data", "nowhere.zip"),
+        ("clean", "decisions", "nowhere.csv"),
+        ("patch", "cohort", "nowhere"),
+        ("train", "params", "nowhere.yaml"),
+        ("evaluate", "model", "nowhere"),
+        ("register", "evaluation", "nowhere"),
+        ("predict", "model", "nowhere"),
+        ("train", "weights", "nowhere.safetensors"),
+        ("main", "weights", "nowhere.safetensors"),
+    ],
+)
+def test_a_relative_path_that_is_not_there_says_where_it_was_looked_for(
+    here: Path, stage: str, name: str, value: str
+) -> None:
+    values: dict[str, Any] = {name: value}
+    if name == "weights":
+        values = {"preset": load_preset("small", values)}
+    with pytest.raises(DoctogresError) as error:
+        check_paths(STAGES[stage], values)
+    assert str(here / value) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "said"),
+    [
+        ("predict", {"output": "missing/submission.csv"}, "output=missing/submission.csv: there is no folder "),
+        ("predict", {"output": "folder"}, "output=folder: this is a folder"),
+        ("predict", {"output": "file/submission.csv"}, "there is no folder "),
+        ("demo_data", {"target": "file/demo"}, "target=file/demo: "),
+        ("tune", {"storage": "sqlite:///file/study.db"}, "storage="),
+    ],
+)
+def test_a_place_where_nothing_can_be_written_is_refused(
+    here: Path, stage: str, values: dict[str, Any], said: str
+) -> None:
+    (here / "folder").mkdir()
+    (here / "file").write_text("")
+    with pytest.raises(DoctogresError, match=said):
+        check_paths(STAGES[stage], values)
+
+
+def test_the_workspace_is_checked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "file").write_text("")
+    monkeypatch.setenv("DOCTOGRES_WORKSPACE", str(here / "file" / "workspace"))
+    with pytest.raises(DoctogresError, match="DOCTOGRES_WORKSPACE="):
+        check_paths(STAGES["patch"], {})
+
+
+@pytest.mark.parametrize("value", ["latest", "none", "0" * 32, "runs:/abc/x", "models:/doctogres@champion", "here"])
+def test_what_is_no_path_or_exists_passes(here: Path, value: str) -> None:
+    (here / "here").mkdir()
+    check_paths(STAGES["train"], {"patches": value, "preset": load_preset("demo")})
+    check_paths(STAGES["predict"], {"model": value, "output": "submission.csv"})
+
+
+def test_nothing_heavy_is_loaded_for_a_refusal(here: Path) -> None:
+    code = (
+        "import sys\nfrom entrypoints.predict import command\n"
+        "try:\n    command.main(['--data', '.', '--output', 'missing/x.csv'])\n"
+        f"finally:\n    print([name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    environment = plain_environment() | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "predict: error: output=missing/x.csv: there is no folder " in done.stderr
+    assert done.stdout.strip() == "[]"
