@@ -227,7 +227,11 @@ TABLE: Final = (
                 f"models:/{DEFAULT_NAME}@champion",
                 "a models:/ or runs:/ URI, a run id of `train`, or latest",
             ),
-            Parameter("output", "submission.csv", "path for a copy of the submission; empty for none"),
+            Parameter(
+                "output",
+                "submission.csv",
+                "path for a copy of the submission, with predictions.csv beside it; empty for none",
+            ),
             PRESET,
             RERUN,
             STRICT,
@@ -235,6 +239,7 @@ TABLE: Final = (
         ("predict",),
         {
             "submission": "submission.csv",
+            "table": "predictions.csv",
             "predictions": "predictions.parquet",
             "patches": "patch_predictions.parquet",
         },

@@ -254,6 +254,11 @@ class PredictSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     overlays: int = Field(12, ge=0, le=10_000, description="number of slides for which an overlay is drawn")
+    unanswered: Literal["majority", "empty", "error"] = Field(
+        "majority",
+        description="label in submission.csv for slides that cannot be used: majority (the most frequent class of the training "
+        "slides) or empty; error refuses to write a submission",
+    )
 
 
 class Preset(BaseModel):

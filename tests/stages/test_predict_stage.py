@@ -1,7 +1,9 @@
 """predict: what becomes of slides that cannot be used."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -17,6 +19,7 @@ from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
+from doctogres.names import artifact_name
 from doctogres.presets import load_preset
 from doctogres.settings import AnswerSettings, PatchSettings
 from doctogres.slides.images import encode_png, read_rgb
@@ -73,37 +76,141 @@ def local(uri: str) -> Path:
     return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
 
 
+def table(result: StageResult) -> pd.DataFrame:
+    return pd.read_csv(local(result.artifacts["table"]), keep_default_na=False, dtype=str)
+
+
+def submission(result: StageResult) -> list[str]:
+    return pd.read_csv(local(result.artifacts["submission"]), keep_default_na=False)["label"].tolist()
+
+
+@pytest.fixture
+def run(
+    store: Path, slides: Path, classifier: SlideClassifier, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., StageResult]:
+    """The stage on the slides, with these settings."""
+    monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
+
+    def made(output: str = "", **settings: Any) -> StageResult:
+        return predict(
+            data=str(slides), model="models:/m-made-here", preset=load_preset("demo", settings), output=output
+        )
+
+    return made
+
+
 def test_every_slide_has_a_row_and_what_cannot_be_used_its_reason_and_a_guess(result: StageResult) -> None:
     predictions = Predictions.read(PREDICTED, local(result.artifacts["predictions"]))
     rows = predictions.rows
-    assert rows["outcome"].tolist() == [ANSWERED, GUESSED, GUESSED, GUESSED, GUESSED]
-    expected = [Reason.MISSING_MASK, Reason.UNREADABLE_IMAGE, Reason.MASK_VALUES, Reason.EMPTY_MASK]
-    assert [Reason.of(reason) for reason in rows["reason"][1:]] == expected
-    assert rows["label"].tolist()[1:] == ["label"] * 4  # the most frequent class of the training part
+    assert rows["outcome"].tolist() == [ANSWERED, ANSWERED, GUESSED, GUESSED, GUESSED]
+    expected = [Reason.UNREADABLE_IMAGE, Reason.MASK_VALUES, Reason.EMPTY_MASK]
+    assert [Reason.of(reason) for reason in rows["reason"][2:]] == expected
+    assert rows["label"].tolist()[2:] == ["label"] * 3  # the most frequent class of the training part
     assert predictions.classes == CLASSES
-    np.testing.assert_array_equal(predictions.probabilities[1:], [[0.3, 0.7]] * 4)
+    np.testing.assert_array_equal(predictions.probabilities[2:], [[0.3, 0.7]] * 3)
     assert rows["confidence"][0] == predictions.probabilities[0].max()
-    assert result.metrics[PROBLEMS] == 4
+    assert result.metrics[PROBLEMS] == 3
+
+
+def test_a_slide_without_a_mask_gets_the_served_models_answer_for_its_tissue(
+    result: StageResult, slides: Path, classifier: SlideClassifier
+) -> None:
+    predictions = Predictions.read(PREDICTED, local(result.artifacts["predictions"]))
+    assert predictions.rows["mask_source"].tolist() == ["given", "tissue", "", "", ""]
+    rgb = read_rgb(slides / predictions.rows["sample_index"][1])
+    answer = classifier.classify(rgb, None)
+    np.testing.assert_allclose(predictions.probabilities[1], answer.probabilities, rtol=1e-6)
+    assert "no mask was given" in predictions.rows["reason"][1]
+
+
+def test_the_table_for_people_says_which_answers_are_none(result: StageResult) -> None:
+    rows = table(result)
+    names = ["slide_id", "label", "sure", "confidence", "p_slide_id", "p_label"]
+    assert list(rows) == [*names, "patches", "mask_source", "reason", "model"]
+    predictions = Predictions.read(PREDICTED, local(result.artifacts["predictions"]))
+    assert rows["label"].tolist() == [*predictions.rows["label"][:2], "", "", ""]
+    assert rows["sure"].tolist()[2:] == ["False"] * 3
+    assert (rows.loc[2:, ["confidence", "p_slide_id", "p_label", "mask_source"]] == "").all().all()
+    np.testing.assert_allclose(
+        rows.loc[:1, ["p_slide_id", "p_label"]].astype(float).to_numpy(), predictions.probabilities[:2]
+    )
+    assert set(rows["model"]) == {"models:/m-made-here"}
+    assert all(rows["reason"][2:])
+
+
+def test_the_summary_counts_answers_and_guesses(
+    run: Callable[..., StageResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run()
+    assert "2 of 5 slides answered" in (said := capsys.readouterr().out)
+    assert "3 guessed" in said
+    note = mlflow.get_run(result.run_id).data.tags["mlflow.note.content"]
+    assert "2 of 5 slides answered" in note
+
+
+def test_slides_without_an_answer_are_guessed_left_empty_or_refused(run: Callable[..., StageResult]) -> None:
+    guessed, empty = run(), run(unanswered="empty")
+    assert submission(guessed)[2:] == ["label"] * 3
+    assert submission(empty) == [*submission(guessed)[:2], "", "", ""]
+    assert not empty.reused
+    with pytest.raises(CohortError, match="3 of 5 slides could not be used and unanswered=error"):
+        run(unanswered="error", output="submission.csv")
+    assert not Path("submission.csv").exists()
+    failed = mlflow.search_runs(filter_string="attributes.status = 'FAILED'", output_format="list")[0]
+    assert [file.path for file in mlflow.MlflowClient().list_artifacts(failed.info.run_id) if "." in file.path] == [
+        "predictions.csv"
+    ]
+
+
+def test_with_an_answer_for_every_slide_error_changes_nothing(run: Callable[..., StageResult], slides: Path) -> None:
+    for picture in sorted(slides.glob("img_*.png"))[2:]:
+        picture.unlink()
+        picture.with_name(picture.name.replace("img", "mask")).unlink(missing_ok=True)
+    assert submission(run(unanswered="error")) == submission(run())
+
+
+@pytest.mark.parametrize(
+    ("output", "beside"), [("submission.csv", "predictions.csv"), ("mine.csv", "mine_predictions.csv")]
+)
+def test_the_copies_lie_beside_each_other(run: Callable[..., StageResult], output: str, beside: str) -> None:
+    result = run(output)
+    assert Path(output).read_bytes() == local(result.artifacts["submission"]).read_bytes()
+    assert Path(beside).read_bytes() == local(result.artifacts["table"]).read_bytes()
+
+
+@pytest.mark.parametrize("names", [("a#1", "50%", "ü ö", "x;y", "a?x"), ("a#1", "a#2", "a?1", "a_1", "a 1")])
+def test_every_slides_overlay_has_a_name_of_its_own(
+    run: Callable[..., StageResult], slides: Path, names: tuple[str, ...]
+) -> None:
+    good = min(slides.glob("img_*.png"))
+    content = {part: good.with_name(good.name.replace("img", part)).read_bytes() for part in ("img", "mask")}
+    for file in slides.glob("*.png"):
+        file.unlink()
+    for name in names:
+        for part in ("img", "mask"):
+            (slides / f"{part}_{name}.png").write_bytes(content[part])
+    result = run(overlays=9)
+    files = [Path(file.path).name for file in mlflow.MlflowClient().list_artifacts(result.run_id, "overlays")]
+    assert sorted(files) == sorted(f"{artifact_name(f'img_{name}')}.png" for name in names)
+    assert len(files) == len(set(files)) == len(names)
+    assert all(file.endswith(".png") and not set(file) & set("#?%; ") for file in files)
+    assert table(result)["slide_id"].tolist() == sorted(f"img_{name}" for name in names)
 
 
 def test_the_patches_are_those_of_the_answered_slides(result: StageResult) -> None:
     rows = Predictions.read(PREDICTED, local(result.artifacts["predictions"])).rows
     patches = Predictions.read(PATCHES, local(result.artifacts["patches"]))
-    assert set(patches.rows["slide_id"]) == {rows["slide_id"][0]}
-    assert len(patches.rows) == rows["n_patches"].sum() == rows["n_patches"][0] > 0
+    assert patches.rows["slide_id"].value_counts().to_dict() == rows[:2].set_index("slide_id")["n_patches"].to_dict()
+    assert (rows["n_patches"][:2] > 0).all()
     said = [CLASSES[index] for index in patches.probabilities.argmax(axis=1)]
     assert patches.rows["predicted"].tolist() == said
 
 
-def test_without_a_single_answer_there_is_no_submission(
-    store: Path, slides: Path, classifier: SlideClassifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
-    sorted(slides.glob("mask_*.png"))[0].unlink()
-    with pytest.raises(
-        CohortError, match=r"none of the 5 slides could be used: 2 missing_mask: img_0000, img_0001 \(the first: "
-    ):
-        predict(data=str(slides), model="models:/m-made-here", preset=load_preset("demo"))
+def test_without_a_single_answer_there_is_no_submission(run: Callable[..., StageResult], slides: Path) -> None:
+    for picture in sorted(slides.glob("img_*.png"))[:2]:
+        picture.write_bytes(b"no picture")
+    with pytest.raises(CohortError, match="none of the 5 slides could be used: 3 unreadable_image: img_"):
+        run()
 
 
 def test_pictures_of_one_name_in_two_folders_and_a_sidecar(

@@ -4,7 +4,7 @@
 |---|---|---|
 | predictions.csv | evaluate | slide of the split |
 | patch_predictions.parquet | evaluate, predict | classified region |
-| predictions.parquet | predict | slide |
+| predictions.parquet | predict | slide; predictions.csv beside it is for people and is not read again |
 | oof_predictions.parquet | train | patch and repeat, by the network that was not trained on its slide |
 
 Each also has a column `p_<class>` for every class; the prefix allows any class name. The class order is the order of
@@ -31,8 +31,18 @@ EVALUATED: Final = (*TEXTS, "correct", "confidence", "abstained", "n_patches")
 
 PREDICTED: Final = TableFile(
     "table of predictions",
-    version=1,
-    columns=("slide_id", "sample_index", "label", "outcome", "reason", "n_patches", "confidence", "abstained"),
+    version=2,
+    columns=(
+        "slide_id",
+        "sample_index",
+        "label",
+        "outcome",
+        "reason",
+        "n_patches",
+        "confidence",
+        "abstained",
+        "mask_source",
+    ),
     stage="predict",
 )
 PATCHES: Final = TableFile(

@@ -1,4 +1,4 @@
-"""predict: a model and slides with no labels -> submission.csv, the predictions and overlays."""
+"""predict: a model and unlabelled slides -> submission.csv, predictions.csv and overlays."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from doctogres.cleaning.reading import read_slide
 from doctogres.drawing import class_colours, overlay
 from doctogres.errors import CohortError
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
@@ -30,6 +29,7 @@ from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png
 from doctogres.slides.reasons import by_reason
 from doctogres.tracking.datasets import log_table
+from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 
@@ -37,7 +37,7 @@ from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 def predict(
     *, data: str, model: str, preset: Preset, output: str = "", rerun: bool = False, strict: bool = False
 ) -> StageResult:
-    """Runs or reuses the stage; `output` gets a copy of submission.csv."""
+    """Runs or reuses the stage; `output` gets a copy of submission.csv, and predictions.csv lies beside it."""
     root = open_cohort(data, workspace=workspace())
     slides = find_slides(root, labelled=False)
     address = fixed_address(find_model(model))
@@ -60,7 +60,7 @@ def predict(
                     _overlay(run, row, answer, root, classifier.card.classes)
             report(len(rows), len(slides))
         predictions = Predictions(pd.DataFrame(rows), classifier.card.classes, np.stack(probabilities))
-        _publish(run, predictions, answered, address)
+        _publish(run, predictions, answered, address, preset.predict.unanswered)
         log_table(
             slides.drop(columns=["label", "group"]), name="slides (unlabelled)", source=str(data), context="prediction"
         )
@@ -75,41 +75,76 @@ def predict(
         strict=strict,
     )
     if output:
-        found = mlflow.artifacts.download_artifacts(artifact_uri=result.artifacts["submission"])
-        with replacing(Path(output)) as partial:
-            shutil.copyfile(found, partial)
+        _copy(result.artifacts["submission"], Path(output))
+        _copy(result.artifacts["table"], table_beside(Path(output)))
     return result
 
 
-def _publish(run: StageRun, predictions: Predictions, answered: Mapping[str, SlideAnswer], address: str) -> None:
+def table_beside(output: Path) -> Path:
+    """Where the copy of predictions.csv goes: beside `submission.csv` under its own name, else `NAME_predictions.csv`."""
+    own = output.stem == "submission"
+    return output.with_name("predictions.csv" if own else f"{output.stem}_predictions.csv")
+
+
+def _copy(uri: str, path: Path) -> None:
+    found = fetch(uri)
+    with replacing(path) as partial:
+        shutil.copyfile(found, partial)
+
+
+def _publish(
+    run: StageRun, predictions: Predictions, answered: Mapping[str, SlideAnswer], address: str, unanswered: str
+) -> None:
     from doctogres.evaluation.scoring import patch_predictions
-    from doctogres.evaluation.unlabelled import GUESSED
+    from doctogres.evaluation.unlabelled import GUESSED, readable, submitted
 
     table = predictions.rows
+    readable(predictions, address).to_csv(run.publish("table"), index=False)
     guessed = table[table["outcome"] == GUESSED]
     reasons = by_reason(zip(guessed["slide_id"], guessed["reason"], strict=True))
-    if len(guessed) == len(table):
-        raise CohortError(f"predict: none of the {len(table)} slides could be used: {'; '.join(reasons)}")
-    table[["sample_index", "label"]].to_csv(run.publish("submission"), index=False)
+    _refuse(run, len(table), len(guessed), reasons, unanswered)
+    submission = submitted(predictions, unanswered)
+    submission.to_csv(run.publish("submission"), index=False)
     predictions.write(PREDICTED, run.publish("predictions"))
     patches = patch_predictions(answered, answered.values(), predictions.classes)
     patches.write(PATCHES, run.publish("patches"))
-    counts = table["label"].value_counts()
     run.name(f"predict · {len(table)} slides")
-    named = ", ".join(f"{label} {count}" for label, count in counts.items())
-    lost = (
-        f" {len(guessed)} could not be used and carry the most frequent training class: " + "; ".join(reasons)
-        if len(guessed)
-        else " Every slide got an answer of its own."
-    )
-    run.note(f"Classified {len(table)} slides with {address}: {named}.{lost}")
+    own = table.loc[table["outcome"] != GUESSED, "label"].value_counts()
+    counts = ", ".join(f"{label} {count}" for label, count in own.items())
+    said = summary(len(table), len(guessed), int((~table["abstained"]).sum()), unanswered)
+    run.note(f"{said} Model: {address}. Answers: {counts}." + "".join(f" {line}." for line in reasons))
     for line in reasons:
-        print(f"predict: could not be used, the submission holds the most frequent class: {line}", flush=True)
+        print(f"predict: without an answer: {line}", flush=True)
+    print(f"predict: {said}", flush=True)
     run.log_metrics({"slides": len(table), PROBLEMS: len(guessed), "patches": float(table["n_patches"].sum())})
 
 
+def _refuse(run: StageRun, slides: int, guessed: int, reasons: Sequence[str], unanswered: str) -> None:
+    """Fails a run that has no answer at all, or not for every slide with `unanswered=error`; its predictions.csv is kept."""
+    if guessed == slides or (guessed and unanswered == "error"):
+        mlflow.log_artifacts(str(run.folder))
+        what = (
+            f"none of the {slides} slides could be used"
+            if guessed == slides
+            else f"{guessed} of {slides} slides could not be used and unanswered=error"
+        )
+        raise CohortError(f"predict: {what}: {'; '.join(reasons)}; predictions.csv of run {run.run_id} lists them all")
+
+
+def summary(slides: int, guessed: int, sure: int, unanswered: str) -> str:
+    """How many slides were answered, in a sentence: `17 of 20 slides answered (12 of them sure), 3 guessed.`."""
+    left = {
+        "majority": f"{guessed} guessed (submission.csv holds the most frequent class of the training slides)",
+        "empty": f"{guessed} left empty in submission.csv",
+    }
+    lost = f", {left[unanswered]}" if guessed else ""
+    return f"{slides - guessed} of {slides} slides answered ({sure} of them sure){lost}."
+
+
 def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: Sequence[str]) -> None:
-    rgb, mask = read_slide(root, row)
+    from doctogres.evaluation.unlabelled import pixels_of
+
+    rgb, mask = pixels_of(root, row)
     colours = class_colours(classes)
     boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)
     texts = [f"{share:.2f}" for share in answer.patch_probabilities.max(axis=1)]
