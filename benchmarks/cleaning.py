@@ -186,7 +186,7 @@ def regions_and_crops(root: Path, table: pd.DataFrame, settings: PatchSettings, 
 def _cut_in_every_way(root: Path, slide: Any, settings: PatchSettings, spent: dict[str, float]) -> int:
     """Adds the seconds of each step to `spent`; returns the number of regions, on which all ways must agree."""
     _timed(spent, "decode", decode_one, root, slide.image, slide.mask)
-    rgb, mask = read_slide(root, slide)
+    rgb, mask, _ = read_slide(root, slide)
     found = [_timed(spent, name, way, mask) for name, way in REGION_WAYS.items()]
     if any(sorted(regions.tolist()) != sorted(found[0].tolist()) for regions in found):
         raise SystemExit(f"{slide.slide_id}: the ways to find regions disagree")

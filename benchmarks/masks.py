@@ -59,7 +59,7 @@ def main(data: str) -> None:
     """Prints the table."""
     table = clean_cohort(Path(data), CleanSettings(), seed=7).table
     plain = table[table["outcome"] == KEPT]
-    slides = [read_slide(Path(data), row) for row in plain.itertuples(index=False)]
+    slides = [read_slide(Path(data), row)[:2] for row in plain.itertuples(index=False)]
     trained = MaskRange.of([(fit_of(*slide), sides_of(slide[1]), "") for slide in slides[::2]])
     checked = slides[1::2]
     flagged: dict[str, list[tuple[bool, bool]]] = {}
@@ -74,7 +74,7 @@ def main(data: str) -> None:
         print(f"| {kind} | {without:.0%} | {within:.0%} |")
 
     def cut(row: Any) -> None:
-        rgb, mask = read_slide(Path(data), row)
+        rgb, mask, _ = read_slide(Path(data), row)
         regions, kept, _ = find_patches(mask, SETTINGS)
         cut_patches(rgb, regions[kept], SETTINGS)
 

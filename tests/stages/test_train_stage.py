@@ -119,11 +119,11 @@ def test_all_folds_networks_of_two_draws_answer_as_one_model(store, patches, sma
     assert classifier.evidence["folds"] == 4
 
     held = next(cohort[cohort["fold"] == HOLDOUT].itertuples())
-    answer = classifier.classify(*read_slide(small_cohort, held))
+    answer = classifier.classify(*read_slide(small_cohort, held)[:2])
     assert answer.probabilities.sum() == pytest.approx(1)
     assert answer.confidence == answer.probabilities.max()
     assert answer.abstained == (answer.confidence < classifier.card.calibration.threshold)
-    untouched = classifier.adjusted(tta=False).classify(*read_slide(small_cohort, held))
+    untouched = classifier.adjusted(tta=False).classify(*read_slide(small_cohort, held)[:2])
     assert not np.allclose(answer.probabilities, untouched.probabilities, atol=1e-6)
 
 

@@ -14,7 +14,7 @@ from doctogres.cleaning.slime import find_splat, remove_splat
 from doctogres.files import digest
 from doctogres.slides.formats import ImageError
 from doctogres.slides.images import encode_jpeg, read_rgb
-from doctogres.slides.masks import read_with_mask
+from doctogres.slides.masks import MarkedSlide, read_with_mask
 from doctogres.slides.plausibility import MaskFit, mask_fit
 from doctogres.slides.reasons import Reason, written
 from doctogres.slides.tissue import TissueColour, glass_colour, halved, judge_colour, silhouette, working_copy
@@ -28,6 +28,7 @@ class Evidence:
     """The measurements of one slide; `reason` is set when its files cannot be used at all.
 
     Attributes:
+        note: a reason to look at the slide that reading it gave.
         lesion_pixels: true pixels of the mask.
         lesion_left: the same, excluding those under a splat.
         fit: how the mask lies on the picture.
@@ -42,6 +43,7 @@ class Evidence:
     height: int | None = None
     image_md5: str | None = None
     mask_md5: str | None = None
+    note: str = ""
     lesion_pixels: int = 0
     lesion_left: int = 0
     fit: MaskFit = field(default_factory=MaskFit)
@@ -65,10 +67,10 @@ def measure_slide(
     if image_problem or mask_problem:
         return Evidence(slide_id, image_problem or mask_problem, None, None, *hashes)
     try:
-        rgb, lesion = read_with_mask(image_data, mask_data, name=image, mask_name=mask)
+        slide = read_with_mask(image_data, mask_data, name=image, mask_name=mask)
     except ImageError as error:
         return _unusable(slide_id, error, image_data, image, hashes)
-    return _measure(slide_id, rgb, working_copy(rgb), lesion, hashes)
+    return _measure(slide_id, slide, working_copy(slide.rgb), hashes)
 
 
 def _unusable(
@@ -86,12 +88,9 @@ def _unusable(
 
 
 def _measure(
-    slide_id: str,
-    rgb: NDArray[np.uint8],
-    small: NDArray[np.uint8],
-    lesion: NDArray[np.bool_],
-    hashes: tuple[str | None, str | None],
+    slide_id: str, slide: MarkedSlide, small: NDArray[np.uint8], hashes: tuple[str | None, str | None]
 ) -> Evidence:
+    rgb, lesion, note = slide
     lesion_pixels = cv2.countNonZero(lesion.view(np.uint8))
     glass = glass_colour(small)
     inside = silhouette(small, glass)
@@ -108,6 +107,7 @@ def _measure(
         rgb.shape[1],
         rgb.shape[0],
         *hashes,
+        note=note,
         lesion_pixels=lesion_pixels,
         lesion_left=lesion_left,
         fit=mask_fit(lesion, small, inside),

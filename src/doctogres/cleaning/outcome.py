@@ -95,7 +95,7 @@ def _alone(slide: Evidence) -> Outcome:
         return Outcome(DROPPED, slide.reason)
     if slide.lesion_pixels == 0:
         return Outcome(DROPPED, Reason.EMPTY_MASK.because(slide=slide.slide_id))
-    doubt = doubt_about(slide.fit, slide=slide.slide_id)
+    doubt = doubt_about(slide.fit, slide=slide.slide_id) or slide.note
     return Outcome(REVIEW, doubt) if doubt else Outcome()
 
 

@@ -47,9 +47,9 @@ def lacks_mask(row: Any) -> bool:
     return Reason.of(row.reason) == Reason.MISSING_MASK
 
 
-def pixels_of(root: Path, row: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
-    """The picture, (height, width, 3), and the mask, (height, width), of a slide; None for the mask if it has none."""
-    return (read_rgb(root / row.image, name=row.image), None) if lacks_mask(row) else read_slide(root, row)
+def pixels_of(root: Path, row: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str]:
+    """The picture, (height, width, 3), the mask, (height, width), None if the slide has none, and a note on the two."""
+    return (read_rgb(root / row.image, name=row.image), None, "") if lacks_mask(row) else read_slide(root, row)
 
 
 def row_of(

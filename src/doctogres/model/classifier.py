@@ -136,7 +136,7 @@ class SlideClassifier:
         assert isinstance(answer, SlideAnswer)  # only errors in the input are returned as errors
         return answer
 
-    def cut(self, rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> CutSlide:
+    def cut(self, rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None, note: str = "") -> CutSlide:
         """The patches of a slide; arguments and errors as for `classify`. Several threads may call it at once."""
         settings = self.card.patch
         if mask is None:
@@ -158,7 +158,7 @@ class SlideClassifier:
         if settings.patching != "whole":  # the mask is not used there
             doubt = doubt_about(fit_of(rgb, mask), self.card.masks, chosen[:, 2:4].max(axis=1))
         pixels = cut_patches(rgb, chosen, settings)
-        stated = (*self.warnings, *filter(None, [doubt]), *warnings)
+        stated = (*self.warnings, *filter(None, [doubt, note]), *warnings)
         return CutSlide(chosen, pixels, int((~kept).sum()), "given", stated, doubt)
 
     def _cut_tissue(self, rgb: npt.NDArray[np.uint8]) -> CutSlide:

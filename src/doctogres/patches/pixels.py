@@ -105,7 +105,7 @@ def _cut_slides(
     slides: pd.DataFrame, root: Path, settings: PatchSettings
 ) -> Iterator[tuple[Any, tuple[Any, Any, list[str]], MaskFit, npt.NDArray[np.uint8]]]:
     def cut(row: Any) -> tuple[Any, tuple[Any, Any, list[str]], MaskFit, npt.NDArray[np.uint8]]:
-        rgb, mask = read_slide(root, row)
+        rgb, mask, _ = read_slide(root, row)
         regions, kept, reasons = find_patches(mask, settings)
         return row, (regions, kept, reasons), fit_of(rgb, mask), cut_patches(rgb, regions[kept], settings)
 

@@ -131,7 +131,7 @@ def sections(scored: Scored, root: Path) -> list[GallerySection]:
 def _shown(scored: Scored, rows: list[int], root: Path) -> list[ShownSlide]:
     def show(index: int) -> ShownSlide:
         row: Any = next(scored.slides.iloc[[index]].itertuples(index=False))
-        rgb, mask = read_slide(root, row)
+        rgb, mask, _ = read_slide(root, row)
         answer = scored.answers[index]
         return show_slide(scored.classifier, rgb, mask, answer, slide_id=row.slide_id, truth=row.label)
 

@@ -125,8 +125,8 @@ class RequestedSlide:
     image: Any
     mask: Any
 
-    def read(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
-        """Decodes the image and the mask (None if not given), which have the same size.
+    def read(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str]:
+        """Decodes the image and the mask (None if not given), which have the same size; and a note on the two.
 
         Raises:
             DoctogresError: names the slide and the field. Sizes are compared before anything is decoded.
@@ -134,7 +134,7 @@ class RequestedSlide:
         name, mask_name = f"{self.slide_id} (image)", f"{self.slide_id} (mask)"
         image = _file(self.image, name)
         if _missing(self.mask):
-            return read_rgb(image, name=name), None
+            return read_rgb(image, name=name), None, ""
         return read_with_mask(image, _file(self.mask, mask_name), name=name, mask_name=mask_name)
 
 

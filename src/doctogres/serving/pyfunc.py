@@ -121,7 +121,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
 
     def _overlay(self, slide: RequestedSlide, answer: SlideAnswer) -> str:
         """The overlay as a base64 PNG; the slide is decoded again, so that few images are in memory at a time."""
-        rgb, mask = slide.read()
+        rgb, mask, _ = slide.read()
         patches, shares = answer.patches, answer.patch_probabilities
         boxes = patches[["x", "y", "width", "height"]].to_numpy(np.int64)
         named = answer.mask_source == "given"  # on adjacent tiles, class names would cover the tissue

@@ -73,6 +73,7 @@ class Header:
         mode: Pillow's name of how colours are stored.
         bits: of a value.
         orientation: EXIF 1..8, still to be applied to what is decoded.
+        stated_orientation: EXIF 1..8 as the file says it, whoever applies it.
         clear_grey: the value of a grey PNG that is transparent.
         page: the first page of a TIFF.
     """
@@ -84,6 +85,7 @@ class Header:
     has_alpha: bool
     bits: int
     orientation: int = 1
+    stated_orientation: int = 1
     clear_grey: int | None = None
     page: Page | None = None
 
@@ -212,13 +214,15 @@ def _refuse_by_kind(data: bytes, kind: str, name: str) -> None:
 def _header_of(image: Image.Image, kind: str, data: bytes, page: Page | None) -> Header:
     exif = image.info.get("exif")
     # Pillow's size of a TIFF and its pixels are both upright already.
-    orientation = _orientation(exif) if isinstance(exif, bytes) and page is None else 1
+    stated = page.number(Tag.ORIENTATION, 1) if page else _orientation(exif) if isinstance(exif, bytes) else 1
+    orientation = 1 if page else stated
     width, height = image.size if orientation < 5 else image.size[::-1]
     clear = image.info.get("transparency")
     has_alpha = image.mode in {"LA", "La", "PA", "RGBA"} or clear is not None
     bits = page.bits if page else data[PNG_BITS] if kind == "PNG" else 8
     return Header(
         *(kind, width, height, image.mode, has_alpha, bits, orientation),
+        stated_orientation=stated if 1 <= stated <= 8 else 1,
         clear_grey=clear if isinstance(clear, int) and image.mode != "P" else None,
         page=page,
     )
@@ -264,7 +268,7 @@ def decode(data: bytes, flags: int, header: Header, name: str) -> Pixels:
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Undoes the turn that EXIF orientation 1..8 describes."""
+    """Undoes the turn that EXIF orientation 1..8 describes; 6 and 8 undo each other, the others themselves."""
     if orientation >= 5:
         pixels = np.swapaxes(pixels, 0, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,7 +1,7 @@
 """Masks: the lesions of a file, true or false for each pixel; and a picture together with its mask."""
 
 import io
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,7 +19,8 @@ from doctogres.slides.formats import (
     source_name,
     upright,
 )
-from doctogres.slides.images import picture_size, read_rgb
+from doctogres.slides.images import read_rgb
+from doctogres.slides.plausibility import better_fit
 from doctogres.slides.reasons import Reason
 from doctogres.slides.tiff_pages import PagesError, Part, parts_of
 from doctogres.slides.tiff_pixels import FirstPage, Pixels
@@ -43,24 +44,83 @@ class SizeMismatchError(ImageError):
     code: ClassVar[str] = Reason.SIZE_MISMATCH
 
 
-def read_with_mask(
-    picture: Source, mask: Source, *, name: str = "", mask_name: str = ""
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A picture, (height, width, 3), and its mask, (height, width), both upright; see `read_rgb` and `read_mask`.
+class OrientationError(ImageError):
+    """Picture and mask state different orientations, and neither size nor tissue says how the mask lies."""
+
+    code: ClassVar[str] = Reason.MASK_ORIENTATION
+
+
+class MarkedSlide(NamedTuple):
+    """A picture with its mask.
+
+    Attributes:
+        rgb: (height, width, 3).
+        mask: (height, width), true on lesions.
+        note: a reason to look at the pair, empty where there is none.
+    """
+
+    rgb: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    note: str = ""
+
+
+def read_with_mask(picture: Source, mask: Source, *, name: str = "", mask_name: str = "") -> MarkedSlide:
+    """A picture and its mask, both upright; see `read_rgb` and `read_mask`.
+
+    Where the files state different EXIF orientations, the mask may have been drawn on the picture's stored pixels or on
+    the upright picture. The sizes decide, else the tissue; the note says how the mask was then laid.
 
     Raises:
         SizeMismatchError: they differ in size, which the headers say before anything is decoded.
+        OrientationError: they state different orientations, and nothing says how the mask lies.
         ImageError: one of the two cannot be read.
     """
     name, mask_name = source_name(picture, name), source_name(mask, mask_name)
     picture, mask = source_bytes(picture, name), source_bytes(mask, mask_name)
-    width, height = picture_size(picture, name=name)
-    across, down = picture_size(mask, name=mask_name)
-    if (across, down) != (width, height):
+    header, of_mask = read_header(picture, name), read_header(mask, mask_name)
+    size, of_both = (header.width, header.height), (header.stated_orientation, of_mask.stated_orientation)
+    sizes = [(of_mask.width, of_mask.height)]
+    if of_both[0] != of_both[1]:
+        lies = (of_both[0] >= 5) != (of_both[1] >= 5)
+        sizes.append((of_mask.height, of_mask.width) if lies else sizes[0])
+    if size not in sizes:
         raise SizeMismatchError(
-            f"{mask_name} has {across} x {down} pixels, {name} {width} x {height}; give the mask of this picture"
+            f"{mask_name} has {of_mask.width} x {of_mask.height} pixels, {name} {header.width} x {header.height}; "
+            "give the mask of this picture"
         )
-    return read_rgb(picture, name=name), read_mask(mask, name=mask_name)
+    rgb, lesion = read_rgb(picture, name=name), read_mask(mask, name=mask_name)
+    return MarkedSlide(rgb, lesion) if len(sizes) == 1 else _laid(rgb, lesion, of_both, name, mask_name)
+
+
+def _laid(
+    rgb: NDArray[np.uint8], lesion: NDArray[np.bool_], orientations: tuple[int, int], name: str, mask_name: str
+) -> MarkedSlide:
+    """The slide with its mask laid on the upright picture as drawn, or turned as the picture's stored pixels are.
+
+    Args:
+        rgb: the upright picture.
+        lesion: the mask, upright by its own orientation.
+        orientations: EXIF 1..8 that picture and mask state.
+        name: of the picture.
+        mask_name: of the mask.
+    """
+    of_picture, of_mask = orientations
+    stored = upright(lesion, {6: 8, 8: 6}.get(of_mask, of_mask))
+    turned = np.ascontiguousarray(upright(stored, of_picture))
+    if turned.shape != rgb.shape[:2] or np.array_equal(lesion, turned):
+        return MarkedSlide(rgb, lesion)  # drawn on the upright picture
+    stated = f"{name} states EXIF orientation {of_picture} and {mask_name} {of_mask}"
+    better, why = 1, "only so their sizes agree"
+    if lesion.shape == turned.shape:
+        fitting, why = better_fit(rgb, lesion, turned), "so it fits the tissue better"
+        if fitting is None:
+            raise OrientationError(
+                f"{stated}, and the tissue does not tell how the mask lies; save both upright, without an orientation"
+            )
+        better = fitting
+    laid = ("as it is", "turned like the picture")[better]
+    problem = f"{stated}; the mask was laid {laid}, because {why}"
+    return MarkedSlide(rgb, (lesion, turned)[better], Reason.MASK_ORIENTATION.because(problem=problem))
 
 
 def read_mask(source: Source, *, name: str = "") -> NDArray[np.bool_]:

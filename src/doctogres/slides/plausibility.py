@@ -22,6 +22,8 @@ LEAST_GLASS: Final = 0.02  # of the picture; smaller gaps are lumens, vessels an
 NOTICEABLE_ON_GLASS: Final = 0.03  # of the lesions; with less, a turn that fits better says nothing
 SLIGHT_ON_GLASS: Final = 0.01  # the same where the stain speaks for the turn, too
 BETTER_CONTRAST: Final = 0.1  # of the area under the curve by which a turned mask divides the stain better
+FAR_BETTER_CONTRAST: Final = 0.25  # the same between two masks of which one is right
+FAR_LESS_GLASS: Final = 0.2  # by which the right one of two masks lies less on glass
 SIZE_FACTOR: Final = 4  # beyond the regions of the training
 MAX_DOUBTED: Final = 0.3  # of the training's masks; where more are doubtful, they are what the model is trained on
 DOUBTS: Final = (Reason.FULL_MASK, Reason.MASK_ON_GLASS, Reason.MASK_REGIONS, Reason.MASK_SCALE)
@@ -151,6 +153,32 @@ def _doubt_about_regions(mask: str, trained: MaskRange, sides: NDArray[np.int64]
     return ""
 
 
+def better_fit(rgb: NDArray[np.uint8], first: NDArray[np.bool_], second: NDArray[np.bool_]) -> int | None:
+    """Which of two masks, (height, width), fits the picture better: 0, 1, or None where that is not certain.
+
+    One of them must lie less on glass and divide the stain no worse, or divide the stain far better and lie on no more
+    glass, or lie on far less glass.
+    """
+    small = working_copy(rgb)
+    inside = silhouette(small, glass_colour(small))
+    glass, dark = open_glass(inside), _darkness(small)
+    reduced = [
+        cv2.resize(mask.view(np.uint8), glass.shape[::-1], interpolation=cv2.INTER_NEAREST).view(np.bool_)
+        for mask in (first, second)
+    ]
+    on_glass = [_share_on(glass, lesion) for lesion in reduced]
+    contrast = [_contrast(dark, lesion, inside) for lesion in reduced]
+    for better, worse in ((0, 1), (1, 0)):
+        glass_less, gain = on_glass[worse] - on_glass[better], contrast[better] - contrast[worse]
+        if (
+            glass_less > FAR_LESS_GLASS
+            or (glass_less > SLIGHT_ON_GLASS and gain > 0)
+            or (glass_less > -2 * SLIGHT_ON_GLASS and gain > FAR_BETTER_CONTRAST)
+        ):
+            return better
+    return None
+
+
 def open_glass(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """True on the glass around the tissue, (rows, columns): what the silhouette leaves out, small gaps aside."""
     _, pieces, stats, _ = cv2.connectedComponentsWithStats((~inside).view(np.uint8), connectivity=4)
@@ -193,11 +221,15 @@ def _better_turn(
     left, name = min((_share_on(glass, turned), name) for name, turned in turns.items())
     if on_glass > MAX_ON_GLASS:  # doubted anyhow; the turn is a hint
         return (name, left) if left < on_glass / 3 else ("", on_glass)
-    dark = 255 - np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+    dark = _darkness(small)
     gain = _contrast(dark, turns[name], inside) - _contrast(dark, lesion, inside)
     is_plain = on_glass > NOTICEABLE_ON_GLASS and left < on_glass / 3
     is_better = left < on_glass / 2 and gain > (0 if is_plain else BETTER_CONTRAST)
     return (name, left) if is_better else ("", on_glass)
+
+
+def _darkness(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return 255 - np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _contrast(dark: NDArray[np.uint8], lesion: NDArray[np.bool_], inside: NDArray[np.bool_]) -> float:

@@ -102,6 +102,7 @@ class Reason(StrEnum):
         "{share:.0%} of {mask} lies on glass{hint}",
         "check whether the mask is rotated, flipped or another slide's",
     )
+    MASK_ORIENTATION = ("mask_orientation", "{problem}", "save picture and mask upright, without an EXIF orientation")
     MASK_REGIONS = (
         "mask_regions",
         "{mask} has {regions} regions; the slides that the model was trained on have at most {most}",

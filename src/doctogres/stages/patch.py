@@ -87,7 +87,7 @@ def _overlays(run: StageRun, manifest: Manifest, cohort: CohortTable, root: Path
     patches, colours = manifest.kept, class_colours(sorted(slides["label"].unique()))
     row: Any
     for row in slides.groupby("label").head(1).head(OVERLAYS).itertuples(index=False):
-        rgb, mask = read_slide(root, row)
+        rgb, mask, _ = read_slide(root, row)
         kept = patches[patches["slide_id"] == row.slide_id]
         boxes = kept[["x", "y", "width", "height"]].to_numpy(np.int64)
         picture = overlay(rgb, boxes, [str(area) for area in kept["area"]], [colours[row.label]] * len(boxes), mask)

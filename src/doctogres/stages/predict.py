@@ -144,7 +144,7 @@ def summary(slides: int, guessed: int, sure: int, unanswered: str) -> str:
 def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: Sequence[str]) -> None:
     from doctogres.evaluation.unlabelled import pixels_of
 
-    rgb, mask = pixels_of(root, row)
+    rgb, mask, _ = pixels_of(root, row)
     colours = class_colours(classes)
     boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)
     texts = [f"{share:.2f}" for share in answer.patch_probabilities.max(axis=1)]
