@@ -4,7 +4,9 @@ Imports nothing heavy, so that `--help` answers within a second.
 """
 
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import click
@@ -13,8 +15,10 @@ from pydantic.fields import FieldInfo
 
 from doctogres.catalogue import STAGES, Input, Parameter
 from doctogres.errors import DoctogresError, ParameterError
+from doctogres.files import sweep, temporary_files, workspace
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
+from entrypoints.interruption import interruptible
 from entrypoints.paths import check_paths
 
 if TYPE_CHECKING:
@@ -86,7 +90,7 @@ class OneLineCommand(click.Command):
         except DoctogresError as error:
             self._fail(str(error), 1)
         except click.Abort:
-            self._fail("interrupted", 130)
+            self._fail("interrupted; what is finished is kept, and the same command continues from there", 130)
         except Exception as error:
             from mlflow.exceptions import MlflowException  # slow to import, but already loaded by whatever failed
 
@@ -98,6 +102,20 @@ class OneLineCommand(click.Command):
     def _fail(self, message: str, status: int) -> None:
         print(f"{self.name}: error: {message}", file=sys.stderr, flush=True)
         sys.exit(status)
+
+
+def _begin() -> None:
+    """Connects to the tracking store, and clears away what killed commands left."""
+    from doctogres.tracking.interrupted import end_abandoned
+    from doctogres.tracking.store import connect
+
+    connect()
+    ended = end_abandoned()
+    swept = sum(map(sweep, [Path(tempfile.gettempdir()).parent, workspace(), *workspace().glob("*/")]))
+    if ended or swept:
+        print(
+            f"cleared away after killed commands: {ended} open runs, {swept} unfinished or temporary files", flush=True
+        )
 
 
 def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], OneLineCommand]:
@@ -120,11 +138,10 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
             if process_count() > 1 and name != "train":
                 raise ParameterError(f"{name} runs in a single process; use torchrun or accelerate only for `train`")
             check_paths(stage, values)  # before MLflow is loaded, which takes seconds
-            if is_leader():
-                from doctogres.tracking.store import connect
-
-                connect()
-            result = function(**values)
+            with interruptible(), temporary_files():
+                if is_leader():
+                    _begin()
+                result = function(**values)
             if result is not None:
                 print(result.to_json(), flush=True)
 

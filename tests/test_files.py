@@ -2,12 +2,16 @@
 
 import hashlib
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from doctogres.errors import DoctogresError
-from doctogres.files import digest, file_digest, partial_beside, replacing
+from doctogres.files import TEMPORARY, digest, file_digest, partial_beside, replacing, sweep, temporary_files
+from doctogres.liveness import process_name
 
 
 def test_a_file_takes_the_place_of_the_old_one_when_the_block_ends(tmp_path: Path) -> None:
@@ -35,14 +39,52 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_leaves_is_known_by_its_name_and_does_not_disturb_the_next(tmp_path: Path) -> None:
-    stale = tmp_path / f".cohort.{os.getpid()}.partial"
-    (stale / "half").mkdir(parents=True)
+def dead_process() -> str:
+    """The name of a process of this machine that has ended, as files bear it."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return process_name().replace(str(os.getpid()), str(ended.pid))
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    dead, elsewhere = dead_process(), f"00000000-{dead_process().partition('-')[2]}"
+    left = [f".patches.npy.{dead}.partial", f".cohort.{dead}.partial/half", f"{TEMPORARY}{dead}-x1/file"]
+    kept = [
+        f".patches.npy.{process_name()}.partial", f"{TEMPORARY}{process_name()}-x2/file", f".zip.{elsewhere}.partial",
+        f".demo.{dead}.partial-old/slide", "patches.npy", f"{dead}.partial", "doctogres-notes",
+    ]  # fmt: skip
+    for name in left + kept:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert sweep(tmp_path) == 3
+    assert [name for name in left if (tmp_path / name).exists()] == []
+    assert [name for name in kept if not (tmp_path / name).is_file()] == []
+    assert sweep(tmp_path / "missing") == 0
+
+
+def test_a_reused_process_id_is_not_taken_for_the_process_that_left_a_file(tmp_path: Path) -> None:
+    old = tmp_path / f".cohort.{process_name()}.partial"
+    old.write_bytes(b"x")
+    os.utime(old, (1e9, 1e9))  # long before this process began
+    assert sweep(tmp_path) == 1
+
+
+def test_the_next_writer_clears_away_beside_its_file(tmp_path: Path) -> None:
+    stale = tmp_path / f".cohort.{dead_process()}.partial"
+    stale.mkdir()
     with partial_beside(tmp_path / "cohort") as folder:
-        assert folder == stale
-        assert not folder.exists()
+        assert not stale.exists()
         folder.mkdir()
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_files_of_a_process_lie_in_a_folder_that_names_it() -> None:
+    before = tempfile.gettempdir()
+    with temporary_files() as folder:
+        assert process_name() in folder.name
+        assert Path(tempfile.mkdtemp()).parent == folder
+    assert not folder.exists()
+    assert tempfile.gettempdir() == before
 
 
 def test_digests_of_a_file_of_its_bytes_and_of_its_text_are_the_same(tmp_path: Path) -> None:

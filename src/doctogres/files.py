@@ -3,15 +3,20 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from doctogres.errors import DoctogresError
+from doctogres.liveness import is_left_over, process_name
 
 WORKSPACE_VARIABLE: Final = "DOCTOGRES_WORKSPACE"
+TEMPORARY: Final = "doctogres-"
+OWNED: Final = re.compile(rf"\..+\.([0-9a-f]{{8}}-\d+)\.partial|{TEMPORARY}([0-9a-f]{{8}}-\d+)-.+")
 
 
 def workspace() -> Path:
@@ -36,10 +41,12 @@ def looked_for(path: str | Path) -> str:
 def partial_beside(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, for a file or a folder that is renamed when it is complete.
 
-    Whatever is left there when the block ends is removed. A killed process leaves `.NAME.PID.partial` behind.
+    Whatever is left there when the block ends is removed. A killed process leaves `.NAME.PROCESS.partial` behind, which
+    the next command sweeps.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    sweep(path.parent)
+    partial = path.with_name(f".{path.name}.{process_name()}.partial")
     _remove(partial)  # left by an earlier process with the same id
     try:
         yield partial
@@ -53,6 +60,31 @@ def replacing(path: Path) -> Iterator[Path]:
     with partial_beside(path) as partial:
         yield partial
         partial.replace(path)
+
+
+@contextmanager
+def temporary_files() -> Iterator[Path]:
+    """A folder for all temporary files of this process, whoever makes them; removed with them when the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{process_name()}-"))
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        _remove(folder)
+
+
+def sweep(folder: Path) -> int:
+    """Removes what dead processes of this machine left in a folder: unfinished and temporary files; returns how many."""
+    swept = 0
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        owner = OWNED.fullmatch(entry.name)
+        with suppress(OSError):  # another process sweeps too, or the entry is somebody else's
+            if owner and is_left_over(owner[1] or owner[2], since=entry.stat(follow_symlinks=False).st_mtime):
+                _remove(Path(entry.path))
+                swept += 1
+    return swept
 
 
 def _remove(path: Path) -> None:

@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from doctogres.cleaning.reading import read_slide
 from doctogres.errors import ParameterError
+from doctogres.liveness import this_process
 from doctogres.presets import load_preset
 from doctogres.serving.loading import load_classifier
 from doctogres.settings import AGGREGATIONS
@@ -23,7 +24,7 @@ from doctogres.slides.splits import HOLDOUT
 from doctogres.stages import train as stage
 from doctogres.stages.clean import clean
 from doctogres.stages.patch import patch
-from doctogres.tracking.interrupted import WORKER_TAG, this_process
+from doctogres.tracking.runs import WORKER_TAG
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
 from doctogres.training.left_out import TURNED

@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from doctogres.errors import ParameterError
+from doctogres.liveness import is_gone, this_process
 from doctogres.presets import PRESETS, check_default_in_space, load_preset
 from doctogres.settings import SearchRange, TrainSettings, TuneSettings
-from doctogres.tracking.interrupted import is_gone, this_process
 from doctogres.tuning import workers as tuning
 from doctogres.tuning.figures import study_figures
 from doctogres.tuning.study import run_study

@@ -1,50 +1,20 @@
 """Ends runs that a killed process left open in the tracking store, with a note."""
 
 import json
-import os
-import platform
-import time
-from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import mlflow
-import psutil
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from doctogres.tracking.runs import NOTE_TAG
+from doctogres.liveness import is_gone, this_process
+from doctogres.tracking.runs import NOTE_TAG, WORKER_TAG
 from doctogres.tracking.store import experiment_id
 
-WORKER_TAG: Final = "doctogres.worker"  # the process behind a run; if it is dead, so is the run
 STATE_TAG: Final = "doctogres.trial_state"
-GRACE: Final = 60  # seconds by which a process's start time and our clock may differ
-
-
-def this_process() -> dict[str, Any]:
-    """Identifies this process for `is_gone`."""
-    return {"host": platform.node(), "machine": _machine(), "process": os.getpid(), "time": time.time()}
-
-
-def is_gone(owner: Mapping[str, Any]) -> bool:
-    """Whether the process is known to be dead; False if this machine cannot tell."""
-    if owner["machine"] != _machine():
-        return False
-    try:
-        process = psutil.Process(owner["process"])
-        # A process that started well after the record was written has merely reused the process id.
-        return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > owner["time"] + GRACE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _machine() -> str:
-    """The scope in which process ids are unique: this boot of the machine and, on it, this container."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return platform.node()
+KILLED_NOTE: Final = "Interrupted: its process was killed. The same command continues from what is kept."
 
 
 def take_over(tag: str, value: str, stage_run: str, note: str) -> None:
@@ -57,14 +27,33 @@ def take_over(tag: str, value: str, stage_run: str, note: str) -> None:
         note: set on the interrupted runs.
     """
     mlflow.set_tags({tag: value, WORKER_TAG: json.dumps(this_process())})
-    query = f"attributes.status = 'RUNNING' and tags.`{tag}` = '{value}'"
-    for run in MlflowClient().search_runs([experiment_id()], query):
-        worker = run.data.tags.get(WORKER_TAG)
-        if run.info.run_id != stage_run and worker and is_gone(json.loads(worker)):
-            children = f"attributes.status = 'RUNNING' and tags.mlflow.parentRunId = '{run.info.run_id}'"
-            for child in MlflowClient().search_runs([experiment_id()], children):
-                end_run(child.info.run_id, note, stage_run)
-            end_run(run.info.run_id, note, stage_run)
+    for run in MlflowClient().search_runs([experiment_id()], f"tags.`{tag}` = '{value}'"):
+        was_ended = run.info.status == "KILLED" and run.data.tags.get(NOTE_TAG) == KILLED_NOTE
+        if run.info.run_id != stage_run and (was_ended or _is_abandoned(run)):
+            _end_with_children(run, note, stage_run)
+
+
+def end_abandoned() -> int:
+    """Ends the experiment's runs, of any stage, that killed processes of this machine left open; returns how many."""
+    abandoned = [run for run in _search("attributes.status = 'RUNNING'") if _is_abandoned(run)]
+    for run in abandoned:
+        _end_with_children(run, KILLED_NOTE, "")
+    return len(abandoned)
+
+
+def _search(query: str) -> list[Run]:
+    return list(MlflowClient().search_runs([experiment_id()], query))
+
+
+def _is_abandoned(run: Run) -> bool:
+    worker = run.data.tags.get(WORKER_TAG)
+    return run.info.status == "RUNNING" and worker is not None and is_gone(json.loads(worker))
+
+
+def _end_with_children(run: Run, note: str, stage_run: str) -> None:
+    for child in _search(f"attributes.status = 'RUNNING' and tags.mlflow.parentRunId = '{run.info.run_id}'"):
+        end_run(child.info.run_id, note, stage_run)
+    end_run(run.info.run_id, note, stage_run)
 
 
 def end_run(run_id: str, note: str, stage_run: str) -> None:
@@ -78,7 +67,7 @@ def end_run(run_id: str, note: str, stage_run: str) -> None:
         while ancestor and ancestor != stage_run:
             run = client.get_run(ancestor)
             if (
-                run.info.status != "FINISHED" and NOTE_TAG not in run.data.tags
+                run.info.status != "FINISHED" and run.data.tags.get(NOTE_TAG, KILLED_NOTE) == KILLED_NOTE
             ):  # `mlflow run` may have ended it already
                 client.set_tag(ancestor, NOTE_TAG, note)
             if run.info.status == "RUNNING":

@@ -4,7 +4,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from doctogres import __version__
 from doctogres.catalogue import STAGES
 from doctogres.errors import CohortError, UpstreamError
+from doctogres.liveness import this_process
 from doctogres.names import metric_name
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.places import fetch
@@ -29,6 +31,7 @@ DATA_TAG: Final = "doctogres.data_digest"
 SLIDES_TAG: Final = "doctogres.slides"  # the folder that the slides were read from
 PART_TAG: Final = "doctogres.part_of"  # marks a run that another stage started for its own use; `latest` skips it
 NOTE_TAG: Final = "mlflow.note.content"
+WORKER_TAG: Final = "doctogres.worker"  # the process behind a run; if it is dead, so is the run
 PROBLEMS: Final = "problem_slides"  # the metric that `strict` checks
 
 
@@ -114,8 +117,24 @@ def result_of(run: Run) -> StageResult:
     return StageResult(run.data.tags[STAGE_TAG], run.info.run_id, content["artifacts"], content["metrics"], reused=True)
 
 
-def open_run(title: str, *, system_metrics: bool = False) -> Any:
-    """A new run, nested in the open one if any; or the run that `mlflow run` opened, if it is in our experiment."""
+@contextmanager
+def open_run(title: str, *, system_metrics: bool = False) -> Iterator[Run]:
+    """A new run, nested in the open one if any; or the run that `mlflow run` opened, if it is in our experiment.
+
+    It names the process behind it, so that a later command ends it if this process is killed. An interrupted run ends
+    as KILLED, a failed one as FAILED.
+    """
+    with _opened(title, system_metrics=system_metrics) as run:
+        mlflow.set_tag(WORKER_TAG, json.dumps(this_process()))
+        try:
+            yield run
+        except KeyboardInterrupt:
+            mlflow.set_tag(NOTE_TAG, "Interrupted. The same command continues from what is kept.")
+            mlflow.end_run("KILLED")
+            raise
+
+
+def _opened(title: str, *, system_metrics: bool) -> Any:
     launched = os.environ.pop("MLFLOW_RUN_ID", None)
     if launched and mlflow.active_run() is None:
         run = MlflowClient().get_run(launched)

@@ -19,8 +19,8 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from doctogres.errors import ParameterError
+from doctogres.liveness import is_gone, this_process
 from doctogres.settings import TuneSettings
-from doctogres.tracking.interrupted import is_gone, this_process
 from doctogres.tuning.search import pruner_of, sampler_of, suggest
 
 FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
