@@ -4,7 +4,16 @@ import cv2
 import numpy as np
 import pytest
 
-from doctogres.slides.plausibility import MaskFit, MaskRange, doubt_about, fit_of, open_glass
+from doctogres.slides.plausibility import (
+    MaskFit,
+    MaskRange,
+    better_of,
+    contrast_of,
+    doubt_about,
+    fit_of,
+    open_glass,
+    turn_fits_better,
+)
 from doctogres.slides.reasons import Reason
 
 GLASS, TISSUE, LESION = (190, 190, 188), (205, 140, 180), (120, 70, 150)
@@ -155,3 +164,58 @@ def test_doubtful_masks_do_not_widen_the_range_unless_they_are_many() -> None:
 
 def test_an_unmeasured_fit_says_nothing() -> None:
     assert doubt_about(MaskFit(), TRAINED, SIDES) == doubt_about(MaskFit()) == ""
+
+
+@pytest.mark.parametrize(
+    ("on_glass", "left", "gain", "better"),
+    [
+        (0.6, 0.19, -0.5, True),  # far off the tissue: the stain is not asked
+        (0.6, 0.21, 0.5, False),
+        (0.3, 0.09, 0.01, True),  # two thirds less, and the stain agrees
+        (0.3, 0.09, 0.0, False),
+        (0.3, 0.11, 0.09, False),  # half less is enough only where the stain agrees clearly
+        (0.3, 0.11, 0.11, True),
+        (0.3, 0.16, 0.5, False),
+        (0.03, 0.0, 0.05, False),  # too little on glass to say much
+        (0.03, 0.0, 0.11, True),
+        (0.031, 0.0, 0.05, True),
+    ],
+)
+def test_how_much_better_a_turned_mask_must_fit(on_glass: float, left: float, gain: float, better: bool) -> None:
+    assert turn_fits_better(on_glass, left, gain) is better
+
+
+@pytest.mark.parametrize(
+    ("on_glass", "contrast", "expected"),
+    [
+        ((0.0, 0.011), (0.6, 0.59), 0),
+        ((0.0, 0.009), (0.6, 0.59), None),  # hardly less on glass
+        ((0.0, 0.1), (0.6, 0.6), None),  # the stain does not agree
+        ((0.0, 0.21), (0.5, 0.9), 0),  # far less on glass
+        ((0.0, 0.19), (0.5, 0.6), None),
+        ((0.019, 0.0), (0.9, 0.64), 0),  # the stain alone, where the glass does not contradict
+        ((0.021, 0.0), (0.9, 0.64), None),
+        ((0.0, 0.0), (0.9, 0.66), None),
+    ],
+)
+def test_which_of_two_masks_fits_better(
+    on_glass: tuple[float, float], contrast: tuple[float, float], expected: int | None
+) -> None:
+    assert better_of(on_glass, contrast) == expected
+    swapped = better_of(on_glass[::-1], contrast[::-1])
+    assert swapped == (None if expected is None else 1 - expected)
+
+
+def test_the_contrast_is_the_chance_that_a_pixel_of_the_lesion_is_darker() -> None:
+    dark = np.array([[10, 20, 30, 30, 200]], np.uint8)
+    lesion = np.array([[False, True, True, False, True]])
+    inside = np.array([[True, True, True, True, False]])
+    assert contrast_of(dark, lesion, inside) == pytest.approx((1 + 0 + 1 + 0.5) / 4)  # 20 and 30 against 10 and 30
+    assert contrast_of(dark, np.zeros_like(lesion), inside) == 0.5
+    assert contrast_of(dark, inside, inside) == 0.5
+
+
+def test_a_mask_of_nearly_all_that_does_not_mark_the_glass_is_not_called_inverted() -> None:
+    assert "inverted" not in doubt_about(MaskFit(share=0.6, on_glass=0.6, inverted_on_glass=0.2))
+    assert "inverted" not in doubt_about(MaskFit(share=0.4, on_glass=0.6, inverted_on_glass=0.0))
+    assert "inverted" in doubt_about(MaskFit(share=0.6, on_glass=0.6, inverted_on_glass=0.1))

@@ -166,8 +166,13 @@ def better_fit(rgb: NDArray[np.uint8], first: NDArray[np.bool_], second: NDArray
         cv2.resize(mask.view(np.uint8), glass.shape[::-1], interpolation=cv2.INTER_NEAREST).view(np.bool_)
         for mask in (first, second)
     ]
-    on_glass = [_share_on(glass, lesion) for lesion in reduced]
-    contrast = [_contrast(dark, lesion, inside) for lesion in reduced]
+    return better_of(
+        [_share_on(glass, lesion) for lesion in reduced], [contrast_of(dark, lesion, inside) for lesion in reduced]
+    )
+
+
+def better_of(on_glass: Sequence[float], contrast: Sequence[float]) -> int | None:
+    """Which of two masks fits better, from their shares on glass and how well they divide the stain."""
     for better, worse in ((0, 1), (1, 0)):
         glass_less, gain = on_glass[worse] - on_glass[better], contrast[better] - contrast[worse]
         if (
@@ -219,20 +224,30 @@ def _better_turn(
             "transposed and rotated by 180 degrees": lesion[::-1, ::-1].T,
         }
     left, name = min((_share_on(glass, turned), name) for name, turned in turns.items())
-    if on_glass > MAX_ON_GLASS:  # doubted anyhow; the turn is a hint
-        return (name, left) if left < on_glass / 3 else ("", on_glass)
     dark = _darkness(small)
-    gain = _contrast(dark, turns[name], inside) - _contrast(dark, lesion, inside)
+    gain = contrast_of(dark, turns[name], inside) - contrast_of(dark, lesion, inside)
+    return (name, left) if turn_fits_better(on_glass, left, gain) else ("", on_glass)
+
+
+def turn_fits_better(on_glass: float, left: float, gain: float) -> bool:
+    """Whether a turned mask fits clearly better.
+
+    Args:
+        on_glass: share of the mask on glass as it is; over half it is doubted anyhow, and the turn only a hint.
+        left: the share if it is turned.
+        gain: by how much better the turned mask divides the stain, see `contrast_of`.
+    """
+    if on_glass > MAX_ON_GLASS:
+        return left < on_glass / 3
     is_plain = on_glass > NOTICEABLE_ON_GLASS and left < on_glass / 3
-    is_better = left < on_glass / 2 and gain > (0 if is_plain else BETTER_CONTRAST)
-    return (name, left) if is_better else ("", on_glass)
+    return left < on_glass / 2 and gain > (0 if is_plain else BETTER_CONTRAST)
 
 
 def _darkness(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return 255 - np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def _contrast(dark: NDArray[np.uint8], lesion: NDArray[np.bool_], inside: NDArray[np.bool_]) -> float:
+def contrast_of(dark: NDArray[np.uint8], lesion: NDArray[np.bool_], inside: NDArray[np.bool_]) -> float:
     """How often a pixel of the lesions is darker than one of the tissue around them: the area under the ROC curve."""
     counts = [np.bincount(dark[inside & part], minlength=256) for part in (lesion, ~lesion)]
     if not all(count.any() for count in counts):
