@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from doctogres.catalogue import STAGES, Input, Parameter
 from doctogres.errors import DoctogresError, ParameterError
-from doctogres.files import sweep, temporary_files, workspace
+from doctogres.files import keep_private, sweep, temporary_files, workspace
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
 from entrypoints.interruption import interruptible
@@ -129,6 +129,7 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
 
     def decorate(function: Callable[..., "StageResult | None"]) -> OneLineCommand:
         def callback(**values: Any) -> None:
+            keep_private()
             overrides = {str(setting.name): values.pop(str(setting.name)) for setting in settings}
             if "preset" in values:
                 given = {key: value for key, value in overrides.items() if value is not None}

@@ -5,12 +5,22 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from doctogres.errors import DoctogresError
-from doctogres.files import TEMPORARY, digest, file_digest, partial_beside, replacing, sweep, temporary_files
+from doctogres.files import (
+    TEMPORARY,
+    digest,
+    file_digest,
+    keep_private,
+    partial_beside,
+    replacing,
+    sweep,
+    temporary_files,
+)
 from doctogres.liveness import process_name
 
 
@@ -96,3 +106,53 @@ def test_digests_of_a_file_of_its_bytes_and_of_its_text_are_the_same(tmp_path: P
     assert digest(content, algorithm="md5", length=None) == file_digest(path, algorithm="md5", length=None) == whole
     with pytest.raises(DoctogresError, match=r"none\.csv cannot be read: No such file"):
         file_digest(tmp_path / "none.csv")
+
+
+@pytest.fixture
+def usual_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The umask of most accounts, and a workspace of an earlier version in its usual place."""
+    before = os.umask(0o022)
+    monkeypatch.chdir(tmp_path)
+    for name in ("DOCTOGRES_UMASK", "DOCTOGRES_WORKSPACE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".doctogres").mkdir()
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> set[int]:
+    """Permissions of a folder and of a file that is then replaced in it."""
+    with replacing(folder / "patches" / "pixels.npy") as partial:
+        partial.write_bytes(b"pixels")
+    return {path.stat().st_mode & 0o777 for path in (folder, folder / "patches", folder / "patches" / "pixels.npy")}
+
+
+@pytest.mark.usefixtures("usual_umask")
+@pytest.mark.parametrize(
+    ("setting", "found"), [(None, {0o700, 0o600}), ("027", {0o750, 0o640}), ("0022", {0o755, 0o644})]
+)
+def test_only_the_user_reads_the_workspace_unless_a_setting_shares_it(
+    setting: str | None, found: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if setting:
+        monkeypatch.setenv("DOCTOGRES_UMASK", setting)
+    keep_private()
+    assert modes(tmp_path / ".doctogres") == found
+
+
+@pytest.mark.usefixtures("usual_umask")
+def test_a_shared_folder_that_somebody_named_keeps_its_permissions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCTOGRES_WORKSPACE", str(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir(mode=0o755)
+    keep_private()
+    assert modes(tmp_path / "shared") == {0o755, 0o700, 0o600}
+
+
+@pytest.mark.usefixtures("usual_umask")
+@pytest.mark.parametrize("setting", ["private", "777", "8", "0o077", "-77"])
+def test_a_umask_that_is_none_is_refused(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCTOGRES_UMASK", setting)
+    with pytest.raises(DoctogresError, match=f"DOCTOGRES_UMASK={setting}: .*027"):
+        keep_private()

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from doctogres.liveness import is_left_over, process_name
 WORKSPACE_VARIABLE: Final = "DOCTOGRES_WORKSPACE"
 TEMPORARY: Final = "doctogres-"
 OWNED: Final = re.compile(rf"\..+\.([0-9a-f]{{8}}-\d+)\.partial|{TEMPORARY}([0-9a-f]{{8}}-\d+)-.+")
+UMASK_VARIABLE: Final = "DOCTOGRES_UMASK"
+PRIVATE: Final = "077"  # files for their owner only
 
 
 def workspace() -> Path:
@@ -25,6 +28,29 @@ def workspace() -> Path:
     Everything in it can be deleted; it is rebuilt from the slides.
     """
     return Path(os.environ.get(WORKSPACE_VARIABLE) or ".doctogres").resolve()
+
+
+def keep_private() -> None:
+    """Sets this process's umask, so that what it writes is readable by its user only, or as DOCTOGRES_UMASK says.
+
+    A workspace in its usual place that others may read, because an earlier version made it, is closed to them.
+
+    Raises:
+        DoctogresError: DOCTOGRES_UMASK is not an octal number that lets the owner read and write.
+    """
+    given = os.environ.get(UMASK_VARIABLE) or PRIVATE
+    if not re.fullmatch("0?0[0-7]{2}", given):
+        raise DoctogresError(
+            f"{UMASK_VARIABLE}={given}: not a umask; give 077 (files for you only), 027 (your group reads), 007 (your group "
+            "reads and writes) or 022 (everybody reads)"
+        )
+    umask = int(given, 8)
+    os.umask(umask)
+    folder = workspace()
+    if not os.environ.get(WORKSPACE_VARIABLE) and folder.is_dir():
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & umask and folder.stat().st_uid == os.geteuid():
+            folder.chmod(mode & ~umask)
 
 
 def looked_for(path: str | Path) -> str:

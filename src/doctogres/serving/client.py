@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from doctogres.errors import DoctogresError
+from doctogres.files import keep_private
 from doctogres.slides.layout import FORMAT_NAMES
 
 URL: Final = "http://127.0.0.1:5001"
@@ -149,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="timeout in seconds (default: %(default)g)")
     given = parser.parse_args(arguments)
     try:
+        keep_private()
         params = {"overlay": True} if given.overlay else {}
         (answer,) = ask(given.url, request_body(given.slide, given.mask, **params), timeout=given.timeout)
         print(as_text(answer))
