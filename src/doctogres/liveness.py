@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 GRACE: Final = 60  # seconds by which a process's start time and our clock may differ
 
 
@@ -26,6 +24,8 @@ def is_gone(owner: Mapping[str, Any]) -> bool:
 
 def is_dead(process_id: int, *, since: float) -> bool:
     """Whether the process of this machine that had the id at the time `since` (seconds of the clock) is dead."""
+    import psutil  # the served model writes nothing, and its environment lacks it
+
     try:
         process = psutil.Process(process_id)
         # A process that started well after the record was written has merely reused the process id.

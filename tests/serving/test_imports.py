@@ -1,0 +1,13 @@
+"""What the served model may import: its environment has less than the project's."""
+
+import subprocess
+import sys
+
+from tests.servers import ROOT
+
+PROBE = "import sys; sys.modules['psutil'] = None; import doctogres.serving.pyfunc"
+
+
+def test_the_served_models_code_needs_no_library_that_its_environment_lacks() -> None:
+    done = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT / "src", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
