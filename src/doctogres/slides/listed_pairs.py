@@ -15,7 +15,7 @@ from typing import Final
 from doctogres.slides.labels import LabelRow, LabelTable
 from doctogres.slides.names import NameProblem, slide_name, written_path
 from doctogres.slides.pairing import Pairs, is_mask_name, picture_files
-from doctogres.slides.spelling import visible
+from doctogres.slides.spelling import folded
 
 DRIVE: Final = re.compile("[A-Za-z]:")
 
@@ -51,9 +51,9 @@ class CohortFiles:
         self.root = root
         self.starts = list(dict.fromkeys(["", "" if part == root else f"{part.name}/"]))
         self.paths = {path.relative_to(root).as_posix() for path in _walked(root)}
-        self.folded: dict[str, list[str]] = {}
+        self.by_key: dict[str, list[str]] = {}
         for path in sorted(self.paths):
-            self.folded.setdefault(_folded(path), []).append(path)
+            self.by_key.setdefault(folded(path), []).append(path)
 
     def find(self, text: str) -> str | None:
         """The file of a path, relative to the cohort; None where there is none.
@@ -78,7 +78,7 @@ class CohortFiles:
 
     def _at(self, tail: str) -> str | None:
         exact = [start + tail for start in self.starts if start + tail in self.paths]
-        found = exact or [path for start in self.starts for path in self.folded.get(_folded(start + tail), [])]
+        found = exact or [path for start in self.starts for path in self.by_key.get(folded(start + tail), [])]
         if len(found) > 1:
             raise NameProblem(f"may be {' or '.join(found)}", "write the path relative to the cohort's folder")
         return found[0] if found else None
@@ -86,10 +86,6 @@ class CohortFiles:
 
 def _walked(root: Path) -> list[Path]:
     return [Path(folder) / name for folder, _, names in os.walk(root) for name in names if not name.startswith(".")]
-
-
-def _folded(path: str) -> str:
-    return visible(path).casefold()
 
 
 def _path(table: LabelTable, row: LabelRow, text: str, files: CohortFiles) -> str:

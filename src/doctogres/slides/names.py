@@ -14,7 +14,7 @@ from typing import Final
 
 from doctogres.errors import DoctogresError
 from doctogres.slides.layout import PARTS, SUFFIXES
-from doctogres.slides.spelling import visible
+from doctogres.slides.spelling import folded
 
 PREFIX: Final = "img_"
 
@@ -46,7 +46,7 @@ class SlideNames:
         """Takes the slides that are there and the name of the folder that they lie in."""
         self.folder = folder
         self.exact = set(slides)
-        self.rules = [(rule, _by_key(slides, rule)) for rule in (_same, _loose)]
+        self.rules = [(rule, _by_key(slides, rule)) for rule in (folded, _loose)]
 
     def slide(self, sample: str) -> str | None:
         """The slide that a name means; None where none fits.
@@ -92,10 +92,6 @@ def _by_key(slides: Collection[str], rule: Callable[[str], str]) -> dict[str, li
     return keys
 
 
-def _same(name: str) -> str:
-    return visible(name).casefold()
-
-
 def _loose(name: str) -> str:
-    name = re.sub(r"^(\d+)\.0$", r"\1", _same(name).removeprefix(PREFIX))
+    name = re.sub(r"^(\d+)\.0$", r"\1", folded(name).removeprefix(PREFIX))
     return re.sub(r"(?<!\d)0+(?=\d)", "", name)

@@ -19,7 +19,7 @@ from typing import Final
 
 from doctogres.slides.layout import OTHER_PICTURES, SUFFIXES
 from doctogres.slides.names import PREFIX
-from doctogres.slides.spelling import visible
+from doctogres.slides.spelling import folded
 
 MASK_PREFIX: Final = "mask_"
 MASK_NAME: Final = re.compile(r"masks?[_\-. ]+(?P<first>.+)|(?P<last>.+?)[_\-. ]+masks?", re.IGNORECASE)
@@ -153,17 +153,13 @@ def _given(
 
     A name in another Unicode form or case counts where one picture has it.
     """
-    folded: dict[str, list[str]] = {}
+    by_key: dict[str, list[str]] = {}
     for slide in pictures:
-        folded.setdefault(_folded(slide), []).append(slide)
+        by_key.setdefault(folded(slide), []).append(slide)
     of_slide: dict[str, list[str]] = {}
     for stem, files in masks.items():
         names = names_of(stem)
         exact = [name for name in names if name in pictures]
-        alike = [slides[0] for name in names if len(slides := folded.get(_folded(name), [])) == 1]
+        alike = [slides[0] for name in names if len(slides := by_key.get(folded(name), [])) == 1]
         of_slide.setdefault([*exact, *alike, names[0]][0], []).extend(files)
     return of_slide
-
-
-def _folded(name: str) -> str:
-    return visible(name).casefold()

@@ -28,9 +28,14 @@ def _is_invisible(letter: str) -> bool:
     return unicodedata.category(letter) == "Cf" or letter in FILLERS
 
 
+def folded(text: str) -> str:
+    """What texts share that differ only in case, Unicode form, invisible characters or spaces."""
+    return visible(text).casefold()
+
+
 def is_blank(text: str) -> bool:
     """Whether a cell says that there is no value: it is empty, or `nan`, `N/A`, `None`, `-`, `?`, ..."""
-    return visible(text).casefold() in BLANKS
+    return folded(text) in BLANKS
 
 
 def likeness(text: str) -> str:
@@ -45,4 +50,4 @@ def likeness(text: str) -> str:
 
 def column_key(name: str) -> str:
     """A column's name as it is compared: ` Sample Index ` is `sample_index`."""
-    return re.sub(r"[\s_-]+", "_", visible(name).casefold())
+    return re.sub(r"[\s_-]+", "_", folded(name))
