@@ -6,6 +6,7 @@ knows the masks that it was trained on (`MaskRange`, recorded in its card), and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Self
 
 import cv2
@@ -87,31 +88,64 @@ class MaskFit:
     inverted_on_glass: float = 1.0
 
 
+class _Ground:
+    """A reduced picture as masks are laid on it: where glass and tissue are, and how dark."""
+
+    def __init__(self, small: NDArray[np.uint8], inside: NDArray[np.bool_]):
+        """Takes the picture of `tissue.working_copy` and its silhouette."""
+        self.small, self.inside, self.glass = small, inside, open_glass(inside)
+
+    @cached_property
+    def dark(self) -> NDArray[np.uint8]:
+        """How dark each pixel is: only masks that lie beside the tissue are asked for their contrast."""
+        return 255 - np.asarray(cv2.cvtColor(self.small, cv2.COLOR_RGB2GRAY), np.uint8)
+
+    @classmethod
+    def of(cls, rgb: NDArray[np.uint8]) -> Self:
+        small = working_copy(rgb)
+        return cls(small, silhouette(small, glass_colour(small)))
+
+    def reduced(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A mask of the whole picture at this size."""
+        whole = np.ascontiguousarray(mask).view(np.uint8)
+        return cv2.resize(whole, self.glass.shape[::-1], interpolation=cv2.INTER_NEAREST).view(np.bool_)
+
+    def on_glass(self, lesion: NDArray[np.bool_]) -> float:
+        """The share of a reduced mask that lies on glass."""
+        pixels = np.count_nonzero(lesion)
+        return np.count_nonzero(lesion & self.glass) / pixels if pixels else 0.0
+
+    def contrast(self, lesion: NDArray[np.bool_]) -> float:
+        """See `contrast_of`."""
+        return contrast_of(self.dark, lesion, self.inside)
+
+
 def fit_of(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> MaskFit:
     """Measures how a mask, (height, width), lies on its picture, (height, width, 3)."""
-    small = working_copy(rgb)
-    return mask_fit(mask, small, silhouette(small, glass_colour(small)))
+    return _fit(mask, _Ground.of(rgb))
 
 
 def mask_fit(mask: NDArray[np.bool_], small: NDArray[np.uint8], inside: NDArray[np.bool_]) -> MaskFit:
-    """Measures how a mask lies on its picture.
+    """`fit_of` where the picture is reduced already.
 
     Args:
         mask: (height, width), true on lesions.
         small: the reduced picture of `tissue.working_copy`, (rows, columns, 3).
         inside: its silhouette, (rows, columns).
     """
-    glass = open_glass(inside)
-    reduced = cv2.resize(np.ascontiguousarray(mask).view(np.uint8), glass.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    lesion = reduced.view(np.bool_)
-    on_glass = _share_on(glass, lesion)
-    turned, turned_on_glass = _better_turn(lesion, on_glass, small, inside, glass)
+    return _fit(mask, _Ground(small, inside))
+
+
+def _fit(mask: NDArray[np.bool_], ground: _Ground) -> MaskFit:
+    lesion = ground.reduced(mask)
+    on_glass = ground.on_glass(lesion)
+    turned, turned_on_glass = _better_turn(lesion, on_glass, ground)
     return MaskFit(
         share=cv2.countNonZero(mask.view(np.uint8)) / mask.size,
         on_glass=on_glass,
         turned=turned,
         turned_on_glass=turned_on_glass,
-        inverted_on_glass=_share_on(glass, ~lesion) if not lesion.all() else 1.0,
+        inverted_on_glass=ground.on_glass(~lesion) if not lesion.all() else 1.0,
     )
 
 
@@ -159,16 +193,9 @@ def better_fit(rgb: NDArray[np.uint8], first: NDArray[np.bool_], second: NDArray
     One of them must lie less on glass and divide the stain no worse, or divide the stain far better and lie on no more
     glass, or lie on far less glass.
     """
-    small = working_copy(rgb)
-    inside = silhouette(small, glass_colour(small))
-    glass, dark = open_glass(inside), _darkness(small)
-    reduced = [
-        cv2.resize(mask.view(np.uint8), glass.shape[::-1], interpolation=cv2.INTER_NEAREST).view(np.bool_)
-        for mask in (first, second)
-    ]
-    return better_of(
-        [_share_on(glass, lesion) for lesion in reduced], [contrast_of(dark, lesion, inside) for lesion in reduced]
-    )
+    ground = _Ground.of(rgb)
+    lesions = [ground.reduced(mask) for mask in (first, second)]
+    return better_of(list(map(ground.on_glass, lesions)), list(map(ground.contrast, lesions)))
 
 
 def better_of(on_glass: Sequence[float], contrast: Sequence[float]) -> int | None:
@@ -192,18 +219,7 @@ def open_glass(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(large[pieces])
 
 
-def _share_on(glass: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> float:
-    pixels = np.count_nonzero(lesion)
-    return np.count_nonzero(lesion & glass) / pixels if pixels else 0.0
-
-
-def _better_turn(
-    lesion: NDArray[np.bool_],
-    on_glass: float,
-    small: NDArray[np.uint8],
-    inside: NDArray[np.bool_],
-    glass: NDArray[np.bool_],
-) -> tuple[str, float]:
+def _better_turn(lesion: NDArray[np.bool_], on_glass: float, ground: _Ground) -> tuple[str, float]:
     """The turn that brings a misplaced mask onto the tissue, and the share that then still lies on glass.
 
     Two thirds of what lies on glass must come off it and the turned mask divide the stain no worse, or half and the
@@ -223,9 +239,8 @@ def _better_turn(
             "transposed": lesion.T,
             "transposed and rotated by 180 degrees": lesion[::-1, ::-1].T,
         }
-    left, name = min((_share_on(glass, turned), name) for name, turned in turns.items())
-    dark = _darkness(small)
-    gain = contrast_of(dark, turns[name], inside) - contrast_of(dark, lesion, inside)
+    left, name = min((ground.on_glass(turned), name) for name, turned in turns.items())
+    gain = ground.contrast(turns[name]) - ground.contrast(lesion)
     return (name, left) if turn_fits_better(on_glass, left, gain) else ("", on_glass)
 
 
@@ -241,10 +256,6 @@ def turn_fits_better(on_glass: float, left: float, gain: float) -> bool:
         return left < on_glass / 3
     is_plain = on_glass > NOTICEABLE_ON_GLASS and left < on_glass / 3
     return left < on_glass / 2 and gain > (0 if is_plain else BETTER_CONTRAST)
-
-
-def _darkness(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return 255 - np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def contrast_of(dark: NDArray[np.uint8], lesion: NDArray[np.bool_], inside: NDArray[np.bool_]) -> float:
