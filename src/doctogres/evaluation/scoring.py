@@ -51,7 +51,7 @@ class Scored:
         rows["correct"] = rows["predicted"] == rows["label"]
         rows["confidence"] = [answer.confidence for answer in self.answers]
         rows["abstained"] = [answer.abstained for answer in self.answers]
-        rows["reason"] = ["; ".join(dict.fromkeys((*answer.reasons, *answer.warnings))) for answer in self.answers]
+        rows["reason"] = [answer.note for answer in self.answers]
         rows["n_patches"] = [len(answer.patches) for answer in self.answers]
         rows[list(CONTENT)] = self.slides[list(CONTENT)].to_numpy()
         return Predictions(rows, self.classes, self.probabilities)

@@ -59,8 +59,7 @@ def row_of(
     classes, shares = classifier.card.classes, classifier.card.class_shares
     base = {"slide_id": row.slide_id, "sample_index": _sample(row)}
     if isinstance(answer, SlideAnswer):
-        reason = "; ".join(dict.fromkeys((*answer.reasons, *answer.warnings)))
-        known = {"label": answer.label, "outcome": ANSWERED, "reason": reason, "n_patches": len(answer.patches)}
+        known = {"label": answer.label, "outcome": ANSWERED, "reason": answer.note, "n_patches": len(answer.patches)}
         known |= {"confidence": answer.confidence, "abstained": answer.abstained, "mask_source": answer.mask_source}
         return base | known, answer.probabilities
     reason = row.reason if str(answer) == row.reason else written(answer.code, answer)

@@ -44,5 +44,5 @@ class SlideAnswer:
 
     @property
     def note(self) -> str:
-        """The warnings as one text."""
-        return "; ".join(self.warnings)
+        """Why the model is not sure and its warnings as one text, each once."""
+        return "; ".join(dict.fromkeys((*self.reasons, *self.warnings)))
