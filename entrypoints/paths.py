@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from doctogres.catalogue import LATEST, MODEL, RUN_ID, Stage
 from doctogres.errors import ParameterError, UpstreamError
-from doctogres.files import WORKSPACE_VARIABLE, looked_for, workspace
+from doctogres.files import WORKSPACE_VARIABLE, closed_above, looked_for, workspace
 from doctogres.model.weights import IMAGENET, NONE, check_weights_file
 from doctogres.settings import Preset
 from doctogres.slides.layout import check_path
@@ -70,6 +70,5 @@ def _check_output(path: Path) -> None:
 
 def _check_creatable(name: str, folder: Path) -> None:
     """Refuses a folder that can neither be written in nor be made."""
-    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
+    if above := closed_above(folder):
         raise ParameterError(f"{name}={folder}: no folder can be made or written in {above}; give another one")

@@ -63,6 +63,12 @@ def looked_for(path: str | Path) -> str:
     )
 
 
+def closed_above(folder: Path) -> Path | None:
+    """What keeps this process from making a folder or writing in it, it or the nearest path above; None if nothing does."""
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return None if above.is_dir() and os.access(above, os.W_OK) else above
+
+
 @contextmanager
 def partial_beside(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, for a file or a folder that is renamed when it is complete.

@@ -4,7 +4,6 @@ A store records the whole path of an experiment's artifacts when the experiment 
 folder is moved, copied or read from another machine: it finds nothing, or goes on writing to the old place.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
 from doctogres.errors import DoctogresError, UpstreamError
+from doctogres.files import closed_above
 
 SQLITE: Final = "sqlite:///"
 REMEDY: Final = (
@@ -60,8 +60,7 @@ def check_place(experiment: Experiment) -> None:
         return
     if home is not None and (copy := _same_beside(folder, home)):
         raise TrackingError(f"{records}, but they lie in {copy}: the store was moved or copied; {REMEDY}")
-    above = next(path for path in (folder, *folder.parents) if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
+    if closed_above(folder):
         raise TrackingError(
             f"{records}, where this machine may not write; mount that folder here, or let the server pass the files on: "
             "`mlflow server --artifacts-destination FOLDER`"
