@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-import mlflow
-
 from doctogres.cleaning.cohort import CleanResult, NothingUsableError, clean_cohort
 from doctogres.cleaning.decisions import OUTCOME_OF, read_decisions
 from doctogres.drawing import contact_sheet, shrunk
@@ -63,7 +61,8 @@ def clean(
                 root, preset.clean, seed=seed, decisions=given, ignore_columns=ignored, hashes=hashes, progress=report
             )
         except NothingUsableError as error:
-            _leave_audit(run, error.result)
+            _publish_audit(run, error.result)
+            run.store_files()
             raise CohortError(f"{error}; audit.html of run {run.run_id} shows every slide") from error
         cohort = CohortTable(result.table, root, digest)
         _publish(run, result, cohort, data)
@@ -81,11 +80,10 @@ def clean(
     )
 
 
-def _leave_audit(run: StageRun, result: CleanResult) -> None:
-    """Stores the audit page and the decisions of a run that is about to fail, which stores nothing else."""
+def _publish_audit(run: StageRun, result: CleanResult) -> None:
+    """The pages on which a person decides about slides."""
     run.publish("audit").write_text(result.audit_html, encoding="utf-8")
     result.decisions.to_csv(run.publish("decisions"), index=False)
-    mlflow.log_artifacts(str(run.folder))
 
 
 def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str) -> None:
@@ -93,8 +91,7 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
 
     table = cohort.rows
     cohort.write(run.publish("cohort"))
-    run.publish("audit").write_text(result.audit_html, encoding="utf-8")
-    result.decisions.to_csv(run.publish("decisions"), index=False)
+    _publish_audit(run, result)
     result.twins.to_csv(run.publish("twin_groups"), index=False)
     result.class_shares.to_csv(run.publish("class_shares"), index=False)
     class_shares_figure(result.class_shares).savefig(run.attach("class_shares.png"), dpi=120)

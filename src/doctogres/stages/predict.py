@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 
@@ -122,7 +121,7 @@ def _publish(
 def _refuse(run: StageRun, slides: int, guessed: int, reasons: Sequence[str], unanswered: str) -> None:
     """Fails a run that has no answer at all, or not for every slide with `unanswered=error`; its predictions.csv is kept."""
     if guessed == slides or (guessed and unanswered == "error"):
-        mlflow.log_artifacts(str(run.folder))
+        run.store_files()
         what = (
             f"none of the {slides} slides could be used"
             if guessed == slides

@@ -83,6 +83,10 @@ class StageRun:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def store_files(self) -> None:
+        """Stores what is attached so far, now: a stage does it at its end, one that is about to fail does it before."""
+        mlflow.log_artifacts(str(self.folder))
+
     def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
         """Logs metrics of the run; those without a step also go into the stage's result.
 
@@ -205,7 +209,7 @@ def run_stage(
         body(run)
         content = json.dumps({"artifacts": run.artifacts, "metrics": run.metrics})
         run.attach(RESULT_FILE).write_text(content, encoding="utf-8")
-        mlflow.log_artifacts(folder)
+        run.store_files()
         duration = time.perf_counter() - started
         mlflow.log_metric("duration_s", duration)
         print(f"{run.title or stage} ({duration:.1f} s)", flush=True)
