@@ -12,9 +12,17 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from doctogres.slides.formats import read_header
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST = 2**31 - 1
 Tags = dict[int, tuple[int, list[Any]]]  # a type and values
+
+
+def announced_size(data: bytes, *, name: str = "p") -> tuple[int, int]:
+    """Width and height of the upright picture, from the header alone."""
+    header = read_header(data, name)
+    return header.width, header.height
 
 
 def file_of(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -75,17 +75,6 @@ def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
     return np.ascontiguousarray(upright(pixels, header.orientation), dtype=np.uint8)
 
 
-def picture_size(source: Source, *, name: str = "") -> tuple[int, int]:
-    """Width and height of the upright picture, from the header alone.
-
-    Raises:
-        ImageError: not a picture, or larger than the limit.
-    """
-    name = source_name(source, name)
-    header = read_header(source_bytes(source, name), name)
-    return header.width, header.height
-
-
 def encode_png(array: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
     """The PNG file of an RGB picture (height, width, 3), a grey picture or a mask (height, width)."""
     pixels: NDArray[np.uint8] = array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array.astype(np.uint8)
