@@ -13,8 +13,11 @@ MODEL ?= doctogres
 SLIDE ?= data/demo/test_data/img_0000.png
 MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
-.PHONY: demo test quick lint ui serve app bench setup pins reference request
-setup: .venv/.done ## create the environment in .venv
+.PHONY: demo test quick lint ui serve app bench setup store pins reference request
+setup: .venv/.done store ## create the environment in .venv, and the tracking store
+
+store: .venv/.done ## create the tracking store (a SQLite file) if there is none, so that commands may start at the same time
+	@$(BIN)/python -m entrypoints.store
 
 .venv/.done: requirements.txt requirements-app.txt requirements-dev.txt
 	@$(PYTHON3) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is required, but this is " + sys.version + "; set PYTHON3=/path/to/python3.11")'

@@ -33,6 +33,12 @@ class UpstreamError(DoctogresError):
     code = "upstream"
 
 
+class TrackingError(DoctogresError):
+    """MLflow's store refuses us, cannot be reached, or keeps its artifacts where this machine does not find them."""
+
+    code = "tracking"
+
+
 class WeightsError(DoctogresError):
     """Backbone weights could not be obtained or do not fit the architecture."""
 

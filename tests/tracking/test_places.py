@@ -10,8 +10,8 @@ import mlflow
 import pytest
 from mlflow.entities import Experiment
 
-from doctogres.errors import UpstreamError
-from doctogres.tracking.places import TrackingError, check_place, fetch
+from doctogres.errors import TrackingError, UpstreamError
+from doctogres.tracking.places import check_place, fetch
 from doctogres.tracking.runs import StageRun, run_stage
 from doctogres.tracking.store import connect, experiment_id
 from doctogres.tracking.upstream import find_artifact

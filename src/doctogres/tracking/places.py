@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
-from doctogres.errors import DoctogresError, UpstreamError
+from doctogres.errors import TrackingError, UpstreamError
 from doctogres.files import closed_above
 
 SQLITE: Final = "sqlite:///"
@@ -24,12 +24,6 @@ REMEDY: Final = (
     "put the folder back (or a link there), change the recorded paths as docs/your-data.md shows, or begin a new experiment "
     "with MLFLOW_EXPERIMENT_NAME=NAME (`mlflow run --experiment-name NAME`)"
 )
-
-
-class TrackingError(DoctogresError):
-    """MLflow's store refuses us, cannot be reached, or keeps its artifacts where this machine does not find them."""
-
-    code = "tracking"
 
 
 def fetch(uri: str) -> Path:

@@ -8,10 +8,11 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from doctogres.tracking.places import TrackingError, check_place, without_login
+from doctogres.errors import TrackingError
+from doctogres.tracking.fresh import make_store, store_uri
+from doctogres.tracking.places import check_place, without_login
 
 EXPERIMENT: Final = "doctogres"
-DEFAULT_STORE: Final = "sqlite:///mlflow.db"
 
 
 def connect() -> None:
@@ -26,12 +27,13 @@ def connect() -> None:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
     )  # a line per small file tells nobody anything
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE)
+    mlflow.set_tracking_uri(store_uri())
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
     given = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if not given or given == "0":
         os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
         given, name = None, name if name and name != "Default" else EXPERIMENT
+    make_store()
     try:
         experiment = mlflow.set_experiment(None if given else name, experiment_id=given)
     except (MlflowException, SQLAlchemyError) as error:
