@@ -8,7 +8,7 @@ from typing import Any, Final
 from doctogres.catalogue import LATEST, MODEL, RUN_ID, Stage
 from doctogres.errors import ParameterError, UpstreamError
 from doctogres.files import WORKSPACE_VARIABLE, closed_above, looked_for, workspace
-from doctogres.model.weights import IMAGENET, NONE, check_weights_file
+from doctogres.model.weights import NONE, check_local_weights
 from doctogres.settings import Preset
 from doctogres.slides.layout import check_path
 
@@ -41,8 +41,8 @@ def check_paths(stage: Stage, values: Mapping[str, Any]) -> None:
         _check_creatable("storage", Path(values["storage"].removeprefix(SQLITE)).parent)
     _check_creatable(WORKSPACE_VARIABLE, workspace())
     preset = values.get("preset")
-    if isinstance(preset, Preset) and "train" in stage.sections and preset.train.weights not in (IMAGENET, NONE):
-        check_weights_file(preset.train.weights)
+    if isinstance(preset, Preset) and "train" in stage.sections:
+        check_local_weights(preset.train.backbone, preset.train.weights)
 
 
 def _check_result(name: str, value: str) -> None:

@@ -48,14 +48,43 @@ class PatchSettings(BaseModel):
     )
 
 
+NORMALISATIONS: Final = {"imagenet": (0.485, 0.456, 0.406, 0.229, 0.224, 0.225), "half": (0.5,) * 6}
+
+
+def channel_statistics(normalisation: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation per channel, of values in 0..1; None if the weights' configuration has them.
+
+    Raises:
+        ValueError: names what is allowed.
+    """
+    if normalisation == "weights":
+        return None
+    try:
+        values = NORMALISATIONS.get(normalisation) or tuple(map(float, normalisation.split(",")))
+    except ValueError:
+        values = ()
+    if len(values) != 6 or not all(0 <= value <= 1 for value in values) or not all(values[3:]):
+        raise ValueError("give weights, imagenet, half, or six numbers in 0..1: three means, three deviations above 0")
+    return values[:3], values[3:]
+
+
 class TrainSettings(BaseModel):
     """The hyperparameters of one training run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backbone: str = Field("convnext_tiny", description="any timm architecture")
+    backbone: str = Field(
+        "convnext_tiny", description="any timm architecture, local-dir:FOLDER or hf-hub:NAME (as timm saves encoders)"
+    )
     weights: str = Field(
-        "imagenet", description="backbone weights: imagenet (timm's download), none, or a safetensors file"
+        "imagenet",
+        description="backbone weights: imagenet (timm's download, or the folder's or repository's own), none, or a safetensors "
+        "file",
+    )
+    normalisation: str = Field(
+        "weights",
+        description="mean and standard deviation of the input: weights (as their configuration says), imagenet, half "
+        "(0.5 and 0.5), or six numbers in 0..1: the means of red, green and blue, then the deviations",
     )
     epochs: int = Field(100, ge=1, le=10_000, description="passes over the training patches")
     unfreeze_every: int = Field(
@@ -105,6 +134,12 @@ class TrainSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="where to train; auto uses an accelerator if one is available"
     )
+
+    @field_validator("normalisation")
+    @classmethod
+    def _known(cls, normalisation: str) -> str:
+        channel_statistics(normalisation)
+        return normalisation
 
 
 class SearchRange(BaseModel):

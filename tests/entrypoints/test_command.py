@@ -101,6 +101,15 @@ def test_presets_are_strict() -> None:
         replaced(load_preset("demo"), "train", {"dropout": 2})
 
 
+@pytest.mark.parametrize(
+    "given",
+    ["imagnet", "0.5,0.5,0.5", "0.5,0.5,0.5,0.2,0.2,0", "123.7,116.3,103.5,58.4,57.1,57.4", "0.5,0.5,0.5,0.2,0.2,nan"],
+)
+def test_a_normalisation_that_no_input_has_is_refused(given: str) -> None:
+    with pytest.raises(ParameterError, match=f"normalisation={given}: give weights, imagenet, half, or six numbers"):
+        load_preset("demo", {"normalisation": given})
+
+
 def test_the_challenge_preset_is_the_published_recipe() -> None:
     preset = load_preset("challenge")
     assert (preset.train.backbone, preset.train.weights, preset.patch.patch_size) == ("convnext_tiny", "imagenet", 224)

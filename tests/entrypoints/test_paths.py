@@ -37,17 +37,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("predict", "model", "nowhere"),
         ("train", "weights", "nowhere.safetensors"),
         ("main", "weights", "nowhere.safetensors"),
+        ("train", "backbone", "local-dir:nowhere"),
     ],
 )
 def test_a_relative_path_that_is_not_there_says_where_it_was_looked_for(
     here: Path, stage: str, name: str, value: str
 ) -> None:
     values: dict[str, Any] = {name: value}
-    if name == "weights":
+    if name in ("weights", "backbone"):
         values = {"preset": load_preset("small", values)}
     with pytest.raises(DoctogresError) as error:
         check_paths(STAGES[stage], values)
-    assert str(here / value) in str(error.value)
+    assert str(here / value.removeprefix("local-dir:")) in str(error.value)
 
 
 @pytest.mark.parametrize(

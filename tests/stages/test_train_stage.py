@@ -11,8 +11,10 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from mlflow.tracking import MlflowClient
+from safetensors.torch import save_file
 
 from doctogres.cleaning.reading import read_slide
 from doctogres.errors import ParameterError
@@ -197,3 +199,24 @@ def test_another_stage_refuses_to_run_in_several_processes(store):
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2
     assert "clean runs in a single process" in done.stderr
+
+
+@pytest.mark.parametrize(("configured", "expected"), [(True, (0.7, 0.5, 0.6)), (False, (0.5, 0.5, 0.5))])
+def test_a_run_says_how_the_input_of_a_weights_file_is_normalised(
+    store, patches, tmp_path, capsys, configured, expected
+):
+    path = tmp_path / "encoder.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), path)
+    if configured:
+        stated = {"mean": expected, "std": (0.2, 0.2, 0.2)}
+        path.with_suffix(".json").write_text(json.dumps({"architecture": "test_resnet", "pretrained_cfg": stated}))
+    given = {"epochs": 1, "oof_folds": 1, "weights": str(path)}
+    trained = run(patches, given=given)
+    assert load_classifier(trained.artifacts["model"]).card.mean == expected
+    assert ("the weights have no configuration" in capsys.readouterr().out) is not configured
+    said = MlflowClient().get_run(trained.run_id).data.params["train.input"]
+    assert said.startswith(f"mean {', '.join(map(str, expected))}, deviation")
+    assert ("encoder.json" in said) is configured
+    MlflowClient().delete_run(trained.run_id)
+    again = run(patches, given=given)  # the finished network, not trained again
+    assert load_classifier(again.artifacts["model"]).card.mean == expected

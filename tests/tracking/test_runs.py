@@ -70,6 +70,21 @@ def test_a_weights_file_counts_by_its_content(tmp_path: Path) -> None:
     one, moved, other = (mark(str(tmp_path / f"{name}.safetensors")) for name in ("one", "moved", "other"))
     assert one == moved
     assert len({one, other, mark("none"), mark("imagenet")}) == 4
+    (tmp_path / "one.json").write_text("{}")  # its configuration
+    assert mark(str(tmp_path / "one.safetensors")) not in (one, other)
+
+
+def test_an_encoder_in_a_folder_counts_by_its_content(tmp_path: Path) -> None:
+    def mark(name: str, configuration: str, weights: str) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(configuration)
+        (folder / "model.safetensors").write_text(weights)
+        return fingerprint("doctogres.stages.train", {"train.backbone": f"local-dir:{folder}"}, {})
+
+    one, moved = mark("one", "{}", "same"), mark("moved", "{}", "same")
+    assert one == moved
+    assert len({one, mark("weights", "{}", "other"), mark("configuration", "{ }", "same")}) == 3
 
 
 def test_a_stage_that_fails_is_marked_failed_and_not_reused(store: Path) -> None:

@@ -1,65 +1,110 @@
 """The patch classifier: a timm backbone with its head, layer groups from input to head, weights as safetensors."""
 
-import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from textwrap import shorten
+from typing import Any
 
 import timm
 import torch
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.models import group_parameters
 from torch import nn
 
+from doctogres.encoders import CONFIG_FILE
 from doctogres.errors import ParameterError, WeightsError
 from doctogres.files import replacing
-from doctogres.model.weights import OTHERS, check_weights_file
+from doctogres.model.architecture import Architecture
+from doctogres.model.encoder import architecture_of, weight_shapes, weights_file
+from doctogres.model.weights import IMAGENET, NONE, OTHERS, download_errors, reason_of
 
 Channels = tuple[float, ...] | torch.Tensor  # one number per channel
-DOWNLOAD_ERRORS: Final = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
 
 
-def _arguments(backbone: str, *, classes: int, size: int, dropout: float) -> dict[str, Any]:
-    if not timm.is_model(backbone):
-        names = timm.list_models()
-        near = difflib.get_close_matches(backbone, names, 5) or timm.list_models(f"*{backbone.split('_')[0]}*")[:5]
-        raise ParameterError(
-            f"backbone={backbone}: timm has no such architecture; similar names: {', '.join(near) or 'none'}"
-        )
-    arguments: dict[str, Any] = {"num_classes": classes, "drop_rate": dropout}
-    try:
-        cfg = timm.get_pretrained_cfg(backbone)
-    except RuntimeError as error:  # the architecture exists, the tag after the dot does not
-        tags = ", ".join(timm.list_pretrained(f"{backbone.split('.')[0]}.*")[:5])
-        raise ParameterError(f"backbone={backbone}: timm has no such weights; it has {tags or 'none'}") from error
-    if cfg is not None and cfg.fixed_input_size:
-        arguments["img_size"] = size  # transformers have a position embedding per input token
-    return arguments
-
-
-def create_network(backbone: str, *, classes: int, size: int, weights: str = "none", dropout: float = 0.0) -> nn.Module:
+def create_network(
+    backbone: str,
+    *,
+    classes: int,
+    size: int,
+    weights: str = NONE,
+    dropout: float = 0.0,
+    normalisation: str = "weights",
+) -> nn.Module:
     """A timm architecture with a fresh head.
 
     Args:
-        backbone: timm's name.
+        backbone: timm's name, `local-dir:FOLDER` or `hf-hub:NAME`.
         classes: number of outputs of the head.
         size: side of the patches in pixels.
-        weights: `imagenet` (timm's download), `none` (random), or a safetensors file of the same architecture.
+        weights: `imagenet` (timm's download, or those in the folder or repository), `none` (random), or a safetensors
+            file of the same architecture.
         dropout: rate before the classifier.
+        normalisation: as for `settings.channel_statistics`.
 
     Raises:
         ParameterError: the architecture is unknown.
         WeightsError: the download failed or the file does not fit; random weights are never used silently.
     """
-    arguments = _arguments(backbone, classes=classes, size=size, dropout=dropout)
-    if weights == "none":
-        network: nn.Module = timm.create_model(backbone, pretrained=False, **arguments)
-        return network
-    if weights == "imagenet":
-        return _with_small_head(_downloaded(backbone, arguments))
-    return _with_small_head(_from_file(backbone, Path(weights), arguments))
+    architecture = architecture_of(backbone, weights, normalisation)
+    path = weights_file(backbone, weights)
+    if path:
+        return _with_small_head(_from_file(architecture, path, classes=classes, size=size, dropout=dropout))
+    if weights == IMAGENET:
+        return _with_small_head(_downloaded(architecture, classes=classes, size=size, dropout=dropout))
+    return build_network(architecture, classes=classes, size=size, dropout=dropout)
+
+
+def build_network(
+    architecture: Architecture,
+    *,
+    classes: int,
+    size: int,
+    dropout: float = 0.0,
+    source: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """A network with random weights, from what is stored in a model; needs no folder and no download.
+
+    Args:
+        architecture: with the input that the weights expect; it becomes the network's `pretrained_cfg`.
+        classes: number of outputs of the head.
+        size: side of the patches in pixels.
+        dropout: rate before the classifier.
+        source: more of timm's configuration: where weights lie that are loaded at once.
+
+    Raises:
+        ParameterError: timm's version does not know the arguments.
+    """
+    arguments = {name: _layer(name, value) for name, value in architecture.arguments.items()}
+    config = timm.get_pretrained_cfg(architecture.name)
+    if "img_size" in arguments or (config and config.fixed_input_size):
+        arguments["img_size"] = size  # transformers have a position embedding per input token
+    expected = architecture.model_dump(include={"mean", "std", "interpolation", "input_size"})
+    try:
+        network: nn.Module = timm.create_model(
+            architecture.name,
+            pretrained=source is not None,
+            pretrained_cfg_overlay={**expected, **(source or {})},
+            num_classes=classes,
+            drop_rate=dropout,
+            **arguments,
+        )
+    except TypeError as error:
+        raise ParameterError(
+            f"backbone={architecture.name}: timm {timm.__version__} does not take the arguments of its configuration "
+            f"({reason_of(error)}); correct `model_args` in {CONFIG_FILE}"
+        ) from error
+    return network
+
+
+def _layer(argument: str, value: Any) -> Any:
+    """The class of a layer that timm takes only as a class; other arguments as they are."""
+    if argument != "mlp_layer":
+        return value
+    if not hasattr(timm.layers, str(value)):
+        raise ParameterError(f"mlp_layer={value}: timm has no such layer; correct `model_args` in {CONFIG_FILE}")
+    return getattr(timm.layers, value)
 
 
 def _with_small_head(network: nn.Module) -> nn.Module:
@@ -75,14 +120,15 @@ def _with_small_head(network: nn.Module) -> nn.Module:
     return network
 
 
-def _downloaded(backbone: str, arguments: dict[str, Any]) -> nn.Module:
-    pretrained_config(backbone)
+def _downloaded(architecture: Architecture, **shape: Any) -> nn.Module:
+    name = architecture.name
+    pretrained_config(name)
     try:
-        network: nn.Module = timm.create_model(backbone, pretrained=True, **arguments)
-    except DOWNLOAD_ERRORS as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"weights=imagenet: the download for {backbone} failed ({reason}); {OTHERS}") from error
-    return network
+        return build_network(architecture, **shape, source={})
+    except download_errors() as error:
+        raise WeightsError(
+            f"weights={IMAGENET}: the download for {name} failed ({reason_of(error)}); {OTHERS}"
+        ) from error
 
 
 def pretrained_config(backbone: str) -> Any:
@@ -92,41 +138,37 @@ def pretrained_config(backbone: str) -> Any:
         ParameterError: the architecture is unknown.
         WeightsError: it has no weights.
     """
-    _arguments(backbone, classes=1, size=0, dropout=0.0)
+    architecture_of(backbone)
     config = timm.get_pretrained_cfg(backbone)
     if config is None or not config.has_weights:
-        raise WeightsError(f"weights=imagenet: timm has no pretrained weights for {backbone}; {OTHERS}")
+        raise WeightsError(f"weights={IMAGENET}: timm has no pretrained weights for {backbone}; {OTHERS}")
     return config
 
 
-def _from_file(backbone: str, path: Path, arguments: dict[str, Any]) -> nn.Module:
-    check_weights_file(str(path))
+def _from_file(architecture: Architecture, path: Path, **shape: Any) -> nn.Module:
     try:
-        return _filled(backbone, path, arguments)
+        return _filled(architecture, path, **shape)
     except (SafetensorError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise WeightsError(
-            f"weights={path}: not the weights of {backbone} ({reason}); give a file of that architecture"
+            f"weights={path}: not the weights of {architecture.name} ({shorten(str(error), 200)}); give a file of that "
+            f"architecture, or name its arguments as `model_args` in a {CONFIG_FILE} beside it"
         ) from error
 
 
-def _filled(backbone: str, path: Path, arguments: dict[str, Any]) -> nn.Module:
+def _filled(architecture: Architecture, path: Path, *, classes: int, size: int, dropout: float) -> nn.Module:
     """A network with all weights except the head's from the file.
 
     If the number of classes differs, timm loads a file leniently, so that a file of another architecture would silently
     leave random weights; with the file's own number of classes it is strict. The file's head is then discarded.
     """
-    fresh: nn.Module = timm.create_model(backbone, pretrained=False, **arguments)
+    fresh = build_network(architecture, classes=classes, size=size, dropout=dropout)
     classifier: Any = fresh.get_classifier()  # type: ignore[operator]
     inside = {id(parameter) for parameter in classifier.parameters()}
     head = {name for name, parameter in fresh.named_parameters() if id(parameter) in inside}
-    with safe_open(path, "pt") as file:
-        rows = {file.get_slice(name).get_shape()[0] for name in head & set(file.keys())}
+    rows = {shape[0] for name, shape in weight_shapes(path).items() if name in head}
     stored = rows.pop() if rows else 0  # 0: a file of features only
-    overlay = {"file": os.fspath(path), "num_classes": stored}
-    filled = timm.create_model(
-        backbone, pretrained=True, pretrained_cfg_overlay=overlay, **{**arguments, "num_classes": stored}
-    )
+    source = {"file": os.fspath(path), "num_classes": stored}
+    filled = build_network(architecture, classes=stored, size=size, dropout=dropout, source=source)
     body = {name: value for name, value in filled.state_dict().items() if name not in head}
     fresh.load_state_dict({**fresh.state_dict(), **body})
     return fresh

@@ -1,42 +1,58 @@
-"""Whether a backbone's weights can be had, asked before any work. Loads torch only where the cache does not answer."""
+"""Whether an encoder's weights can be had, asked before any work. Loads torch only where the cache does not answer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from doctogres.encoders import CONFIG_FILE, HUB, LOCAL, SUFFIX, WEIGHTS_FILES, repository, source_of, weights_in
 from doctogres.errors import WeightsError
 from doctogres.settings import Preset
 
 NONE: Final = "none"
 IMAGENET: Final = "imagenet"
-SUFFIX: Final = ".safetensors"
 TIMEOUT: Final = 5  # seconds for the one question to a server
-FILES: Final = ("model.safetensors", "pytorch_model.bin")  # as timm looks for them
 OTHERS: Final = f"give weights={NONE} (random initialisation) or weights=FILE{SUFFIX}"
 
 
 def check_weights(backbone: str, weights: str) -> None:
-    """Refuses weights that the training could not load.
+    """Refuses an encoder that the training could not load.
 
     Args:
-        backbone: timm's name.
-        weights: as in `network.create_network`.
+        backbone: as in `network.create_network`.
+        weights: as there.
 
     Raises:
-        WeightsError: the file is not there, or the download is neither in the cache nor on offer.
+        WeightsError: a file is not there, or a download is neither in the cache nor on offer.
     """
-    if weights == IMAGENET:
-        if not _cached(backbone):
-            _ask(backbone)
-    elif weights != NONE:
-        check_weights_file(weights)
+    check_local_weights(backbone, weights)
+    kind, name = source_of(backbone)
+    if kind == HUB:
+        _check_repository(backbone, (CONFIG_FILE,))
+        if weights == IMAGENET:
+            _check_repository(backbone, WEIGHTS_FILES)
+    elif weights == IMAGENET and not kind and not _cached(name):
+        _ask(name)
 
 
-def check_weights_file(weights: str) -> None:
-    """Refuses a path that is no safetensors file."""
-    if not weights.endswith(SUFFIX) or not Path(weights).is_file():
+def check_local_weights(backbone: str, weights: str) -> None:
+    """Refuses a folder or a file that is not there, without a network."""
+    kind, place = source_of(backbone)
+    if weights not in (NONE, IMAGENET) and not (weights.endswith(SUFFIX) and Path(weights).is_file()):
         raise WeightsError(
             f"weights={weights}: not {IMAGENET}, not {NONE}, and no such {SUFFIX} file ({Path(weights).absolute()} was tried); "
             "give one of these"
+        )
+    if kind != LOCAL:
+        return
+    if not (Path(place) / CONFIG_FILE).is_file():
+        raise WeightsError(
+            f"backbone={backbone}: there is no {(Path(place) / CONFIG_FILE).absolute()}; give a folder that timm saved an "
+            f"encoder in, with {CONFIG_FILE} and {WEIGHTS_FILES[0]}"
+        )
+    if weights == IMAGENET and weights_in(Path(place)) is None:
+        raise WeightsError(
+            f"backbone={backbone}: neither {' nor '.join(WEIGHTS_FILES)} nor one other {SUFFIX} file is in the folder; put one "
+            f"there, or {OTHERS}"
         )
 
 
@@ -57,7 +73,7 @@ def _cached(backbone: str) -> bool:
 
     tag = "" if "." in backbone else ".*"
     folders = Path(HF_HUB_CACHE).glob(f"models--timm--{backbone}{tag}/snapshots/*")
-    return any((folder / file).is_file() for folder in folders for file in FILES)
+    return any((folder / file).is_file() for folder in folders for file in WEIGHTS_FILES)
 
 
 def _ask(backbone: str) -> None:
@@ -68,36 +84,83 @@ def _ask(backbone: str) -> None:
         WeightsError: there are no such weights, or the server cannot be reached.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError  # type: ignore[attr-defined]  # its base class
 
-    from doctogres.model.network import DOWNLOAD_ERRORS, pretrained_config
+    from doctogres.model.network import pretrained_config
 
     config = pretrained_config(backbone)
     try:
         _head(config)
-    except (*DOWNLOAD_ERRORS, HTTPError, EntryNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except download_errors() as error:
         raise WeightsError(
             f"weights={IMAGENET}: the weights of {backbone} are not in the cache {HF_HUB_CACHE} and cannot be fetched "
-            f"({reason}); connect to the network, name a cache that has them (HF_HOME=FOLDER), or {OTHERS}"
+            f"({reason_of(error)}); connect to the network, name a cache that has them (HF_HOME=FOLDER), or {OTHERS}"
         ) from error
+
+
+def _check_repository(backbone: str, files: Sequence[str]) -> None:
+    """Refuses a repository that has none of these files in the cache or on its server."""
+    from huggingface_hub import try_to_load_from_cache
+
+    name, revision = repository(backbone)
+    if any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in files):
+        return
+    try:
+        _ask_for(name, files, revision)
+    except download_errors() as error:
+        raise hub_error(backbone, error) from error
+
+
+def hub_error(backbone: str, error: Exception) -> WeightsError:
+    """What a user reads whose encoder cannot be had from its repository."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import GatedRepoError
+
+    name, folder = repository(backbone)[0], f"give the folder of a download (backbone={LOCAL}:FOLDER)"
+    if isinstance(error, GatedRepoError):
+        return WeightsError(
+            f"backbone={backbone}: access is granted on request only; accept the terms on https://huggingface.co/{name} and "
+            f"log in with `hf auth login`, or {folder}"
+        )
+    return WeightsError(
+        f"backbone={backbone}: not in the cache {HF_HUB_CACHE}, and cannot be fetched ({reason_of(error)}); connect to the "
+        f"network, name a cache that has it (HF_HOME=FOLDER), or {folder}"
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error's message."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def download_errors() -> tuple[type[Exception], ...]:
+    """What may go wrong when a file is fetched from a server."""
+    from huggingface_hub import errors
+
+    named = (errors.EntryNotFoundError, errors.HFValidationError, errors.OfflineModeIsEnabled)
+    return (*named, errors.HTTPError, OSError)  # type: ignore[attr-defined]  # HTTPError: its base class
 
 
 def _head(config: Any) -> None:
     """Asks for the file's size only."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub import get_hf_file_metadata
     from timm.models._hub import check_cached_file  # no public function says where timm keeps what has a plain address
 
     if not config.hf_hub_id:
         if not check_cached_file(config.url):
             get_hf_file_metadata(config.url, timeout=TIMEOUT)
         return
-    names = [config.hf_hub_filename] if config.hf_hub_filename else list(FILES)
-    for name in names:
+    _ask_for(config.hf_hub_id, [config.hf_hub_filename] if config.hf_hub_filename else WEIGHTS_FILES)
+
+
+def _ask_for(name: str, files: Sequence[str], revision: str | None = None) -> None:
+    """Asks a repository for the size of the first of these files that it has."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for file in files:
         try:
-            get_hf_file_metadata(hf_hub_url(config.hf_hub_id, name), timeout=TIMEOUT)
+            get_hf_file_metadata(hf_hub_url(name, file, revision=revision), timeout=TIMEOUT)
             return
         except EntryNotFoundError:
-            if name == names[-1]:
+            if file == files[-1]:
                 raise

@@ -18,7 +18,7 @@ from doctogres.model.weights import check_weights
 from doctogres.names import metric_name
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
-from doctogres.settings import Preset
+from doctogres.settings import Preset, TrainSettings
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, run_stage
@@ -61,6 +61,7 @@ def train(
 
     def body(run: StageRun) -> None:
         check_weights(recipe.train.backbone, recipe.train.weights)
+        _log_normalisation(recipe.train)
         from doctogres.training.members import Job, check_folds, train_members
         from doctogres.training.part import training_part
 
@@ -92,6 +93,20 @@ def train(
 
         dismiss(recipe.train)
     return result
+
+
+def _log_normalisation(settings: TrainSettings) -> None:
+    """Logs how the input is normalised, and says so on the terminal if the weights do not state it themselves."""
+    from doctogres.model.encoder import architecture_of
+
+    architecture = architecture_of(settings.backbone, settings.weights, settings.normalisation)
+    mlflow.log_param("train.input", str(architecture))
+    if architecture.assumed:
+        print(
+            f"train: the weights have no configuration with a mean and deviation; patches are normalised with {architecture}; "
+            "if the weights need others, give normalisation=",
+            flush=True,
+        )
 
 
 def _log_epoch(first: str, split: "LeftOutFold", epoch: "Epoch") -> None:

@@ -16,7 +16,8 @@ import torch
 
 from doctogres.errors import ParameterError
 from doctogres.files import digest_of, workspace
-from doctogres.model.network import create_network
+from doctogres.model.encoder import architecture_of
+from doctogres.model.network import build_network
 from doctogres.patches.manifest import Manifest
 from doctogres.progress import reporter
 from doctogres.settings import ENSEMBLE_SETTINGS, TrainSettings
@@ -196,7 +197,9 @@ def _finished(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: OnEpoch
         return None
     state = load_checkpoint(fold.file, torch.device("cpu"))
     classes, size = len(part.classes), part.samples.pixels.shape[1]
-    network = create_network(job.settings.backbone, classes=classes, size=size, dropout=job.settings.dropout)
+    settings = job.settings
+    architecture = architecture_of(settings.backbone, settings.weights, settings.normalisation)
+    network = build_network(architecture, classes=classes, size=size, dropout=settings.dropout)
     network.load_state_dict(state["network"])
     history = pd.DataFrame(state["history"])
     trained = Trained(

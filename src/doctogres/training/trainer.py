@@ -99,6 +99,7 @@ class Trainer:
             classes=classes,
             size=samples.pixels.shape[1],
             weights=settings.weights,
+            normalisation=settings.normalisation,
             dropout=settings.dropout,
         )
         check_patch_size(network, settings.backbone, samples.pixels.shape[1])
