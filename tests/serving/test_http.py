@@ -103,6 +103,25 @@ def test_what_is_refused_gets_one_sentence_and_the_next_request_works(
     assert answers(address, files(1))[0]["error"] is None
 
 
+def nested(depth: int, column: str = "image") -> bytes:
+    body = json.dumps(as_json({**files(1), column: "HERE", "slide_id": "s1"}))
+    return body.replace('"HERE"', "[" * depth + "]" * depth).encode()
+
+
+def test_values_inside_values_are_refused(address: str) -> None:
+    for column in ("image", "mask"):
+        assert refusal(address, nested(500, column)).startswith(f"s1 ({column}) is not a file")
+
+
+def test_what_is_too_deep_for_mlflows_reader_ends_its_request_only(address: str) -> None:
+    """Python's JSON reader gives up before the model is asked, and MLflow does not catch that: docs/serving.md."""
+    for depth in (1_000, 1_000_000):
+        with pytest.raises(urllib.error.HTTPError) as failed:
+            post(address, nested(depth), "application/json")
+        assert (failed.value.code, failed.value.read()) == (500, b"Internal Server Error")
+    assert answers(address, files(1))[0]["error"] is None
+
+
 def test_the_client_prints_the_answer_and_writes_the_overlay(address: str, tmp_path: Path) -> None:
     for name, content in files(1).items():
         (tmp_path / f"{name}.png").write_bytes(content)
