@@ -5,6 +5,8 @@ PINS := --universal --python-version 3.11 --no-header --no-annotate
 export PATH := $(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_EXPERIMENT_NAME ?= doctogres
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DO_NOT_TRACK ?= true
 export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR ?= false
 PORT ?= 5001
 APP_PORT ?= 8501
@@ -13,18 +15,22 @@ MODEL ?= doctogres
 SLIDE ?= data/demo/test_data/img_0000.png
 MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
-.PHONY: demo test quick lint ui serve app bench setup store pins reference request
+.PHONY: demo test quick lint ui serve app bench setup store telemetry pins reference request
 setup: .venv/.done store ## create the environment in .venv, and the tracking store
 
 store: .venv/.done ## create the tracking store (a SQLite file) if there is none, so that commands may start at the same time
 	@$(BIN)/python -m entrypoints.store
 
-.venv/.done: requirements.txt requirements-app.txt requirements-dev.txt
+.venv/.done: requirements.txt requirements-app.txt requirements-dev.txt entrypoints/telemetry.pth
 	@$(PYTHON3) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is required, but this is " + sys.version + "; set PYTHON3=/path/to/python3.11")'
 	$(PYTHON3) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[^ ]*' requirements.txt)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt -r requirements-app.txt -r requirements-dev.txt
+	@$(MAKE) --no-print-directory telemetry
 	@touch $@
+
+telemetry: # Python reads this file before anything is imported: `mlflow` in .venv sends no usage statistics
+	cp entrypoints/telemetry.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 demo: setup ## draw the demo cohort, run `mlflow run .` on it, print the next steps
 	$(BIN)/python -m entrypoints.demo_data

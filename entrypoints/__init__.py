@@ -10,3 +10,7 @@ from pathlib import Path
 # torch's threads busy-wait for each other: if other work occupies a core, a step takes several times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from doctogres.telemetry import switch_off
+
+switch_off()

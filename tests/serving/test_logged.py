@@ -19,6 +19,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 
 from doctogres.model.classifier import SlideClassifier
+from doctogres.telemetry import OFF
 from tests.serving.drawn_requests import drawn, files
 
 COLUMNS = [
@@ -61,6 +62,7 @@ def test_the_environment_is_exact_to_the_last_package(champion: tuple[str, Path]
     assert {"fastapi", "uvicorn", "pydantic-core", "scikit-learn"} <= pinned
     conda = yaml.safe_load((folder / "conda.yaml").read_text())
     assert conda["dependencies"][-1]["pip"] == requirements
+    assert conda["variables"] == OFF
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Logs a classifier as an MLflow model: code as files, weights as safetensors, no pickles."""
 
+import platform
 import tempfile
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -10,6 +11,7 @@ import mlflow
 import doctogres
 from doctogres.model.classifier import SlideClassifier
 from doctogres.serving.contract import input_example, model_signature
+from doctogres.telemetry import OFF
 
 # What inference imports: the model's environment contains these packages and their dependencies, nothing else.
 REQUIREMENTS: Final = (
@@ -32,10 +34,21 @@ def log_classifier(classifier: SlideClassifier, *, metadata: dict[str, Any]) -> 
             code_paths=[str(package)],
             signature=model_signature(),
             input_example=input_example(),
-            pip_requirements=[*(f"{name}=={version(name)}" for name in REQUIREMENTS), f"-c {constraints}"],
+            conda_env=conda_environment([*(f"{name}=={version(name)}" for name in REQUIREMENTS), f"-c {constraints}"]),
             metadata=metadata,
         )
     return str(info.model_uri)
+
+
+def conda_environment(requirements: list[str]) -> dict[str, Any]:
+    """The model's environment for conda, which also sets what turns usage statistics off."""
+    pip = ["pip", {"pip": requirements}]
+    return {
+        "name": "mlflow-env",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={platform.python_version()}", *pip],
+        "variables": OFF,
+    }
 
 
 def installed_versions() -> list[str]:
