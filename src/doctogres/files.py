@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from doctogres.errors import DoctogresError
-from doctogres.liveness import is_left_over, process_name
+from doctogres.liveness import NAME, is_left_over, process_name
 
 WORKSPACE_VARIABLE: Final = "DOCTOGRES_WORKSPACE"
 TEMPORARY: Final = "doctogres-"
-OWNED: Final = re.compile(rf"\..+\.([0-9a-f]{{8}}-\d+)\.partial|{TEMPORARY}([0-9a-f]{{8}}-\d+)-.+")
+OWNED: Final = re.compile(rf"\..+\.({NAME})\.partial|{TEMPORARY}({NAME})-.+")
 UMASK_VARIABLE: Final = "DOCTOGRES_UMASK"
 PRIVATE: Final = "077"  # files for their owner only
 
@@ -113,7 +113,7 @@ def sweep(folder: Path) -> int:
     for entry in os.scandir(folder) if folder.is_dir() else ():
         owner = OWNED.fullmatch(entry.name)
         with suppress(OSError):  # another process sweeps too, or the entry is somebody else's
-            if owner and is_left_over(owner[1] or owner[2], since=entry.stat(follow_symlinks=False).st_mtime):
+            if owner and is_left_over(owner[1] or owner[2]):
                 _remove(Path(entry.path))
                 swept += 1
     return swept
