@@ -14,6 +14,7 @@ from doctogres.tracking.runs import NOTE_TAG, WORKER_TAG
 from doctogres.tracking.store import experiment_id
 
 STATE_TAG: Final = "doctogres.trial_state"
+INTERRUPTED: Final = "INTERRUPTED"  # the state of a trial whose process was interrupted or killed
 KILLED_NOTE: Final = "Interrupted: its process was killed. The same command continues from what is kept."
 
 
@@ -62,7 +63,7 @@ def end_run(run_id: str, note: str, stage_run: str) -> None:
     with suppress(MlflowException):  # a worker may use another tracking store, which does not have these runs
         client.set_tag(run_id, NOTE_TAG, note)
         if STATE_TAG in client.get_run(run_id).data.tags:
-            client.set_tag(run_id, STATE_TAG, "INTERRUPTED")
+            client.set_tag(run_id, STATE_TAG, INTERRUPTED)
         ancestor: str | None = run_id
         while ancestor and ancestor != stage_run:
             run = client.get_run(ancestor)

@@ -13,8 +13,8 @@ from doctogres.model.aggregation import aggregate_slides
 from doctogres.names import metric_name
 from doctogres.presets import replaced
 from doctogres.settings import Preset
-from doctogres.tracking.interrupted import STATE_TAG, end_run
-from doctogres.tracking.runs import NOTE_TAG
+from doctogres.tracking.interrupted import INTERRUPTED, STATE_TAG, end_run
+from doctogres.tracking.runs import NOTE_TAG, open_run
 from doctogres.training.loop import Epoch, train_network
 from doctogres.training.members import FEATURES, reporting
 from doctogres.training.part import TrainingPart
@@ -29,7 +29,7 @@ def run_trial(trial: optuna.Trial, values: dict[str, Any], part: TrainingPart, p
     """Runs a trial in a child run; returns the best epoch's slide-level macro-F1, averaged over the trial's folds."""
     recipe = trial_recipe(preset, values)
     folds = part.folds[: preset.tune.trial_folds]
-    with mlflow.start_run(run_name=f"trial-{trial.number:03d}", nested=True) as child:
+    with open_run(f"trial-{trial.number:03d}") as child:
         trial.set_user_attr(RUN, child.info.run_id)
         mlflow.log_params({f"train.{key}": value for key, value in values.items()})
         mlflow.set_tags({"doctogres.trial": trial.number, STATE_TAG: "RUNNING"})
@@ -62,7 +62,10 @@ def run_trial(trial: optuna.Trial, values: dict[str, Any], part: TrainingPart, p
             mlflow.set_tags({STATE_TAG: "PRUNED", NOTE_TAG: f"{origin}{pruned}"})
             mlflow.end_run("FINISHED")
             raise
-        except (Exception, KeyboardInterrupt) as error:
+        except KeyboardInterrupt:
+            mlflow.set_tag(STATE_TAG, INTERRUPTED)
+            raise
+        except Exception as error:
             mlflow.set_tags({STATE_TAG: "FAIL", NOTE_TAG: f"{origin}Failed with {type(error).__name__}: {error}"})
             raise
         score = float(np.mean(scores))
