@@ -16,9 +16,10 @@ from pydantic.fields import FieldInfo
 from doctogres.catalogue import STAGES, Input, Parameter
 from doctogres.errors import DoctogresError, ParameterError
 from doctogres.files import keep_private, sweep, temporary_files, workspace
+from doctogres.launcher import Launch, find_launch, typed_command
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
-from entrypoints.interruption import interruptible
+from entrypoints.interruption import held, interruptible
 from entrypoints.paths import check_paths
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ class OneLineCommand(click.Command):
     """A command that prints errors as one line naming the parameter and what is allowed."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        launch = find_launch()
+        with interruptible(launch):
+            return self._main(launch, *args, **kwargs)
+
+    def _main(self, launch: Launch | None, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs | {"standalone_mode": False})
         except click.NoSuchOption as error:
@@ -89,8 +95,10 @@ class OneLineCommand(click.Command):
             self._fail(str(error), 2)
         except DoctogresError as error:
             self._fail(str(error), 1)
-        except click.Abort:
-            self._fail("interrupted; what is finished is kept, and the same command continues from there", 130)
+        except click.Abort as abort:
+            if not isinstance(abort.__cause__, KeyboardInterrupt):
+                raise
+            self._end_interrupted(launch)
         except Exception as error:
             from mlflow.exceptions import MlflowException  # slow to import, but already loaded by whatever failed
 
@@ -99,17 +107,36 @@ class OneLineCommand(click.Command):
             reason = " ".join(str(error).split())
             self._fail(f"the tracking server failed or refused the request: {reason}; ask its administrator", 1)
 
+    def _end_interrupted(self, launch: Launch | None) -> None:
+        kept = STAGES[str(self.name)].kept or "finished stages; this one starts again"
+        again = typed_command(launch, sys.argv)
+        self._say(f"interrupted. Kept: {kept}. To continue, type: {again}")  # before the shell's prompt returns
+        from doctogres.training.processes import is_leader
+
+        if launch and is_leader():
+            from doctogres.tracking.launched import end_launch
+
+            end_launch(launch)
+        sys.exit(130)
+
     def _fail(self, message: str, status: int) -> None:
-        print(f"{self.name}: error: {message}", file=sys.stderr, flush=True)
+        self._say(message)
         sys.exit(status)
+
+    def _say(self, message: str) -> None:
+        print(f"{self.name}: error: {message}", file=sys.stderr, flush=True)
 
 
 def _begin() -> None:
     """Connects to the tracking store, and clears away what killed commands left."""
-    from doctogres.tracking.interrupted import end_abandoned
-    from doctogres.tracking.store import connect
+    with held():
+        from doctogres.tracking.interrupted import end_abandoned
+        from doctogres.tracking.launched import claim_launch
+        from doctogres.tracking.store import connect
 
     connect()
+    if launch := find_launch():
+        claim_launch(launch)
     ended = end_abandoned()
     swept = sum(map(sweep, [Path(tempfile.gettempdir()).parent, workspace(), *workspace().glob("*/")]))
     if ended or swept:
@@ -139,7 +166,7 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
             if process_count() > 1 and name != "train":
                 raise ParameterError(f"{name} runs in a single process; use torchrun or accelerate only for `train`")
             check_paths(stage, values)  # before MLflow is loaded, which takes seconds
-            with interruptible(), temporary_files():
+            with temporary_files():
                 if is_leader():
                     _begin()
                 result = function(**values)

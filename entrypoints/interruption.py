@@ -2,50 +2,79 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
+from doctogres.launcher import Launch
+
 POLL: Final = 1.0  # seconds between two looks at the processes above this one
+PATIENCE: Final = b"still storing what is kept; Ctrl-\\ ends the command at once\n"
+_held: list[int] = []  # one entry per block that must not be interrupted
+_waiting: list[int] = []  # signals that came during such a block
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Raises KeyboardInterrupt in the block on SIGTERM, and when the `mlflow run` that started this process ends."""
+def interruptible(launch: Launch | None = None) -> Iterator[None]:
+    """Raises KeyboardInterrupt in the block on Ctrl-C, on SIGTERM, and when the `mlflow run` that started this process ends.
+
+    Once it is raised, further signals do not break off what is done about it: a terminal sends Ctrl-C to every process,
+    upon which `mlflow run` also sends SIGTERM to this one.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts background commands with Ctrl-C ignored.
+    signals = [signal.SIGTERM, *([signal.SIGINT] if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else [])]
+    before = {number: signal.signal(number, _interrupt) for number in signals}
     done = threading.Event()
-    if above := launcher():
-        threading.Thread(target=_watch, args=(above, done), daemon=True).start()
+    if launch:
+        threading.Thread(target=_watch, args=(launch.processes, done), daemon=True).start()
     try:
         yield
     finally:
         done.set()
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def launcher() -> list[psutil.Process]:
-    """The processes above this one up to the `mlflow run` that started it; empty if none did."""
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return []
-    found = []
-    for process in psutil.Process().parents():
-        found.append(process)
-        try:
-            words = process.cmdline()
-        except psutil.Error:
-            return []
-        if "run" in words and any("mlflow" in word for word in words[: words.index("run")]):
-            return found
-    return []
+@contextmanager
+def held() -> Iterator[None]:
+    """Lets interruptions wait until the block ends: half-imported libraries cannot record that a run was interrupted."""
+    _held.append(1)
+    try:
+        yield
+    finally:
+        _held.pop()
+        if _waiting and not _held:
+            _waiting.clear()
+            raise KeyboardInterrupt
 
 
-def _watch(above: list[psutil.Process], done: threading.Event) -> None:
+def _interrupt(number: int, frame: Any) -> None:
+    if _held:
+        _waiting.append(number)
+    elif _is_interrupted():
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, PATIENCE)  # print() might interrupt itself
+    else:
+        raise KeyboardInterrupt
+
+
+def _is_interrupted() -> bool:
+    """Whether the main thread is handling an interruption, anywhere down its stack."""
+    error = sys.exception()
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
+
+
+def _watch(above: tuple[psutil.Process, ...], done: threading.Event) -> None:
     while not done.wait(POLL):
         if not all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in above):
             os.kill(os.getpid(), signal.SIGTERM)

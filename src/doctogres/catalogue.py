@@ -61,6 +61,7 @@ class Stage:
         parameters: its parameters and inputs, in the order shown to users.
         sections: the preset sections whose settings are parameters too.
         artifacts: name in the stage's result -> file in its run; empty if it is not a file (a logged model, a folder).
+        kept: what an interruption of the stage leaves to continue from, besides the finished stages before it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Stage:
     parameters: tuple[Parameter | Input, ...]
     sections: tuple[str, ...] = ()
     artifacts: Mapping[str, str] = field(default_factory=dict)
+    kept: str = ""
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -100,6 +102,7 @@ RERUN: Final = Parameter("rerun", False, "repeat the stage even if a finished ru
 STRICT: Final = Parameter("strict", False, "exit with an error if any slide could not be used")
 COHORT: Final = Input("cohort", "clean", "cohort")
 PATCHES: Final = Input("patches", "patch", "patches")
+NETWORKS: Final = "finished networks and the finished epochs of the next one"
 
 TABLE: Final = (
     Stage(
@@ -107,6 +110,7 @@ TABLE: Final = (
         "Runs all stages: clean, patch, tune, train, evaluate, register and predict.",
         (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, MODEL_NAME, RERUN, STRICT),
         ("clean", "patch", "train", "tune", "answer", "evaluate", "gate", "predict"),
+        kept=f"finished stages, finished trials of `tune`, and of `train` {NETWORKS}",
     ),
     Stage(
         "demo_data",
@@ -157,6 +161,7 @@ TABLE: Final = (
         ),
         ("tune", "train"),
         {"best_params": "best_params.yaml", "trials": "trials.csv"},
+        kept="finished trials",
     ),
     Stage(
         "train",
@@ -170,6 +175,7 @@ TABLE: Final = (
             "evidence": "evidence.json",
             "history": "history.csv",
         },
+        kept=NETWORKS,
     ),
     Stage(
         "evaluate",
@@ -255,6 +261,7 @@ TABLE: Final = (
             "ladder_md": "ladder.md",
             "ladder_png": "ladder.png",
         },
+        kept=f"finished rows, and of the interrupted row {NETWORKS}",
     ),
 )
 STAGES: Final[Mapping[str, Stage]] = {stage.name: stage for stage in TABLE}

@@ -35,11 +35,12 @@ def test_runs_of_dead_processes_are_ended_with_their_children(store: Path) -> No
     parent = opened("main", dead)
     stage = opened("clean", dead, parent)
     trial = opened("trial-000", None, stage)
+    restarted = opened("train", this_process() | {"boot": "an earlier one"})
     alive, elsewhere, unknown = (
-        opened("patch", worker) for worker in (this_process(), dead | {"machine": "another"}, None)
+        opened("patch", worker) for worker in (this_process(), dead | {"boot": "b", "machine": "another"}, None)
     )
-    assert end_abandoned() == 2
-    assert [status(run) for run in (parent, stage, trial)] == [("KILLED", KILLED_NOTE)] * 3
+    assert end_abandoned() == 3
+    assert [status(run) for run in (parent, stage, trial, restarted)] == [("KILLED", KILLED_NOTE)] * 4
     assert [status(run) for run in (alive, elsewhere, unknown)] == [("RUNNING", None)] * 3
     assert end_abandoned() == 0
 

@@ -9,8 +9,9 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from doctogres.liveness import is_gone, this_process
-from doctogres.tracking.runs import NOTE_TAG, WORKER_TAG
+from doctogres.liveness import is_gone
+from doctogres.tracking.launched import LAUNCHES, is_lost_launch
+from doctogres.tracking.runs import INTERRUPTED_NOTE, NOTE_TAG, WORKER_TAG
 from doctogres.tracking.store import experiment_id
 
 STATE_TAG: Final = "doctogres.trial_state"
@@ -19,7 +20,7 @@ KILLED_NOTE: Final = "Interrupted: its process was killed. The same command cont
 
 
 def take_over(tag: str, value: str, stage_run: str, note: str) -> None:
-    """Records this process in its run, and ends runs with the same tag that killed processes on this machine left open.
+    """Tags this process's run, and ends runs with the same tag that killed processes on this machine left open.
 
     Args:
         tag: shared by all runs of the same piece of work.
@@ -27,23 +28,28 @@ def take_over(tag: str, value: str, stage_run: str, note: str) -> None:
         stage_run: id of this process's run.
         note: set on the interrupted runs.
     """
-    mlflow.set_tags({tag: value, WORKER_TAG: json.dumps(this_process())})
+    mlflow.set_tag(tag, value)
     for run in MlflowClient().search_runs([experiment_id()], f"tags.`{tag}` = '{value}'"):
-        was_ended = run.info.status == "KILLED" and run.data.tags.get(NOTE_TAG) == KILLED_NOTE
+        was_ended = run.info.status == "KILLED" and run.data.tags.get(NOTE_TAG) in (KILLED_NOTE, INTERRUPTED_NOTE)
         if run.info.run_id != stage_run and (was_ended or _is_abandoned(run)):
             _end_with_children(run, note, stage_run)
 
 
 def end_abandoned() -> int:
-    """Ends the experiment's runs, of any stage, that killed processes of this machine left open; returns how many."""
-    abandoned = [run for run in _search("attributes.status = 'RUNNING'") if _is_abandoned(run)]
+    """Ends the runs, of any stage and of `mlflow run`, that killed processes of this machine left open; returns how many."""
+    running = "attributes.status = 'RUNNING'"
+    opened = _search(running)
+    if experiment_id() != LAUNCHES:
+        with suppress(MlflowException):  # a server may give us no access to it
+            opened += _search(running, LAUNCHES)
+    abandoned = [run for run in opened if _is_abandoned(run) or is_lost_launch(run)]
     for run in abandoned:
         _end_with_children(run, KILLED_NOTE, "")
     return len(abandoned)
 
 
-def _search(query: str) -> list[Run]:
-    return list(MlflowClient().search_runs([experiment_id()], query))
+def _search(query: str, experiment: str = "") -> list[Run]:
+    return list(MlflowClient().search_runs([experiment or experiment_id()], query))
 
 
 def _is_abandoned(run: Run) -> bool:

@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from doctogres import __version__
 from doctogres.catalogue import STAGES
 from doctogres.errors import CohortError, UpstreamError
+from doctogres.launcher import RUN_VARIABLE
 from doctogres.liveness import this_process
 from doctogres.names import metric_name
 from doctogres.tracking.fingerprints import fingerprint
@@ -32,6 +33,7 @@ SLIDES_TAG: Final = "doctogres.slides"  # the folder that the slides were read f
 PART_TAG: Final = "doctogres.part_of"  # marks a run that another stage started for its own use; `latest` skips it
 NOTE_TAG: Final = "mlflow.note.content"
 WORKER_TAG: Final = "doctogres.worker"  # the process behind a run; if it is dead, so is the run
+INTERRUPTED_NOTE: Final = "Interrupted. The same command continues from what is kept."
 PROBLEMS: Final = "problem_slides"  # the metric that `strict` checks
 
 
@@ -125,27 +127,30 @@ def result_of(run: Run) -> StageResult:
 def open_run(title: str, *, system_metrics: bool = False) -> Iterator[Run]:
     """A new run, nested in the open one if any; or the run that `mlflow run` opened, if it is in our experiment.
 
-    It names the process behind it, so that a later command ends it if this process is killed. An interrupted run ends
-    as KILLED, a failed one as FAILED.
+    It names the process behind it from its beginning, so that a later command ends it if this process is killed. An
+    interrupted run ends as KILLED, a failed one as FAILED.
     """
     with _opened(title, system_metrics=system_metrics) as run:
-        mlflow.set_tag(WORKER_TAG, json.dumps(this_process()))
         try:
             yield run
         except KeyboardInterrupt:
-            mlflow.set_tag(NOTE_TAG, "Interrupted. The same command continues from what is kept.")
+            mlflow.set_tag(NOTE_TAG, INTERRUPTED_NOTE)
             mlflow.end_run("KILLED")
             raise
 
 
 def _opened(title: str, *, system_metrics: bool) -> Any:
-    launched = os.environ.pop("MLFLOW_RUN_ID", None)
-    if launched and mlflow.active_run() is None:
+    launched = os.environ.pop(RUN_VARIABLE, None)
+    nested = mlflow.active_run() is not None
+    options: dict[str, Any] = {"run_name": title, "nested": nested}
+    if launched and not nested:
         run = MlflowClient().get_run(launched)
         if run.info.experiment_id == experiment_id():
-            return mlflow.start_run(run_id=launched, log_system_metrics=system_metrics)
-        MlflowClient().set_tag(launched, NOTE_TAG, "Launch only: the actual run is in the experiment `doctogres`.")
-    return mlflow.start_run(run_name=title, nested=mlflow.active_run() is not None, log_system_metrics=system_metrics)
+            options = {"run_id": launched}
+        else:
+            MlflowClient().set_tag(launched, NOTE_TAG, "Launch only: the actual run is in the experiment `doctogres`.")
+    worker = {WORKER_TAG: json.dumps(this_process())}
+    return mlflow.start_run(**options, tags=worker, log_system_metrics=system_metrics)
 
 
 def _finished(stage: str, digest: str) -> StageResult | None:
@@ -160,7 +165,7 @@ def _finished(stage: str, digest: str) -> StageResult | None:
 
 def _reused(result: StageResult) -> StageResult:
     print(f"{result.stage}: reused the finished run {result.run_id} (same settings, inputs and code)", flush=True)
-    launched = os.environ.pop("MLFLOW_RUN_ID", None)
+    launched = os.environ.pop(RUN_VARIABLE, None)
     if launched and mlflow.active_run() is None:
         client = MlflowClient()
         client.set_tag(launched, "mlflow.runName", f"{result.stage} · reused")
