@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from doctogres.cleaning.cohort import clean_cohort
 from doctogres.cleaning.reading import read_slide
-from doctogres.patches.regions import cut_patches, find_patches
+from doctogres.patches.crops import cut_patches
+from doctogres.patches.regions import find_patches
 from doctogres.settings import CleanSettings, PatchSettings
 from doctogres.slides.plausibility import MaskRange, doubt_about, fit_of
 from doctogres.slides.table import KEPT

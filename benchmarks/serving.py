@@ -35,6 +35,7 @@ from benchmarks.runtimes import NETWORKS
 from benchmarks.training_memory import look
 from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import create_network, normalise
 from doctogres.model.temperature import Calibration
@@ -67,9 +68,10 @@ ROUNDS: Final = 10  # of twenty requests that differ; later ones are repeated
 def made_classifier(backbone: str, size: int, members: int) -> SlideClassifier:
     """Untrained networks; a region of the drawn slides is about 60 px."""
     torch.manual_seed(0)
+    networks = [create_network(backbone, classes=len(CLASSES), size=size).eval() for _ in range(members)]
     return make_classifier(
-        Ensemble([create_network(backbone, classes=len(CLASSES), size=size).eval() for _ in range(members)]),
-        backbone=backbone,
+        [(architecture_of(backbone), "regions", Ensemble(networks))],
+        recipe="finetune",
         classes=CLASSES,
         class_shares=dict.fromkeys(CLASSES, 1 / len(CLASSES)),
         patch=PatchSettings(patch_size=size, min_area=200, margin=0.25, patching="regions"),
@@ -267,7 +269,7 @@ def latency(folder: Path, model: Path, options: argparse.Namespace) -> None:
     """Prints one client's latency, and its ratio to the bare parts measured in between."""
     classifier = SlideClassifier.load(model / "artifacts" / "classifier")
     card = classifier.card
-    members = [member.to(memory_format=torch.channels_last) for member in classifier.network.members]
+    members = [member.to(memory_format=torch.channels_last) for member in classifier.networks[0].members]
     with served(model, folder / "server.log", workers=1, openvino=options.openvino) as (_, port):
         connection = http.client.HTTPConnection("127.0.0.1", port)
         print(
@@ -277,7 +279,11 @@ def latency(folder: Path, model: Path, options: argparse.Namespace) -> None:
         for number, row in enumerate(drawn_slides(len(SCALES))):
             rgb = read_rgb(row["image"], name="image")
             cut = classifier.cut(rgb, read_mask(row["mask"], name="mask"))
-            inputs = normalise(torch.from_numpy(cut.pixels), card.mean, card.std)
+            inputs = normalise(
+                torch.from_numpy(cut.pixels[card.views[0]]),
+                card.sources[0].architecture.mean,
+                card.sources[0].architecture.std,
+            )
             inputs = inputs.contiguous(memory_format=torch.channels_last)
 
             def decode(row: dict[str, Any] = row) -> None:
@@ -290,7 +296,12 @@ def latency(folder: Path, model: Path, options: argparse.Namespace) -> None:
                     member(inputs)
 
             def same(pixels: Any = cut.pixels) -> None:
-                outputs_of(classifier.network, pixels, mean=card.mean, std=card.std)
+                outputs_of(
+                    classifier.networks[0],
+                    pixels,
+                    mean=card.sources[0].architecture.mean,
+                    std=card.sources[0].architecture.std,
+                )
 
             for kind, body in ((JSON, json_body([row], {})), (PARQUET, parquet_body([row]))):
 

@@ -42,7 +42,8 @@ def check_paths(stage: Stage, values: Mapping[str, Any]) -> None:
     _check_creatable(WORKSPACE_VARIABLE, workspace())
     preset = values.get("preset")
     if isinstance(preset, Preset) and "train" in stage.sections:
-        check_local_weights(preset.train.backbone, preset.train.weights)
+        for encoder in preset.train.encoders:
+            check_local_weights(*encoder)
 
 
 def _check_result(name: str, value: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 LATEST: Final = "latest"
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 MODEL: Final = "model"
+SECOND: Final = "final_model"  # trained on the hold-out, too: only with final=all
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,28 @@
 Imports nothing heavy, so that a command can check its parameters and print its help within a second.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 # Which networks are trained and which of them are kept: no single network depends on these.
-ENSEMBLE_SETTINGS: Final = frozenset({"oof_folds", "repeats", "ensemble"})
+ENSEMBLE_SETTINGS: Final = frozenset({"oof_folds", "repeats", "ensemble", "final"})
 # Set by `trial_epochs` and `trial_folds`, or a property of the machine.
 NOT_SEARCHED: Final = ENSEMBLE_SETTINGS | {"epochs", "device"}
+# Of the answer's settings, those that a trial's score depends on.
+SEARCHED_ANSWERS: Final = frozenset({"aggregation", "fusion", "tta"})
+
+
+# A view of a slide: what is cut from it.
+VIEW: Final = re.compile(r"regions|whole|(window|tiles)(?P<size>[0-9]{2,4})?")
+
+
+def listed(text: str) -> list[str]:
+    """The entries of a comma-separated setting."""
+    return [entry for entry in (part.strip() for part in text.split(",")) if entry]
 
 
 class CleanSettings(BaseModel):
@@ -38,14 +52,41 @@ class PatchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    patching: Literal["regions", "whole"] = Field(
-        "regions", description="one patch per lesion region, or the whole picture as one patch"
+    patching: str = Field(
+        "regions",
+        description="what is cut, comma-separated: regions (the tight box of each region), window (the fewest "
+        "squares of `window` pixels that show all lesions, with their surroundings), tiles (squares of `tile` pixels inside "
+        "the mask), whole (the picture as one patch); window160 or tiles96 give a size of their own",
     )
     patch_size: int = Field(224, ge=16, le=1024, description="side length in pixels to which every patch is resized")
+    window: int = Field(224, ge=16, le=4096, description="side length in pixels of a window")
+    tile: int = Field(128, ge=16, le=4096, description="side length in pixels of a tile")
     min_area: int = Field(200, ge=1, description="regions with fewer mask pixels are left out")
     margin: float = Field(
-        0.25, ge=0, le=4, description="context added on each side of a region, as a share of its longer side"
+        0.25,
+        ge=0,
+        le=4,
+        description="context added on each side of a region's tight box, as a share of its longer side",
     )
+
+    @field_validator("patching")
+    @classmethod
+    def _known(cls, patching: str) -> str:
+        names = listed(patching)
+        if not names or not all(VIEW.fullmatch(name) for name in names):
+            raise ValueError("give regions, window, tiles or whole, or several of them separated by commas")
+        if small := [name for name in names if (size := VIEW.fullmatch(name)["size"]) and not 16 <= int(size) <= 4096]:  # type: ignore[index]
+            raise ValueError(f"{small[0]}: its size must lie between 16 and 4096 pixels")
+        return ",".join(names)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that are cut, each once, a window or tile with its size: `regions`, `window224`, `tiles128`, `whole`."""
+        return tuple(dict.fromkeys(self.view(name) for name in listed(self.patching)))
+
+    def view(self, name: str) -> str:
+        """A view's full name: `window` is `window224` if `window` is 224."""
+        return name + {"window": str(self.window), "tiles": str(self.tile)}.get(name, "")
 
 
 NORMALISATIONS: Final = {"imagenet": (0.485, 0.456, 0.406, 0.229, 0.224, 0.225), "half": (0.5,) * 6}
@@ -73,18 +114,42 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    recipe: Literal["probe", "finetune"] = Field(
+        "finetune",
+        description="probe (a linear head, fitted in closed form to the features of the frozen backbone) or finetune (the "
+        "backbone is trained as well)",
+    )
     backbone: str = Field(
-        "convnext_tiny", description="any timm architecture, local-dir:FOLDER or hf-hub:NAME (as timm saves encoders)"
+        "convnext_tiny",
+        description="any timm architecture, local-dir:FOLDER or hf-hub:NAME (as timm saves encoders); several, "
+        "comma-separated, predict together",
     )
     weights: str = Field(
         "imagenet",
         description="backbone weights: imagenet (timm's download, or the folder's or repository's own), none, or a safetensors "
-        "file",
+        "file; comma-separated, one for each backbone, or one for all",
     )
     normalisation: str = Field(
         "weights",
         description="mean and standard deviation of the input: weights (as their configuration says), imagenet, half "
         "(0.5 and 0.5), or six numbers in 0..1: the means of red, green and blue, then the deviations",
+    )
+    views: str = Field(
+        "", description="which of the views that `patching` cuts the model sees, comma-separated; empty for all of them"
+    )
+    head: Literal["logistic", "lda"] = Field(
+        "logistic",
+        description="the head of the probe: logistic regression, or linear discriminant analysis with shrinkage; both weight "
+        "the classes equally",
+    )
+    logistic_c: float = Field(
+        0.01, gt=0, le=1e6, description="inverse strength of the logistic head's L2 penalty, on standardised features"
+    )
+    lda_shrinkage: float = Field(
+        0.5, ge=0, le=1, description="shrinkage of the covariance of the LDA head; 1 uses only its mean variance"
+    )
+    start: Literal["probe", "random"] = Field(
+        "probe", description="first head of a fine-tuned network: the fitted probe, or random weights"
     )
     epochs: int = Field(100, ge=1, le=10_000, description="passes over the training patches")
     unfreeze_every: int = Field(
@@ -131,6 +196,11 @@ class TrainSettings(BaseModel):
     ensemble: bool = Field(
         False, description="keep all the networks as one model (mean of their probabilities) rather than only the first"
     )
+    final: Literal["training", "all"] = Field(
+        "training",
+        description="all also logs a second model that was trained on the hold-out, too; it cannot be evaluated on it and never "
+        "becomes champion by itself",
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="where to train; auto uses an accelerator if one is available"
     )
@@ -140,6 +210,39 @@ class TrainSettings(BaseModel):
     def _known(cls, normalisation: str) -> str:
         channel_statistics(normalisation)
         return normalisation
+
+    @model_validator(mode="after")
+    def _weights_for_each(self) -> "TrainSettings":
+        if len(listed(self.weights)) not in (1, len(listed(self.backbone))) or not listed(self.backbone):
+            raise ValueError(f"give one entry of weights for all backbones or one for each, not {self.weights!r}")
+        return self
+
+    @property
+    def encoders(self) -> tuple[tuple[str, str], ...]:
+        """Backbones with their weights."""
+        backbones, weights = listed(self.backbone), listed(self.weights)
+        return tuple(zip(backbones, weights if len(weights) > 1 else weights * len(backbones), strict=True))
+
+
+# Settings that only one recipe uses; the others apply to both.
+OF_RECIPE: Final[dict[str, frozenset[str]]] = {
+    "probe": frozenset({"head", "logistic_c", "lda_shrinkage", "fusion"}),
+    "finetune": frozenset({
+        "start", "epochs", "unfreeze_every", "batch_size", "learning_rate", "layer_decay", "weight_decay", "dropout",
+        "label_smoothing", "patience", "augmentation", "mixup", "cutmix", "ema", "feature_views",
+    }),
+}  # fmt: skip
+OF_HEAD: Final[dict[str, frozenset[str]]] = {
+    "logistic": frozenset({"logistic_c"}),
+    "lda": frozenset({"lda_shrinkage"}),
+}
+
+
+def is_used(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a recipe with these settings uses the setting `name`."""
+    others = [names for recipe, names in OF_RECIPE.items() if recipe != values["recipe"]]
+    others += [names for head, names in OF_HEAD.items() if head != values["head"]]
+    return not any(name in names for names in others)
 
 
 class SearchRange(BaseModel):
@@ -177,43 +280,6 @@ class SearchRange(BaseModel):
         return f"{self.low:g} to {self.high:g}"
 
 
-def _checked(name: str, values: SearchRange) -> SearchRange:
-    """The range, once its values are valid for training; choices get the setting's type (YAML reads 1e-4 as text)."""
-    if values.choices is None and TrainSettings.model_fields[name].annotation not in (int, float):
-        raise ValueError(f"{name} is not a number; give choices instead of low and high")
-    ends = values.choices if values.choices is not None else (values.low, values.high)
-    try:
-        valid = tuple(getattr(TrainSettings.model_validate({name: end}), name) for end in ends)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ValueError(f"{name}={problem['input']}: {problem['msg']}") from error
-    return values if values.choices is None else values.model_copy(update={"choices": valid})
-
-
-class TuneSettings(BaseModel):
-    """The size and search space of the study."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    trials: int = Field(20, ge=1, le=10_000, description="number of trials; the first uses the preset's own settings")
-    trial_epochs: int = Field(30, ge=1, description="epochs per trial")
-    trial_folds: int = Field(
-        1, ge=1, le=20, description="folds left out in turn in each trial; its score is the mean over them"
-    )
-    space: dict[str, SearchRange] = Field(default_factory=dict, description="training setting -> range or choices")
-
-    @field_validator("space")
-    @classmethod
-    def _trainable(cls, space: dict[str, SearchRange]) -> dict[str, SearchRange]:
-        if unknown := set(space) - set(TrainSettings.model_fields):
-            raise ValueError(f"not training settings: {', '.join(sorted(unknown))}")
-        if fixed := NOT_SEARCHED & set(space):
-            raise ValueError(
-                f"the study cannot search {', '.join(sorted(fixed))}; set it in `train:`, or use `trial_epochs`"
-            )
-        return {name: _checked(name, values) for name, values in space.items()}
-
-
 Aggregation = Literal[
     "mean",
     "area_mean",
@@ -239,6 +305,11 @@ class AnswerSettings(BaseModel):
         "geometric mean, majority vote, most confident patch, mean of the highest per class, log-sum-exp (a soft maximum), "
         "or a gated-attention head on the patch features (Ilse 2018)",
     )
+    fusion: Literal["probabilities", "features"] = Field(
+        "probabilities",
+        description="how several views or backbones are combined: mean of their probabilities, or one head on their joined "
+        "features (recipe=probe; exact with aggregation=log_mean)",
+    )
     tta: bool = Field(False, description="average the predictions over the eight flips and rotations of each patch")
     target_precision: float = Field(
         0.9,
@@ -247,6 +318,52 @@ class AnswerSettings(BaseModel):
         description="target share of correct predictions: a slide whose confidence is below the threshold that reaches it "
         "out of fold is marked `abstained`",
     )
+
+
+def searched_field(name: str) -> FieldInfo:
+    """The declaration of a setting that the study may search."""
+    return {**TrainSettings.model_fields, **AnswerSettings.model_fields}[name]
+
+
+def _checked(name: str, values: SearchRange) -> SearchRange:
+    """The range, once its values are valid for training; choices get the setting's type (YAML reads 1e-4 as text)."""
+    model = TrainSettings if name in TrainSettings.model_fields else AnswerSettings
+    if values.choices is None and searched_field(name).annotation not in (int, float):
+        raise ValueError(f"{name} is not a number; give choices instead of low and high")
+    ends = values.choices if values.choices is not None else (values.low, values.high)
+    try:
+        valid = tuple(getattr(model.model_validate({name: end}), name) for end in ends)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(f"{name}={problem['input']}: {problem['msg']}") from error
+    return values if values.choices is None else values.model_copy(update={"choices": valid})
+
+
+class TuneSettings(BaseModel):
+    """The size and search space of the study."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: int = Field(20, ge=1, le=10_000, description="number of trials; the first uses the preset's own settings")
+    trial_epochs: int = Field(30, ge=1, description="epochs per trial")
+    trial_folds: int = Field(
+        1,
+        ge=0,
+        le=20,
+        description="folds left out in turn in each trial, whose score is the macro-F1 of all their slides; 0 means every fold",
+    )
+    space: dict[str, SearchRange] = Field(default_factory=dict, description="training setting -> range or choices")
+
+    @field_validator("space")
+    @classmethod
+    def _trainable(cls, space: dict[str, SearchRange]) -> dict[str, SearchRange]:
+        if unknown := set(space) - {*TrainSettings.model_fields, *SEARCHED_ANSWERS}:
+            raise ValueError(f"not training settings: {', '.join(sorted(unknown))}")
+        if fixed := NOT_SEARCHED & set(space):
+            raise ValueError(
+                f"the study cannot search {', '.join(sorted(fixed))}; set it in `train:`, or use `trial_epochs`"
+            )
+        return {name: _checked(name, values) for name, values in space.items()}
 
 
 class EvaluateSettings(BaseModel):

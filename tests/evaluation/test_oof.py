@@ -51,7 +51,14 @@ def test_the_better_way_is_shown_to_be_better_and_the_chosen_one_is_calibrated(s
     rounds = [in_folds(slides, 4, seed) for seed in (0, 1, 2)]
     found = gather(slides, rounds)
     result = assess(
-        found, CLASSES, chosen="mean", against={"attention": "mean"}, target_precision=0.8, resamples=500, seed=0
+        found,
+        CLASSES,
+        chosen="mean",
+        against={"attention": "mean"},
+        target_precision=0.8,
+        recipe="probe",
+        resamples=500,
+        seed=0,
     )
     rows = result.aggregations.set_index("name")
     truth = slides["truth"].to_numpy()
@@ -71,5 +78,5 @@ def test_slides_of_one_round_only_are_refused(slides: pd.DataFrame) -> None:
     with pytest.raises(ParameterError, match="120 slides"):
         assess(
             gather(slides, [in_folds(slides, 4, seed=0), fewer]),
-            CLASSES, chosen="mean", against={}, target_precision=0.8, resamples=100, seed=0,
+            CLASSES, chosen="mean", against={}, target_precision=0.8, recipe="probe", resamples=100, seed=0,
         )  # fmt: skip

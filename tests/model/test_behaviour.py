@@ -16,9 +16,11 @@ from doctogres.model.aggregation import POOLING, aggregate
 from doctogres.model.answer import SlideAnswer
 from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.temperature import Calibration
-from doctogres.patches.regions import cut_patches, find_patches
+from doctogres.patches.crops import cut_patches
+from doctogres.patches.regions import find_patches
 from doctogres.settings import AnswerSettings, PatchSettings, TrainSettings
 from doctogres.training.loop import train_network
 from doctogres.training.samples import Samples
@@ -91,8 +93,8 @@ def model() -> SlideClassifier:
     )
     torch.set_num_threads(threads)
     return make_classifier(
-        Ensemble([trained.network]).eval(),
-        backbone=RECIPE.backbone, classes=CLASSES, class_shares=dict.fromkeys(CLASSES, 1 / 3), patch=PATCH,
+        [(architecture_of(RECIPE.backbone), "regions", Ensemble([trained.network]).eval())],
+        recipe="finetune", classes=CLASSES, class_shares=dict.fromkeys(CLASSES, 1 / 3), patch=PATCH,
         answer=AnswerSettings(aggregation="mean", tta=False), calibration=Calibration.none(0.9), region_side=40,
         seen=TrainingRecord(), evidence={},
     )  # fmt: skip

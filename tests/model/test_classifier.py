@@ -7,20 +7,84 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from doctogres.errors import DoctogresError, UpstreamError, WeightsError
 from doctogres.model.answer import SlideAnswer
 from doctogres.model.classifier import (
     CARD_FILE,
     WEIGHTS_FILE,
-    NoLesionError,
     SlideClassifier,
-    TooManyRegionsError,
 )
+from doctogres.model.cutting import NoLesionError, TooManyRegionsError
+from doctogres.model.ensemble import Ensemble
+from doctogres.model.fusion import softmax
+from doctogres.model.network import create_network
 from doctogres.slides.plausibility import MaskRange
 from doctogres.slides.reasons import Reason
 from tests.model.untrained import classified
 from tests.serving.drawn_requests import GLASS, drawn
+
+
+def viewed(classifier: SlideClassifier, view: str) -> SlideClassifier:
+    """The same networks on another view."""
+    sources = tuple(source.model_copy(update={"view": view}) for source in classifier.card.sources)
+    return replace(classifier, card=classifier.card.model_copy(update={"sources": sources}))
+
+
+def joined(classifier: SlideClassifier, *views: str, **answer: Any) -> SlideClassifier:
+    """Other untrained networks on each of these views, together."""
+    card, sources, networks = classifier.card, [], []
+    for number, view in enumerate(views):
+        torch.manual_seed(number)
+        networks.append(Ensemble([create_network("test_resnet", classes=3, size=32).eval()]))
+        sources.append(card.sources[0].model_copy(update={"view": view, "members": 1}))
+    changed = card.answer.model_copy(update=answer)
+    together = card.model_copy(update={"sources": tuple(sources), "answer": changed})
+    return replace(classifier, card=together, networks=tuple(networks))
+
+
+def parted(model: SlideClassifier) -> list[tuple[Any, Ensemble]]:
+    """Each source of a model with its networks, as a card of its own."""
+    return [
+        (model.card.model_copy(update={"sources": (source,)}), network)
+        for source, network in zip(model.card.sources, model.networks, strict=True)
+    ]
+
+
+def test_views_with_patches_of_their_own_are_averaged_slide_by_slide(classifier: SlideClassifier) -> None:
+    slide = drawn(4, lesions=3)
+    model = joined(classifier, "window64", "tiles16", "regions")
+    alone = [replace(model, card=card, networks=(network,)).classify(*slide) for card, network in parted(model)]
+    together = model.classify(*slide)
+    np.testing.assert_allclose(together.raw, np.mean([answer.raw for answer in alone], axis=0), atol=1e-6)
+    # The patches are the first view's; the others only take part in the slide's answer.
+    assert together.patches.equals(alone[0].patches)
+    assert len({len(answer.patches) for answer in alone}) > 1
+
+
+def test_joined_features_multiply_the_answers_of_their_views(classifier: SlideClassifier) -> None:
+    slide = drawn(4, lesions=2)
+    model = joined(classifier, "window64", "regions", "regions", fusion="features", aggregation="log_mean")
+    window, first, second = (
+        replace(model, card=card, networks=(network,)).classify(*slide) for card, network in parted(model)
+    )
+    boxes = np.log(first.patch_probabilities) + np.log(second.patch_probabilities)
+    logits = boxes.mean(axis=0) + np.log(window.patch_probabilities).mean(axis=0)
+    np.testing.assert_allclose(model.classify(*slide).raw, softmax(logits), atol=1e-6)
+
+
+def test_several_views_survive_their_files_and_read_tissue_without_a_mask(
+    classifier: SlideClassifier, tmp_path: Path
+) -> None:
+    model = joined(classifier, "window64", "tiles16", tta=True)
+    model.save(tmp_path)
+    again = SlideClassifier.load(tmp_path, device="cpu")
+    rgb, mask = drawn(5)
+    for given in (mask, None):
+        np.testing.assert_allclose(
+            again.classify(rgb, given).probabilities, model.classify(rgb, given).probabilities, atol=1e-5
+        )
 
 
 def test_many_slides_together_are_answered_as_one_by_one(
@@ -65,7 +129,7 @@ def test_a_model_that_is_always_sure_is_not_where_the_mask_cannot_be_right(class
     assert (answer.abstained, answer.reasons, answer.warnings) == (True, answer.warnings, answer.reasons)
     assert answer.reasons[0].endswith("is it inverted?")
     assert answer.label in classifier.card.classes
-    whole = classifier.card.model_copy(update={"patch": classifier.card.patch.model_copy(update={"patching": "whole"})})
+    whole = viewed(classifier, "whole").card
     assert not replace(classifier, card=whole).classify(rgb, ~mask).abstained  # whatever the mask, the picture is cut
 
 
@@ -100,8 +164,7 @@ def test_without_a_mask_the_tissue_is_tiled_and_the_answer_says_so(classifier: S
 
 @pytest.mark.parametrize("patching", ["regions", "whole"])
 def test_bare_glass_and_drawings_get_no_made_up_class(classifier: SlideClassifier, patching: str) -> None:
-    patch = classifier.card.patch.model_copy(update={"patching": patching})
-    model = replace(classifier, card=classifier.card.model_copy(update={"patch": patch}))
+    model = viewed(classifier, patching)
     glass = np.full((200, 300, 3), GLASS, np.uint8)
     drawing = glass.copy()
     drawing[50:150, 20:280] = (120, 190, 60)  # an ogre's green
@@ -115,7 +178,7 @@ def test_bare_glass_and_drawings_get_no_made_up_class(classifier: SlideClassifie
 def test_a_mask_of_speckle_is_refused_before_its_patches_fill_the_memory(
     classifier: SlideClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("doctogres.model.classifier.MAX_REGIONS", 2)
+    monkeypatch.setattr("doctogres.model.cutting.MAX_REGIONS", 2)
     with pytest.raises(TooManyRegionsError, match="3 regions of at least 30 px, more than the limit of 2"):
         classifier.classify(*drawn(1, lesions=3))
 
@@ -138,7 +201,8 @@ def test_what_was_saved_answers_the_same(classifier: SlideClassifier, tmp_path: 
     np.testing.assert_allclose(again.probabilities, classifier.classify(*slide).probabilities, atol=1e-6)
     card = json.loads((tmp_path / CARD_FILE).read_text())
     assert card["classes"] == ["A", "B", "C(+)"]
-    assert {"mean", "std", "patch", "answer", "calibration", "weights_sha256", "region_side"} <= card.keys()
+    assert {"sources", "patch", "answer", "calibration", "weights_sha256", "region_side"} <= card.keys()
+    assert {"architecture", "view", "members"} <= card["sources"][0].keys()
 
 
 def test_changed_weights_are_not_loaded(classifier: SlideClassifier, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from doctogres.model.attention import GatedAttention
 from doctogres.model.compiled import CompiledNetwork
 from doctogres.model.ensemble import BATCH, COMPILED_BATCH, WITHOUT_OPENVINO, Ensemble, outputs_of
+from doctogres.model.fusion import softmax
 from doctogres.model.network import create_network
 
 STATISTICS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
@@ -49,9 +50,11 @@ def test_the_answers_are_those_of_pytorch_for_any_number_of_patches(backbone: st
     assert ensemble.batch_size == COMPILED_BATCH
     for (patches, tta), one in zip(asked, expected, strict=True):
         found = outputs_of(ensemble, patches, tta=tta, features=features, **STATISTICS)
-        np.testing.assert_allclose(found.probabilities, one.probabilities, atol=1e-5)
-        assert len(patches) == 1 or np.ptp(one.probabilities, axis=2).max() > 1e-3  # there is something to compare
-        assert found.probabilities.dtype == one.probabilities.dtype
+        np.testing.assert_allclose(softmax(found.every_view), softmax(one.every_view), atol=1e-5)
+        assert (
+            len(patches) == 1 or np.ptp(softmax(one.every_view), axis=2).max() > 1e-3
+        )  # there is something to compare
+        assert softmax(found.every_view).dtype == softmax(one.every_view).dtype
         for view, other in zip(found.features, one.features, strict=True):
             for mine, theirs in zip(view, other, strict=True):
                 torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
@@ -61,9 +64,9 @@ def test_threads_that_ask_at_once_get_their_own_answers() -> None:
     ensemble = made_ensemble("test_resnet", 32)
     ensemble.compile_members(size=32)
     asked = [pixels(1 + number % 7, 32) + np.uint8(number) for number in range(40)]
-    alone = [outputs_of(ensemble, patches, **STATISTICS).probabilities for patches in asked]
+    alone = [outputs_of(ensemble, patches, **STATISTICS).every_view for patches in asked]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda patches: outputs_of(ensemble, patches, **STATISTICS).probabilities, asked))
+        together = list(pool.map(lambda patches: outputs_of(ensemble, patches, **STATISTICS).every_view, asked))
     assert np.ptp([one[0, 0, 0, 0] for one in alone]) > 1e-3
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
@@ -109,14 +112,14 @@ def test_a_network_that_openvino_cannot_run_stays_with_pytorch_and_the_log_says_
     operation: Callable[[torch.Tensor], torch.Tensor], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ensemble = Ensemble([Classifier(operation)]).eval()
-    expected = outputs_of(ensemble, pixels(3, 8), **STATISTICS).probabilities
+    expected = outputs_of(ensemble, pixels(3, 8), **STATISTICS).every_view
     with caplog.at_level(logging.WARNING):
         ensemble.compile_members(size=8)
     (line,) = caplog.text.splitlines()
     assert reason in line
     assert WITHOUT_OPENVINO in line
     assert ensemble.batch_size == BATCH
-    np.testing.assert_array_equal(outputs_of(ensemble, pixels(3, 8), **STATISTICS).probabilities, expected)
+    np.testing.assert_array_equal(outputs_of(ensemble, pixels(3, 8), **STATISTICS).every_view, expected)
 
 
 def test_features_that_are_wrong_are_noticed_where_the_logits_are_right(caplog: pytest.LogCaptureFixture) -> None:

@@ -44,7 +44,7 @@ def test_test_time_augmentation_is_blind_to_how_the_patch_lies() -> None:
     ensemble = Ensemble([Corner()])
     straight = outputs_of(ensemble, pixels, tta=True, **NEUTRAL)
     lying = outputs_of(ensemble, np.rot90(pixels, axes=(1, 2))[:, :, ::-1], tta=True, **NEUTRAL)
-    assert straight.probabilities.shape == (8, 1, 3, 2)
+    assert straight.every_view.shape == (8, 1, 3, 2)
     np.testing.assert_allclose(straight.of_patches(), lying.of_patches())
     assert not np.allclose(straight.of_patches(), outputs_of(ensemble, pixels, **NEUTRAL).of_patches())
 

@@ -11,6 +11,7 @@ from doctogres.errors import DoctogresError
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
@@ -23,8 +24,8 @@ def classifier() -> SlideClassifier:
     torch.manual_seed(0)
     members = [create_network("test_resnet", classes=3, size=32).eval() for _ in range(2)]
     return make_classifier(
-        Ensemble(members),
-        backbone="test_resnet",
+        [(architecture_of("test_resnet"), "regions", Ensemble(members))],
+        recipe="finetune",
         classes=("A", "B", "C(+)"),
         class_shares={"A": 0.5, "B": 0.3, "C(+)": 0.2},
         patch=PatchSettings(patch_size=32, min_area=30, margin=0.25, patching="regions"),

@@ -19,6 +19,7 @@ NUMBERS = ("x", "y", "width", "height", "area", "mask_fraction")
 def manifest() -> Manifest:
     rows = pd.DataFrame({name: [1, 2, 3] if name in NUMBERS else ["a", "b", "c"] for name in COLUMNS})
     rows["outcome"] = ["kept", "dropped", "kept"]
+    rows["view"] = "regions"
     return Manifest(
         rows,
         root=Path("/data/colon"),

@@ -10,9 +10,10 @@ import pytest
 
 from doctogres.cleaning.reading import read_slide
 from doctogres.errors import CohortError, DoctogresError
+from doctogres.patches.crops import cut_patches
 from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
 from doctogres.patches.pixels import cut_cohort, load_patches
-from doctogres.patches.regions import cut_patches, mask_regions
+from doctogres.patches.regions import mask_regions
 from doctogres.settings import PatchSettings
 from doctogres.slides import images
 from doctogres.slides.formats import ImageError
@@ -90,7 +91,8 @@ def cohort(root):
 @pytest.fixture
 def cut(cohort, root, tmp_path):
     """The manifest and the cache's file."""
-    return cut_cohort(cohort, root, SETTINGS, cache=tmp_path / "cache")
+    manifest, (path,) = cut_cohort(cohort, root, SETTINGS, cache=tmp_path / "cache")
+    return manifest, path
 
 
 def test_every_region_of_every_usable_slide_has_a_row(cut, root):
@@ -162,7 +164,7 @@ def test_a_slide_of_specks_is_represented_by_its_largest(root, tmp_path):
 
 def test_whole_pictures_are_cut_once_per_slide(cohort, root, tmp_path):
     whole = PatchSettings(patching="whole", patch_size=32)
-    manifest, path = cut_cohort(cohort, root, whole, cache=tmp_path / "cache")
+    manifest, (path,) = cut_cohort(cohort, root, whole, cache=tmp_path / "cache")
     assert manifest.rows[["x", "y", "width", "height"]].to_numpy().tolist() == [[0, 0, 160, 120]] * 3
     assert np.load(path).shape == (3, 32, 32, 3)
 
@@ -174,7 +176,7 @@ def test_progress_counts_usable_slides(cohort, root, tmp_path):
 
 
 def test_cutting_twice_gives_the_same_manifest_and_the_same_file(cut, cohort, root, tmp_path):
-    again, path = cut_cohort(cohort, root, SETTINGS, cache=tmp_path / "other")
+    again, (path,) = cut_cohort(cohort, root, SETTINGS, cache=tmp_path / "other")
     pd.testing.assert_frame_equal(again.rows, cut[0].rows)
     assert replace(again, rows=cut[0].rows) == cut[0]
     assert path.name == cut[1].name
@@ -184,7 +186,7 @@ def test_cutting_twice_gives_the_same_manifest_and_the_same_file(cut, cohort, ro
 @pytest.mark.parametrize("change", [{"margin": 1.0}, {"patch_size": 48}, {"min_area": 1}])
 def test_other_settings_use_another_cache_file(cut, cohort, root, tmp_path, change):
     other = SETTINGS.model_copy(update=change)
-    _, path = cut_cohort(cohort, root, other, cache=tmp_path / "cache")
+    _, (path,) = cut_cohort(cohort, root, other, cache=tmp_path / "cache")
     assert path != cut[1]
     assert cut[1].is_file()
 
@@ -193,7 +195,7 @@ def test_another_picture_under_the_same_name_uses_another_cache_file(cut, cohort
     rgb, mask = draw_slide(0)
     changed = table_of(root, [cohort_row(root, "img_0000", 255 - rgb, mask)]).rows
     other = replace(cohort, rows=pd.concat([changed, cohort.rows.iloc[1:]], ignore_index=True))
-    _, path = cut_cohort(other, root, SETTINGS, cache=tmp_path / "cache")
+    _, (path,) = cut_cohort(other, root, SETTINGS, cache=tmp_path / "cache")
     assert path != cut[1]
 
 
@@ -251,7 +253,7 @@ def test_a_cache_of_another_length_is_refused(cut, tmp_path):
 def test_the_cache_file_appears_only_when_it_is_whole(cohort, root, tmp_path):
     cache = tmp_path / "cache"
     seen: list[str] = []
-    _, path = cut_cohort(
+    _, (path,) = cut_cohort(
         cohort, root, SETTINGS, cache=cache, progress=lambda *_: seen.extend(entry.suffix for entry in cache.iterdir())
     )
     assert seen

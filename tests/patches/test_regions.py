@@ -8,7 +8,9 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 from scipy import ndimage
 
-from doctogres.patches.regions import crop, crop_box, cut_patches, find_patches, mask_regions, select_regions
+from doctogres.patches.crops import crop, cut_patches
+from doctogres.patches.regions import find_patches, mask_regions, select_regions
+from doctogres.patches.views import crop_box
 from doctogres.settings import PatchSettings
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 24), st.integers(1, 24)))
@@ -108,12 +110,12 @@ def test_beyond_the_edge_the_edge_pixels_are_repeated(box, margin):
     around = 64
     padded = np.pad(rgb, ((around, around), (around, around), (0, 0)), mode="edge")
     expected = padded[top + around : top + around + side, left + around : left + around + side]
-    assert np.array_equal(crop(rgb, np.array(box), size=side, margin=margin), expected)
+    assert np.array_equal(crop(rgb, crop_box(np.array(box), margin=margin), size=side), expected)
 
 
 @given(box=BOXES, margin=MARGINS, size=st.integers(1, 64), colour=st.tuples(*[st.integers(0, 255)] * 3))
 def test_a_crop_of_one_colour_is_that_colour_in_the_asked_size(box, margin, size, colour):
-    patch = crop(np.full((34, 44, 3), colour, np.uint8), np.array(box), size=size, margin=margin)
+    patch = crop(np.full((34, 44, 3), colour, np.uint8), crop_box(np.array(box), margin=margin), size=size)
     assert patch.shape == (size, size, 3)
     assert patch.dtype == np.uint8
     assert (patch == colour).all()
@@ -128,15 +130,15 @@ def test_cropping_commutes_with_a_quarter_turn(x, y, side, margin, size):
     rgb = np.random.default_rng(0).integers(0, 256, (34, 44, 3), dtype=np.uint8)
     turned = np.ascontiguousarray(np.rot90(rgb))
     turned_box = np.array([y, rgb.shape[1] - x - side, side, side])
-    straight = np.rot90(crop(rgb, np.array([x, y, side, side]), size=size, margin=margin)).astype(int)
-    around = crop(turned, turned_box, size=size, margin=margin).astype(int)
+    straight = np.rot90(crop(rgb, crop_box(np.array([x, y, side, side]), margin=margin), size=size)).astype(int)
+    around = crop(turned, crop_box(turned_box, margin=margin), size=size).astype(int)
     assert np.abs(straight - around).max() <= 2
 
 
 def test_a_region_in_the_corner_is_cut_around_its_centre(picture):
     picture[:] = 0
     picture[0, 0] = 255
-    patch = crop(picture, np.array([0, 0, 1, 1]), size=5, margin=2.0)
+    patch = crop(picture, crop_box(np.array([0, 0, 1, 1]), margin=2.0), size=5)
     assert (patch[:3, :3] == 255).all()  # the lit corner, repeated outwards
     assert not patch[3:].any()
     assert not patch[:, 3:].any()
@@ -149,7 +151,7 @@ def test_patches_keep_the_order_of_their_regions(picture):
     assert pixels.shape == (2, 16, 16, 3)
     assert pixels.dtype == np.uint8
     for patch, region in zip(pixels, regions, strict=True):
-        assert np.array_equal(patch, crop(picture, region, size=16, margin=0.5))
+        assert np.array_equal(patch, crop(picture, crop_box(region, margin=0.5), size=16))
 
 
 def test_no_regions_give_no_patches(picture):
@@ -171,7 +173,7 @@ def test_finding_patches_is_regions_then_selection(mask, min_area):
 
 @given(MASKS)
 def test_patching_whole_takes_the_whole_picture_whatever_the_mask(mask):
-    regions, kept, reasons = find_patches(mask, PatchSettings(patching="whole", min_area=10_000))
+    regions, kept, reasons = find_patches(mask, PatchSettings(min_area=10_000), "whole")
     assert regions.tolist() == [[0, 0, mask.shape[1], mask.shape[0], int(mask.sum())]]
     assert kept.tolist() == [True]
     assert reasons == [""]
@@ -180,12 +182,21 @@ def test_patching_whole_takes_the_whole_picture_whatever_the_mask(mask):
 def test_a_whole_picture_gets_no_margin():
     square = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     whole = PatchSettings(patching="whole", patch_size=16, margin=2.0)
-    regions, _, _ = find_patches(np.ones((16, 16), bool), whole)
+    regions, _, _ = find_patches(np.ones((16, 16), bool), whole, "whole")
     assert np.array_equal(cut_patches(square, regions, whole)[0], square)
 
 
 @pytest.mark.parametrize(
-    "values", [{"patch_size": 8}, {"min_area": 0}, {"margin": -0.1}, {"patching": "tiles"}, {"size": 224}]
+    "values",
+    [
+        {"patch_size": 8},
+        {"min_area": 0},
+        {"margin": -0.1},
+        {"patching": "glass"},
+        {"patching": ""},
+        {"patching": "tiles8"},
+        {"size": 224},
+    ],
 )
 def test_settings_that_cannot_work_are_refused(values):
     with pytest.raises(ValidationError, match=next(iter(values))):
@@ -196,7 +207,7 @@ def test_shrinking_averages_and_does_not_alias():
     """A pattern of single pixels, as of a halftone, becomes its mean and no coarser pattern."""
     rows, columns = np.mgrid[:96, :96]
     checks = np.repeat((255 * ((rows + columns) % 2))[..., None], 3, axis=2).astype(np.uint8)
-    patch = crop(checks, np.array([0, 0, 96, 96]), size=40, margin=0.0).astype(int)
+    patch = crop(checks, (0, 0, 96), size=40).astype(int)
     assert abs(patch - 127).max() <= 30
     assert patch.mean() == pytest.approx(127.5, abs=1)
 
@@ -204,7 +215,7 @@ def test_shrinking_averages_and_does_not_alias():
 def test_enlarging_is_smooth():
     step = np.zeros((8, 8, 3), np.uint8)
     step[:, 4:] = 200
-    patch = crop(step, np.array([0, 0, 8, 8]), size=64, margin=0.0)
+    patch = crop(step, (0, 0, 8), size=64)
     assert len(np.unique(patch[32])) > 10  # a ramp, where blocks would have two values
 
 

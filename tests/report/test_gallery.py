@@ -11,6 +11,7 @@ from doctogres.drawing import heat_colours
 from doctogres.model.answer import SlideAnswer
 from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
@@ -26,8 +27,8 @@ CLASSES = ["one", "two", HOSTILE]
 def classifier(backbone: str = "test_resnet", classes: list[str] = CLASSES) -> SlideClassifier:
     torch.manual_seed(0)
     return make_classifier(
-        Ensemble([create_network(backbone, classes=len(classes), size=64)]),
-        backbone=backbone,
+        [(architecture_of(backbone), "regions", Ensemble([create_network(backbone, classes=len(classes), size=64)]))],
+        recipe="finetune",
         classes=classes,
         class_shares={},
         region_side=40,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from doctogres.errors import DoctogresError
-from doctogres.model.classifier import NoLesionError, TooManyRegionsError
+from doctogres.model.cutting import NoLesionError, TooManyRegionsError
 from doctogres.slides.depth import BitDepthError
 from doctogres.slides.formats import ColourModeError, CompressionError, ImageError, TooManyPixelsError
 from doctogres.slides.images import TransparencyError

@@ -56,11 +56,14 @@ def test_without_cleaning_copies_come_back_beside_their_twins_and_the_hold_out_s
 def test_every_row_changes_what_its_name_says() -> None:
     preset = load_preset("challenge", {"repeats": 3, "tta": True})
     recipes = [module._flat(row.recipe(preset)) | {"cleaned": row.cleaned, "tuned": row.tuned} for row in LADDER]
-    steps = [changes(before, after) for before, after in pairwise(recipes)]
+    probes = [recipe for recipe in recipes if recipe["recipe"] == "probe"]
+    assert recipes[-3:] == probes
+    assert [recipe["patching"] for recipe in probes] == ["regions", "window", "window,regions"]
+    steps = [changes(before, after) for before, after in pairwise(recipes[:-3])]
     assert steps == [
         "cleaned=True",
         "patching=regions, min_area=1",
-        "backbone=convnext_tiny, weights=imagenet",
+        "backbone=convnext_tiny, weights=imagenet, start=probe",
         "unfreeze_every=20",
         "min_area=200",
         "tuned=True",

@@ -17,6 +17,7 @@ from doctogres.evaluation.unseen import check_unseen
 from doctogres.files import digest
 from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
@@ -37,9 +38,10 @@ CALIBRATION = Calibration.none(0.9).model_copy(update={"temperature": 0.5, "thre
 
 def untrained(classes: list[str], seen: TrainingRecord = TrainingRecord()) -> SlideClassifier:  # noqa: B008
     torch.manual_seed(0)
+    networks = [create_network("test_resnet", classes=len(classes), size=64) for _ in range(2)]
     return make_classifier(
-        Ensemble([create_network("test_resnet", classes=len(classes), size=64) for _ in range(2)]),
-        backbone="test_resnet",
+        [(architecture_of("test_resnet"), "regions", Ensemble(networks))],
+        recipe="finetune",
         classes=classes,
         class_shares={},
         patch=PatchSettings(patch_size=64),

@@ -16,6 +16,7 @@ from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
 from doctogres.evaluation.unlabelled import ANSWERED, GUESSED
 from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
+from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
@@ -34,8 +35,8 @@ CLASSES = ("slide_id", "label")
 def classifier() -> SlideClassifier:
     torch.manual_seed(0)
     return make_classifier(
-        Ensemble([create_network("test_resnet", classes=2, size=64)]),
-        backbone="test_resnet",
+        [(architecture_of("test_resnet"), "regions", Ensemble([create_network("test_resnet", classes=2, size=64)]))],
+        recipe="finetune",
         classes=CLASSES,
         class_shares={"slide_id": 0.3, "label": 0.7},
         patch=PatchSettings(patch_size=64),

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -18,18 +19,26 @@ from safetensors.torch import save_file
 
 from doctogres.cleaning.reading import read_slide
 from doctogres.errors import ParameterError
+from doctogres.files import workspace
 from doctogres.liveness import this_process
+from doctogres.model.network import create_network, save_weights
+from doctogres.patches.manifest import Manifest
 from doctogres.presets import load_preset
 from doctogres.serving.loading import load_classifier
 from doctogres.settings import AGGREGATIONS
-from doctogres.slides.splits import HOLDOUT
+from doctogres.slides.splits import HOLDOUT, LeakageError
 from doctogres.stages import train as stage
 from doctogres.stages.clean import clean
+from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
 from doctogres.tracking.runs import WORKER_TAG
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
-from doctogres.training.left_out import TURNED
+from doctogres.training.assessment import START, TURNED, assess_members, classifier_of, ways
+from doctogres.training.folds import split_folds
+from doctogres.training.part import training_parts
+from doctogres.training.probes import ProbeSources
+from doctogres.training.sources import sources_of
 
 pytestmark = pytest.mark.slow
 QUICK = {"epochs": 5, "unfreeze_every": 1, "oof_folds": 2}
@@ -73,8 +82,8 @@ def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch,
 
     log_epoch = stage._log_epoch
 
-    def killing(first, of, epoch):
-        log_epoch(first, of, epoch)
+    def killing(first, view, of, epoch):
+        log_epoch(first, view, of, epoch)
         if epoch.epoch == 2:
             raise Killed
 
@@ -112,7 +121,8 @@ def test_all_folds_networks_of_two_draws_answer_as_one_model(store, patches, sma
     assert (first != second.loc[first.index]).any()
 
     classifier = load_classifier(result.artifacts["model"])
-    assert classifier.card.members == len(classifier.network.members) == len(classifier.network.attention) == 8
+    (source,), (network,) = classifier.card.sources, classifier.networks
+    assert source.members == len(network.members) == len(network.attention) == 8
     assert set(classifier.card.seen.pictures) == set(training["image_md5"])
     assert classifier.card.calibration.slides == len(training)
     ways = table(result, "aggregations").set_index("name")
@@ -146,7 +156,7 @@ def test_what_a_setting_cannot_change_is_not_trained_again(store, patches, capsy
     assert {file: file.stat().st_ino for file in (store / "workspace/networks").iterdir()} != files
     for name in ("oof_predictions", "aggregations"):
         assert table(second, name).equals(table(anew, name))
-    weights = [load_classifier(result.artifacts["model"]).network.state_dict() for result in (second, anew)]
+    weights = [load_classifier(result.artifacts["model"]).networks[0].state_dict() for result in (second, anew)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert (
         table(first, "history")
@@ -212,11 +222,111 @@ def test_a_run_says_how_the_input_of_a_weights_file_is_normalised(
         path.with_suffix(".json").write_text(json.dumps({"architecture": "test_resnet", "pretrained_cfg": stated}))
     given = {"epochs": 1, "oof_folds": 1, "weights": str(path)}
     trained = run(patches, given=given)
-    assert load_classifier(trained.artifacts["model"]).card.mean == expected
+    assert load_classifier(trained.artifacts["model"]).card.sources[0].architecture.mean == expected
     assert ("the weights have no configuration" in capsys.readouterr().out) is not configured
     said = MlflowClient().get_run(trained.run_id).data.params["train.input"]
     assert said.startswith(f"mean {', '.join(map(str, expected))}, deviation")
     assert ("encoder.json" in said) is configured
     MlflowClient().delete_run(trained.run_id)
     again = run(patches, given=given)  # the finished network, not trained again
-    assert load_classifier(again.artifacts["model"]).card.mean == expected
+    assert load_classifier(again.artifacts["model"]).card.sources[0].architecture.mean == expected
+
+
+PROBE = {
+    "recipe": "probe", "patching": "window,regions", "window": 96, "oof_folds": 0, "aggregation": "area_mean", "tta": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def views(store, small_cohort):
+    """Runs of `clean` and `patch` with windows and tight boxes."""
+    preset = load_preset("demo", QUICK | PROBE)
+    cleaned = clean(data=str(small_cohort), preset=preset, seed=5)
+    return cleaned, patch(cohort=cleaned.run_id, preset=preset, data=str(small_cohort))
+
+
+def test_a_probe_is_a_model_like_any_other(store, views, small_cohort):
+    cleaned, cut = views
+    result = run(cut.run_id, given=PROBE)
+    classifier = load_classifier(result.artifacts["model"])
+    assert classifier.card.recipe == "probe"
+    assert [(source.view, source.members) for source in classifier.card.sources] == [("window96", 1), ("regions", 1)]
+    cohort = pd.read_parquet(find_artifact("latest", stage="clean", name="cohort").path)
+    training = cohort[cohort["fold"].notna() & (cohort["fold"] != HOLDOUT)]
+    oof = table(result, "oof_predictions")
+    assert set(oof["slide_id"]) == set(training["slide_id"])
+    assert set(classifier.card.seen.pictures) == set(training["image_md5"])
+    fits = table(result, "history")
+    assert len(fits) == 4 * 2
+    preset = load_preset("demo", QUICK | PROBE)
+    scored = evaluate(model=result.run_id, cohort=cleaned.run_id, split=HOLDOUT, preset=preset, seed=5)
+    assert 0 <= scored.metrics["macro_f1"] <= 1
+
+
+def test_a_probes_out_of_fold_answers_are_those_of_its_network(store, views, small_cohort):
+    """A model whose only fold left out is the first one, served: the same answers, through features or through pixels."""
+    _, cut = views
+    manifest = Manifest.read(find_artifact(cut.run_id, stage="patch", name="patches").path)
+    preset = load_preset("demo", QUICK | PROBE)
+    parts = training_parts(manifest, manifest.patch.views, cache=workspace())
+    sources = sources_of(preset, manifest.patch)
+    probes = ProbeSources.load(preset, parts, sources, 5)
+    split = split_folds(preset.train, parts, sources, 5)[0]
+    members = probes.members([split])
+    heads = probes.heads({source: fold.train for source, fold in split.items()})
+    kept: list[Any] = []
+    for source, head in heads.items():
+        network = probes.features[source].new_network().eval()
+        head.put_into(network, source.backbone)
+        kept.append((source, [network], []))
+    everything = probes.members(split_folds(preset.train, parts, sources, 5))
+    assessment = assess_members(parts, everything, preset, 5)
+    model = classifier_of(manifest, parts, kept, assessment, preset)
+    expected = ways(members, preset.answer)[TURNED]
+    cohort = pd.read_parquet(find_artifact("latest", stage="clean", name="cohort").path).set_index("slide_id")
+    for slide, probabilities in zip(members[0].predictions.slides, expected, strict=True):
+        row = next(cohort.loc[[slide]].reset_index().itertuples())
+        answer = model.classify(*read_slide(small_cohort, row)[:2])
+        np.testing.assert_allclose(answer.raw, probabilities, atol=1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["probe", "finetune"])
+def test_a_model_of_everything_is_a_second_one_and_knows_that_it_saw_the_hold_out(store, views, recipe):
+    cleaned, cut = views
+    given = {**PROBE, "recipe": recipe, "views": "window", "final": "all", "epochs": 1, "oof_folds": 2}
+    result = run(cut.run_id, given=given)
+    first, second = (load_classifier(result.artifacts[name]) for name in ("model", "final_model"))
+    cohort = pd.read_parquet(find_artifact("latest", stage="clean", name="cohort").path)
+    used = cohort[cohort["fold"].notna()]
+    assert set(second.card.seen.pictures) == set(used["image_md5"])
+    assert len(first.card.seen.pictures) < len(second.card.seen.pictures)
+    assert first.card.calibration == second.card.calibration
+    preset = load_preset("demo", QUICK | given)
+    with pytest.raises(LeakageError):
+        evaluate(model=result.artifacts["final_model"], cohort=cleaned.run_id, split=HOLDOUT, preset=preset, seed=5)
+
+
+def test_fine_tuning_starts_from_a_probe_and_says_what_it_added(store, views, tmp_path):
+    torch.manual_seed(0)
+    file = tmp_path / "mine.safetensors"
+    save_weights(create_network("test_resnet", classes=3, size=64), file)
+    given = {**PROBE, "recipe": "finetune", "views": "window", "epochs": 1, "oof_folds": 2, "aggregation": "mean"}
+    result = run(views[1].run_id, given=given | {"weights": str(file), "start": "probe"})
+    compared = table(result, "aggregations").set_index("name")
+    assert compared.loc[START, "against"] == "mean"
+    note = MlflowClient().get_run(result.run_id).data.tags["mlflow.note.content"]
+    assert "the probe it started from" in note
+    noise = run(views[1].run_id, given=given | {"weights": str(file), "start": "random"})
+    assert START not in set(table(noise, "aggregations")["name"])
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"views": "tiles"}, r"views=tiles: tiles128 was not cut \(only window96, regions\); give it in patching"),
+        ({"recipe": "finetune", "fusion": "features"}, "fusion=features: only the probe"),
+    ],
+)
+def test_views_that_cannot_be_used_are_refused_before_the_training(store, views, given, problem):
+    with pytest.raises(ParameterError, match=problem):
+        run(views[1].run_id, given=PROBE | given)

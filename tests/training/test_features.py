@@ -1,5 +1,6 @@
 """Kept features of a frozen backbone stand for the backbone itself."""
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -58,17 +59,17 @@ def test_every_view_is_computed_once_for_all_epochs_and_trainings(tmp_path, monk
     computed = []
     compute = features.FrozenFeatures._compute
 
-    def counted(self, number, path):
-        computed.append(number)
-        compute(self, number, path)
+    def counted(self, copy, path):
+        computed.append(copy)
+        compute(self, copy, path)
 
     monkeypatch.setattr(features.FrozenFeatures, "_compute", counted)
     train(part, settings, tmp_path)
     train(part, settings.model_copy(update={"learning_rate": 3e-3, "dropout": 0.4}), tmp_path)
-    assert sorted(computed) == [0, 1, 2]
+    assert sorted(map(str, computed)) == ["augmented1", "augmented2", "turn0"]
     views = [np.load(path) for path in sorted(tmp_path.iterdir())]
     assert len(views) == 3
-    assert all(not np.array_equal(views[0], view) for view in views[1:])
+    assert all(not np.array_equal(view, other) for view, other in combinations(views, 2))
 
 
 def test_other_weights_or_patches_are_other_features(tmp_path):

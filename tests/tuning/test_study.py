@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from doctogres.errors import ParameterError
 from doctogres.liveness import this_process
 from doctogres.presets import PRESETS, check_default_in_space, load_preset
-from doctogres.settings import SearchRange, TrainSettings, TuneSettings
+from doctogres.settings import AnswerSettings, SearchRange, TrainSettings, TuneSettings
 from doctogres.tuning import workers as tuning
 from doctogres.tuning.figures import study_figures
 from doctogres.tuning.study import run_study
@@ -30,7 +30,7 @@ SPACE = {
     "backbone": SearchRange(choices=("test_resnet", "test_vit")),
     "augmentation": SearchRange(choices=(True, False)),
 }
-DEFAULTS = TrainSettings(backbone="test_resnet").model_dump()
+DEFAULTS = TrainSettings(backbone="test_resnet").model_dump() | AnswerSettings().model_dump()
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_suggestions_stay_within_the_space(study_of):
 def test_every_suggestion_is_a_recipe_that_can_be_trained(study_of):
     space = {"batch_size": SearchRange(low=8, high=64), "unfreeze_every": SearchRange(low=0, high=30), **SPACE}
     for values in params(study_of(trials=4, space=space)):
-        TrainSettings.model_validate({**DEFAULTS, **values})
+        TrainSettings.model_validate({**TrainSettings(backbone="test_resnet").model_dump(), **values})
 
 
 def test_the_same_seed_tries_the_same_values_and_another_seed_does_not(study_of):
@@ -577,7 +577,7 @@ def test_a_preset_of_ones_own_is_a_file_and_takes_overrides(own_preset):
         ("dropout: 0.1", "dropout: 0.6", ["dropout=0.6", "0 to 0.5"]),
         ("dropout: 0.1", "droput: 0.1", ["mine.yaml", "train.droput=0.1"]),
         ("dropout: {low: 0.0,", "dropout: {low: 0.7,", ["tune.space.dropout", "low < high"]),
-        ("trials: 4", "trials: many", ["tune.trials=many", "integer"]),
+        ("trials: 5", "trials: many", ["tune.trials=many", "integer"]),
         ("clean:", "cleaning:", ["cleaning: Extra inputs are not permitted"]),
         ("", "- 1", ["mine.yaml", "dictionary"]),
         ("", "a: [", ["mine.yaml", "line 1"]),

@@ -15,10 +15,12 @@ from doctogres.model.temperature import Calibration
 
 Probabilities = npt.NDArray[np.float64]  # (slides, classes)
 
-NOTE: Final = (
-    "Every slide was classified by a network that was not trained on it, although the epoch was selected on its fold; "
-    "the served model may average several such networks."
-)
+# What the out-of-fold predictions are, by recipe.
+NOTES: Final = {
+    "finetune": "Every slide was classified by a network that was not trained on it, although the epoch was selected on its "
+    "fold; the served model may average several such networks.",
+    "probe": "Every slide was classified by a head that was not fitted to it; the served model's head was fitted to all of them.",
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def assess(
     chosen: str,
     against: Mapping[str, str],
     target_precision: float,
+    recipe: str,
     resamples: int,
     seed: int,
 ) -> Assessment:
@@ -78,6 +81,7 @@ def assess(
         chosen: the aggregation that the model uses.
         against: aggregation -> the one that it is compared with.
         target_precision: see `calibrate`.
+        recipe: how the networks were trained, for the note.
         resamples: number of bootstrap resamples.
         seed: of the bootstrap.
     """
@@ -110,7 +114,8 @@ def assess(
         "metrics": {name: estimate.to_dict() for name, estimate in metrics.items()},
         "aggregations": aggregations,
         "calibration": calibration.model_dump(),
-        "note": NOTE,
+        "recipe": recipe,
+        "note": NOTES[recipe],
     }
     return Assessment(calibration, evidence, _table(aggregations))
 

@@ -1,5 +1,6 @@
 """The patches of a slide that are classified, and the prediction for the slide. Does not import torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,12 +15,22 @@ MaskSource = Literal["given", "tissue"]
 class CutSlide:
     """The patches of a slide that are classified."""
 
-    regions: npt.NDArray[np.int64]  # (regions, 5) as in `regions.mask_regions`
-    pixels: npt.NDArray[np.uint8]  # (regions, size, size, 3)
+    boxes: Mapping[str, npt.NDArray[np.int64]]  # view -> (patches, 5) as in `regions.mask_regions`
+    pixels: Mapping[str, npt.NDArray[np.uint8]]  # view -> (patches, size, size, 3)
     dropped: int  # number of regions left out
     mask_source: MaskSource
     warnings: tuple[str, ...]
     doubt: str = ""  # the reason why the mask is implausible, if it is
+
+    @property
+    def regions(self) -> npt.NDArray[np.int64]:
+        """The patches of the first view."""
+        return next(iter(self.boxes.values()))
+
+    @property
+    def size(self) -> int:
+        """The number of patches in all views."""
+        return sum(map(len, self.pixels.values()))
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class SlideAnswer:
     raw: npt.NDArray[np.float64]  # (classes,), before the temperature
     confidence: float  # the label's probability
     reasons: tuple[str, ...]  # why the model abstains; empty if it does not
-    patches: pd.DataFrame  # a row per classified region: x, y, width, height, area, label
+    patches: pd.DataFrame  # a row per patch of the first view: x, y, width, height, area, label
     patch_probabilities: npt.NDArray[np.float64]  # (patches, classes), not calibrated
     dropped: int  # number of regions left out
     mask_source: MaskSource

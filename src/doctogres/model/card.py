@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from doctogres.model.architecture import Architecture
 from doctogres.model.temperature import Calibration
 from doctogres.settings import AnswerSettings, PatchSettings
 from doctogres.slides.plausibility import MaskRange
@@ -18,22 +19,40 @@ class TrainingRecord(BaseModel):
     groups: tuple[str, ...] = ()
 
 
+class SourceCard(BaseModel):
+    """One or more networks of the same architecture that see the patches in the same view."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: Architecture
+    view: str
+    members: int  # number of networks, one per fold in an ensemble
+    features: int  # per patch, before the classifier, if there is an attention head; else 0
+
+
 class ClassifierCard(BaseModel):
     """Everything except the weights that a prediction depends on; stored in the model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backbone: str
+    recipe: str  # probe or finetune
+    sources: tuple[SourceCard, ...]
     classes: tuple[str, ...]  # in the order of the networks' outputs
     class_shares: tuple[float, ...]  # of the training slides
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     patch: PatchSettings
     answer: AnswerSettings
-    members: int  # number of networks in the ensemble
-    features: int  # per patch, before the classifier, if there is an attention head; else 0
     region_side: int  # median longer side of the training regions in pixels: the tile size if no mask is given
     masks: MaskRange | None = None  # of the training slides; None if it was not recorded
     weights_sha256: str = ""  # of the weights file, filled in when it is written
     calibration: Calibration
     seen: TrainingRecord
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What the networks see, each once."""
+        return tuple(dict.fromkeys(source.view for source in self.sources))
+
+    @property
+    def networks(self) -> str:
+        """The networks in words: `5 × mobilenetv2_100 on window224`."""
+        return ", ".join(f"{source.members} × {source.architecture.name} on {source.view}" for source in self.sources)

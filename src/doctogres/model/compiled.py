@@ -3,10 +3,12 @@
 import sys
 import threading
 import warnings
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
+
+RELATIVE_TOLERANCE: Final = 1e-4  # maximum difference of any output, as a share of its largest value
 
 
 class CompiledNetwork:
@@ -43,6 +45,52 @@ class CompiledNetwork:
             arrays = [tensor.contiguous().numpy() for tensor in inputs]
             outputs = self._request.infer(arrays, share_inputs=True, share_outputs=True).values()
             return tuple(torch.from_numpy(output.copy()) for output in outputs)
+
+
+def compile_checked(network: nn.Module, example: torch.Tensor) -> tuple[CompiledNetwork | None, str]:
+    """A network of one input and one output, compiled; None and the reason if OpenVINO fails or gives something else.
+
+    Args:
+        network: on the CPU.
+        example: an input of several rows; its number of rows may vary later.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        compiled = CompiledNetwork(_Tuple(network), example[:2])
+        with torch.inference_mode():
+            expected, actual = network(example), compiled(example)[0]
+        reason = difference(expected, actual)
+    except ImportError as error:
+        reason = f"OpenVINO cannot be imported ({error}); install the versions in requirements.txt"
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  # OpenVINO's converter raises many types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    finally:
+        network.train(was_training)
+    return (None, reason) if reason else (compiled, "")
+
+
+def difference(wanted: torch.Tensor, given: torch.Tensor) -> str:
+    """How OpenVINO's outputs differ from the wanted ones by more than rounding; empty if they do not."""
+    if wanted.shape != given.shape:
+        return f"OpenVINO returned {tuple(given.shape)} instead of {tuple(wanted.shape)}"
+    largest = wanted.abs().max().item()
+    if not (error := (wanted - given).abs().max().item()) <= RELATIVE_TOLERANCE * largest:  # also if it is NaN
+        return f"OpenVINO's outputs are off by up to {error:.0e}, where the largest is {largest:.0e}"
+    return ""
+
+
+class _Tuple(nn.Module):
+    """A network whose output is a tuple."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.network(inputs),)
 
 
 def _openvino() -> Any:

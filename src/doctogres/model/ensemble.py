@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from doctogres.model.attention import GatedAttention
-from doctogres.model.compiled import CompiledNetwork
+from doctogres.model.compiled import CompiledNetwork, difference
+from doctogres.model.fusion import softmax
 from doctogres.model.network import normalise
 from doctogres.slides.turns import TURNS, turned
 
@@ -20,7 +21,6 @@ WITHOUT_OPENVINO: Final = "the networks run with PyTorch instead of OpenVINO, so
 BATCH: Final = 64  # patches per forward pass
 COMPILED_BATCH: Final = 16  # larger batches are no faster on the CPU and take more memory: see benchmarks/README.md
 TOLERANCE: Final = 1e-5  # maximum difference between OpenVINO's and PyTorch's probabilities
-RELATIVE_TOLERANCE: Final = 1e-4  # maximum difference of any output, as a share of its largest value
 
 
 class Ensemble(nn.Module):
@@ -136,9 +136,8 @@ class _PatchClassifiers(nn.Module):
             ):  # also if it is NaN
                 return f"OpenVINO's probabilities are off by up to {error:.0e}"
         for wanted, given in zip(expected, actual, strict=True):
-            largest = wanted.abs().max().item()
-            if not (error := (wanted - given).abs().max().item()) <= RELATIVE_TOLERANCE * largest:
-                return f"OpenVINO's outputs are off by up to {error:.0e}, where the largest is {largest:.0e}"
+            if reason := difference(wanted, given):
+                return reason
         return ""
 
 
@@ -146,12 +145,17 @@ class _PatchClassifiers(nn.Module):
 class Outputs:
     """The outputs of every member for every view of some patches."""
 
-    probabilities: npt.NDArray[np.float64]  # (views, members, patches, classes)
+    every_view: npt.NDArray[np.float64]  # logits (views, members, patches, classes)
     features: list[list[torch.Tensor]]  # by view and member, (patches, features) on the CPU; empty if not requested
 
+    @property
+    def logits(self) -> npt.NDArray[np.float64]:
+        """The mean over the views, (members, patches, classes): what a linear head says of the views' mean features."""
+        return np.asarray(self.every_view.mean(axis=0))
+
     def of_patches(self) -> npt.NDArray[np.float64]:
-        """The mean over views and members, (patches, classes)."""
-        return np.asarray(self.probabilities.mean(axis=(0, 1)))
+        """The mean of the members' probabilities, (patches, classes)."""
+        return np.asarray(softmax(self.logits).mean(axis=0))
 
     def attended(self, ensemble: Ensemble, slides: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.float64]:
         """Slide probabilities by the attention heads, (slides, classes), the mean over views and members.
@@ -202,13 +206,13 @@ def outputs_of(
         for view in views:
             patches = torch.from_numpy(turned(batch, view, axes=(1, 2))).to(device)
             outputs = ensemble.member_outputs(patches, *statistics, features=features)
-            for place, (logits, *body) in enumerate(outputs):
-                answers[view][place].append(logits.cpu().double().softmax(1).numpy())
+            for place, (of_member, *body) in enumerate(outputs):
+                answers[view][place].append(of_member.cpu().double().numpy())
                 kept[view][place].extend(tensor.float().cpu() for tensor in body)
     if was_training:
         ensemble.train()
-    probabilities = np.array([[np.concatenate(batches) for batches in view] for view in answers])
-    return Outputs(probabilities, [[torch.cat(batches) for batches in view] for view in kept] if features else [])
+    logits = np.array([[np.concatenate(batches) for batches in view] for view in answers])
+    return Outputs(logits, [[torch.cat(batches) for batches in view] for view in kept] if features else [])
 
 
 def _batches(pixels: Any, rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.uint8]]:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from doctogres.encoders import CONFIG_FILE, HUB, LOCAL, SUFFIX, WEIGHTS_FILES, repository, source_of, weights_in
 from doctogres.errors import WeightsError
+from doctogres.presets import replaced
 from doctogres.settings import Preset
 
 NONE: Final = "none"
@@ -64,7 +65,9 @@ def check_all_weights(preset: Preset) -> None:
     )
     for backbone in backbones:
         for one in weights:
-            check_weights(str(backbone), str(one))
+            settings = replaced(preset, "train", {"backbone": backbone, "weights": one}).train
+            for encoder in settings.encoders:
+                check_weights(*encoder)
 
 
 def _cached(backbone: str) -> bool:

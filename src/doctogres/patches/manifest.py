@@ -1,4 +1,4 @@
-"""The patch manifest: a row per region of every usable slide, and everything needed to cut the patches again."""
+"""The patch manifest: a row per region (and tile) of every usable slide, and all that is needed to cut the patches again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from doctogres.slides.plausibility import MaskRange
 
 COLUMNS: Final = (
     "patch_id", "slide_id", "x", "y", "width", "height", "area", "mask_fraction",
-    "label", "group", "fold", "outcome", "reason",
+    "label", "group", "fold", "outcome", "reason", "view",
 )  # fmt: skip
 KEPT: Final = "kept"
 DROPPED: Final = "dropped"
 
-FILE: Final = TableFile("patch manifest", version=1, columns=COLUMNS, stage="patch")
+FILE: Final = TableFile("patch manifest", version=2, columns=COLUMNS, stage="patch")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Manifest:
     """The result of `patch`.
 
     Attributes:
-        rows: a row per region, including the dropped ones, with COLUMNS.
+        rows: a row per region, tile or whole picture, including the dropped ones, with COLUMNS; `view` says which.
         root: the cohort's folder at the time of cutting.
         data_digest: of the cohort's files.
         cohort: URI of the cohort table.
@@ -63,5 +63,10 @@ class Manifest:
 
     @property
     def kept(self) -> pd.DataFrame:
-        """The regions that are patches."""
-        return self.rows[self.rows["outcome"] == KEPT].reset_index(drop=True)
+        """The rows of the first view that are patches."""
+        return self.kept_of(self.patch.views[0])
+
+    def kept_of(self, view: str) -> pd.DataFrame:
+        """The rows that are patches of this view."""
+        rows = self.rows
+        return rows[(rows["outcome"] == KEPT) & (rows["view"] == view)].reset_index(drop=True)

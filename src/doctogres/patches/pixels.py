@@ -1,9 +1,10 @@
-"""The patches' pixels: cut once into one memory-mapped uint8 .npy file, and again if that file is missing."""
+"""The patches' pixels: cut once into a memory-mapped uint8 .npy file per view, and again if that file is missing."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,10 @@ from doctogres.cleaning.reading import read_slide
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.files import digest, partial_beside, replacing
+from doctogres.patches.crops import cut_patches
 from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
-from doctogres.patches.regions import cut_patches, find_patches
+from doctogres.patches.regions import find_patches
+from doctogres.patches.views import REGIONS, WHOLE
 from doctogres.settings import PatchSettings
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.images import read_rgb
@@ -25,23 +28,26 @@ from doctogres.slides.table import CohortTable
 
 @dataclass(frozen=True)
 class PatchSet:
-    """Kept patches and their pixels, row for row."""
+    """The kept patches of a view and their pixels, row for row."""
 
     table: pd.DataFrame
     pixels: npt.NDArray[np.uint8]  # (patches, size, size, 3)
 
 
-def _slide_rows(
-    row: Any, regions: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], reasons: list[str]
-) -> list[dict[str, Any]]:
-    rows = []
+# What `find_patches` found on a slide: view -> patches, which of them are kept, reasons.
+Found = dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], list[str]]]
+
+
+def _slide_rows(row: Any, view: str, found: Found) -> list[dict[str, Any]]:
+    rows, (regions, kept, reasons) = [], found[view]
+    stem = f"{row.slide_id}-{view}" if view not in (REGIONS, WHOLE) else row.slide_id
     for index, (x, y, width, height, area) in enumerate(regions.tolist()):
         rows.append({
-            "patch_id": f"{row.slide_id}-{index:03d}", "slide_id": row.slide_id,
+            "patch_id": f"{stem}-{index:03d}", "slide_id": row.slide_id,
             "x": x, "y": y, "width": width, "height": height, "area": area,
             "mask_fraction": area / (width * height),
             "label": row.label, "group": row.group, "fold": row.fold,
-            "outcome": KEPT if kept[index] else DROPPED, "reason": reasons[index],
+            "outcome": KEPT if kept[index] else DROPPED, "reason": reasons[index], "view": view,
         })  # fmt: skip
     return rows
 
@@ -54,7 +60,7 @@ def cut_cohort(
     cache: Path,
     source: str = "",
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Manifest, Path]:
+) -> tuple[Manifest, list[Path]]:
     """Cuts every usable slide of the cohort, decoding each once.
 
     Args:
@@ -66,24 +72,25 @@ def cut_cohort(
         progress: called with (slides done, slides in total).
 
     Returns:
-        The manifest and the pixel cache's file (kept regions only, in the manifest's order).
+        The manifest and the pixel cache's files, one per view (kept regions only, in the manifest's order).
     """
     slides = cohort.usable
     rows: list[dict[str, Any]] = []
     masks: list[tuple[MaskFit, npt.NDArray[np.int64], str]] = []
-
-    def gathered() -> Iterator[npt.NDArray[np.uint8]]:
+    with ExitStack() as stack:  # the final names depend on what was cut
+        partials = [stack.enter_context(partial_beside(cache / f"patches-{view}.npy")) for view in settings.views]
+        files = [stack.enter_context(_PixelFile(path, settings.patch_size)) for path in partials]
         for done, (row, found, fit, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
-            regions, kept, reasons = found
-            rows.extend(_slide_rows(row, regions, kept, reasons))
+            for view in found:
+                rows.extend(_slide_rows(row, view, found))
             if row.fold != HOLDOUT:
-                masks.append((fit, regions[kept, 2:4].max(axis=1), row.reason))
-            yield pixels
+                masks.append((fit, _longer_sides(found), row.reason))
+            for file, of_view in zip(files, pixels, strict=True):
+                file.write(of_view)
             if progress:
                 progress(done, len(slides))
-
-    with partial_beside(cache / "patches.npy") as partial:  # the final name depends on what was cut
-        _write_pixels(gathered(), partial, size=settings.patch_size)
+        for file in files:
+            file.finish()
         table = pd.DataFrame(rows, columns=list(COLUMNS))
         if not (table["outcome"] == KEPT).any():
             raise CohortError("patch: no slide has any region left; check the masks or lower min_area")
@@ -98,63 +105,87 @@ def cut_cohort(
             pixels=pixel_key(table, settings, slides),
             masks=MaskRange.of(masks),
         )
-        return manifest, partial.replace(cache_file(manifest, cache))
+        paths = [cache_file(manifest, cache, view) for view in settings.views]
+        return manifest, [partial.replace(path) for partial, path in zip(partials, paths, strict=True)]
+
+
+def _longer_sides(found: Found) -> npt.NDArray[np.int64]:
+    """The longer side of each patch of the first view, for the range of the masks."""
+    regions, kept, _ = next(iter(found.values()))
+    return np.asarray(regions[kept, 2:4].max(axis=1))
 
 
 def _cut_slides(
     slides: pd.DataFrame, root: Path, settings: PatchSettings
-) -> Iterator[tuple[Any, tuple[Any, Any, list[str]], MaskFit, npt.NDArray[np.uint8]]]:
-    def cut(row: Any) -> tuple[Any, tuple[Any, Any, list[str]], MaskFit, npt.NDArray[np.uint8]]:
+) -> Iterator[tuple[Any, Found, MaskFit, list[npt.NDArray[np.uint8]]]]:
+    def cut(row: Any) -> tuple[Any, Found, MaskFit, list[npt.NDArray[np.uint8]]]:
         rgb, mask, _ = read_slide(root, row)
-        regions, kept, reasons = find_patches(mask, settings)
-        return row, (regions, kept, reasons), fit_of(rgb, mask), cut_patches(rgb, regions[kept], settings)
+        found = {view: find_patches(mask, settings, view) for view in settings.views}
+        pixels = [cut_patches(rgb, patches[kept], settings, view) for view, (patches, kept, _) in found.items()]
+        return row, found, fit_of(rgb, mask), pixels
 
     return map_slides(cut, slides.itertuples(index=False))
 
 
-def cache_file(manifest: Manifest, cache: Path) -> Path:
-    """The file of a manifest's pixels in the cache folder."""
-    return cache / f"patches-{manifest.pixels}.npy"
+def cache_file(manifest: Manifest, cache: Path, view: str) -> Path:
+    """The file of a view's pixels in the cache folder."""
+    return cache / f"patches-{manifest.pixels}-{view}.npy"
 
 
 def pixel_key(rows: pd.DataFrame, settings: PatchSettings, slides: pd.DataFrame) -> str:
     """The cache key of the pixels: a digest of the boxes, the settings and the picture contents."""
     kept = rows[rows.outcome == KEPT]
-    boxes = kept[["slide_id", "x", "y", "width", "height"]]
+    boxes = kept[["slide_id", "view", "x", "y", "width", "height"]]
     contents = slides.loc[slides.slide_id.isin(kept.slide_id), ["slide_id", "image_md5", "mask_md5"]]
     return digest(settings.model_dump_json() + boxes.to_csv(index=False) + contents.to_csv(index=False))
 
 
-def _write_pixels(slides: Iterable[npt.NDArray[np.uint8]], path: Path, *, size: int) -> None:
-    """Writes the patches of successive slides, (patches, size, size, 3) each, as one array into an .npy file."""
-    with path.open("wb") as file:
-        _write_header(file, (0, size, size, 3))
-        count = 0
-        for pixels in slides:
-            file.write(pixels.data)
-            count += len(pixels)
-        file.seek(0)
-        _write_header(file, (count, size, size, 3))  # as long as the first: numpy leaves room for the count to grow
+class _PixelFile:
+    """An .npy file of (patches, size, size, 3) that grows slide by slide."""
+
+    def __init__(self, path: Path, size: int):
+        self.path, self.size, self.count = path, size, 0
+
+    def __enter__(self) -> Self:
+        self.file = self.path.open("wb")
+        self._header()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def write(self, pixels: npt.NDArray[np.uint8]) -> None:
+        """Adds patches, (patches, size, size, 3)."""
+        self.file.write(pixels.data)
+        self.count += len(pixels)
+
+    def finish(self) -> None:
+        """Writes the number of patches into the header and closes the file."""
+        self.file.seek(0)
+        self._header()  # as long as the first: numpy leaves room for the count to grow
+        self.file.close()
+
+    def _header(self) -> None:
+        shape = (self.count, self.size, self.size, 3)
+        np.lib.format.write_array_header_2_0(self.file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-
-
-def load_patches(manifest: Manifest, *, cache: Path, data: str = "") -> PatchSet:
-    """The kept patches with their pixels, from the cache or, if it is missing, cut again from the slides.
+def load_patches(manifest: Manifest, *, cache: Path, view: str = "", data: str = "") -> PatchSet:
+    """The kept patches of a view with their pixels, from the cache or, if it is missing, cut again from the slides.
 
     Args:
         manifest: the patch manifest.
         cache: folder of the pixel cache.
+        view: the manifest's first view by default.
         data: folder or zip of the slides, if they have moved.
 
     Raises:
         DoctogresError: the pixels are not cached and the slides are missing or changed, or the cache is damaged.
     """
-    table, path = manifest.kept, cache_file(manifest, cache)
+    shown = view or manifest.patch.views[0]
+    table, path = manifest.kept_of(shown), cache_file(manifest, cache, shown)
     if not path.is_file():
-        path = _rebuild(manifest, table, path, slide_root(manifest.root, data))
+        path = _rebuild(manifest, table, path, slide_root(manifest.root, data), shown)
     try:
         pixels = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
@@ -166,7 +197,7 @@ def load_patches(manifest: Manifest, *, cache: Path, data: str = "") -> PatchSet
     return PatchSet(table, pixels)
 
 
-def _rebuild(manifest: Manifest, table: pd.DataFrame, path: Path, root: Path) -> Path:
+def _rebuild(manifest: Manifest, table: pd.DataFrame, path: Path, root: Path, view: str) -> Path:
     groups = list(table.groupby("slide_id", sort=False))
 
     def cut(item: tuple[Any, pd.DataFrame]) -> npt.NDArray[np.uint8]:
@@ -182,8 +213,10 @@ def _rebuild(manifest: Manifest, table: pd.DataFrame, path: Path, root: Path) ->
                 f"{slide_id}: {picture} has changed since it was cut; run `patch` again, or give data=FOLDER"
             )
         boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
-        return cut_patches(read_rgb(content, name=str(picture)), boxes, manifest.patch)
+        return cut_patches(read_rgb(content, name=str(picture)), boxes, manifest.patch, view)
 
-    with replacing(path) as partial:
-        _write_pixels(map_slides(cut, groups), partial, size=manifest.patch.patch_size)
+    with replacing(path) as partial, _PixelFile(partial, manifest.patch.patch_size) as file:
+        for pixels in map_slides(cut, groups):
+            file.write(pixels)
+        file.finish()
     return path

@@ -1,4 +1,4 @@
-"""Mask -> connected regions -> square boxes -> crops. Pure geometry on arrays; boxes are x, y, width, height in pixels."""
+"""Mask -> connected regions -> boxes. Pure geometry on arrays; boxes are x, y, width, height in pixels."""
 
 from typing import Final
 
@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from doctogres.patches.squares import tiles_of, windows_of
+from doctogres.patches.views import REGIONS, WHOLE, is_window, size_of
 from doctogres.settings import PatchSettings
 from doctogres.slides.reasons import Reason
 
@@ -64,36 +66,6 @@ def select_regions(regions: npt.NDArray[np.int64], *, min_area: int) -> tuple[np
     return kept, reasons
 
 
-def crop_box(box: npt.NDArray[np.int64], *, margin: float) -> tuple[int, int, int]:
-    """The square around a region's box that becomes the patch: left, top, side in pixels; it may exceed the picture."""
-    x, y, width, height = (int(value) for value in box[:4])
-    side = max(1, round(max(width, height) * (1 + 2 * margin)))
-    return x + (width - side) // 2, y + (height - side) // 2, side
-
-
-def crop(rgb: npt.NDArray[np.uint8], box: npt.NDArray[np.int64], *, size: int, margin: float) -> npt.NDArray[np.uint8]:
-    """Cuts the square around `box` and resizes it; edge pixels are repeated beyond the picture's edge.
-
-    Args:
-        rgb: (height, width, 3).
-        box: x, y, width, height of the region.
-        size: side of the result in pixels.
-        margin: context on each side of the region, as a share of its longer side.
-
-    Returns:
-        (size, size, 3).
-    """
-    left, top, side = crop_box(box, margin=margin)
-    height, width = rgb.shape[:2]
-    inside = rgb[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
-    missing = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
-    if any(missing):
-        inside = np.asarray(cv2.copyMakeBorder(inside, *missing, borderType=cv2.BORDER_REPLICATE), np.uint8)
-    # Area averaging is the only OpenCV filter that does not alias when shrinking.
-    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(inside, (size, size), interpolation=interpolation), dtype=np.uint8)
-
-
 def whole_picture(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """The whole picture as a single region, for the whole-picture baseline: (1, 5)."""
     height, width = mask.shape
@@ -101,27 +73,38 @@ def whole_picture(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def find_patches(
-    mask: npt.NDArray[np.bool_], settings: PatchSettings
+    mask: npt.NDArray[np.bool_], settings: PatchSettings, view: str = ""
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], list[str]]:
-    """All regions of a slide, which of them become patches, and the reasons; used by both training and serving.
+    """All patches of a slide in a view, which of them are kept, and the reasons; used by both training and serving.
+
+    Windows and tiles are placed over the regions that are kept.
+
+    Args:
+        mask: (height, width).
+        settings: how to cut.
+        view: of `PatchSettings.views`, the first by default.
 
     Returns:
-        regions (regions, 5) as in `mask_regions`, kept (regions,), reasons (regions,).
+        patches (patches, 5) as in `mask_regions`, kept (patches,), reasons (patches,).
     """
-    if settings.patching == "whole":
+    shown = view or settings.views[0]
+    if shown == WHOLE:
         return whole_picture(mask), np.array([True]), [""]
     regions = mask_regions(mask)
     kept, reasons = select_regions(regions, min_area=settings.min_area)
-    return regions, kept, reasons
+    if shown == REGIONS:
+        return regions, kept, reasons
+    lesions = _without_small(mask, regions[kept]) if not kept.all() else mask
+    side = size_of(shown)
+    squares = windows_of(lesions, side=side) if is_window(shown) else tiles_of(lesions, regions[kept], side=side)
+    reason = next((text for text, keep in zip(reasons, kept, strict=True) if keep and text), "")  # only specks
+    return squares, np.ones(len(squares), bool), [reason] * len(squares)
 
 
-def cut_patches(
-    rgb: npt.NDArray[np.uint8], regions: npt.NDArray[np.int64], settings: PatchSettings
-) -> npt.NDArray[np.uint8]:
-    """The pixels of the given regions: (regions, patch_size, patch_size, 3)."""
-    margin = 0.0 if settings.patching == "whole" else settings.margin
-    size = settings.patch_size
-    pixels = np.empty((len(regions), size, size, 3), np.uint8)
-    for index, region in enumerate(regions):
-        pixels[index] = crop(rgb, region, size=size, margin=margin)
-    return pixels
+def _without_small(mask: npt.NDArray[np.bool_], kept: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """The mask with only these regions."""
+    _, labels, found, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask).view(np.uint8), connectivity=8)
+    boxes = {tuple(region) for region in kept.tolist()}
+    inside = np.array([tuple(region) in boxes for region in found.tolist()])
+    inside[0] = False  # the background
+    return np.asarray(inside[labels])

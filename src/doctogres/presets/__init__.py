@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from doctogres.errors import ParameterError
-from doctogres.settings import Preset
+from doctogres.settings import SEARCHED_ANSWERS, Preset, is_used
 
 PRESETS: Final = ("demo", "small", "challenge")
 
@@ -81,13 +81,27 @@ def check_default_in_space(preset: Preset) -> None:
     Raises:
         ParameterError: names the setting, its value and the range.
     """
+    own = tuned_values(preset)
     for name, values in preset.tune.space.items():
-        value = getattr(preset.train, name)
-        if not values.holds(value):
+        value = own[name]
+        if is_used(name, own) and not values.holds(value):
             raise ParameterError(
                 f"{name}={value}: outside the study's search space ({values}), but the first trial uses the preset's own "
                 f"settings; give a {name} inside it, or widen `tune: space:` in a preset file"
             )
+
+
+def tuned_values(preset: Preset) -> dict[str, Any]:
+    """The preset's own values of all settings that a study may search."""
+    return preset.train.model_dump() | preset.answer.model_dump(include=set(SEARCHED_ANSWERS))
+
+
+def with_values(preset: Preset, values: Mapping[str, Any]) -> Preset:
+    """The preset with a trial's values."""
+    sections = {"train": set(values) - SEARCHED_ANSWERS, "answer": SEARCHED_ANSWERS & set(values)}
+    for section, names in sections.items():
+        preset = replaced(preset, section, {name: values[name] for name in names})
+    return preset
 
 
 def replaced(preset: Preset, section: str, values: Mapping[str, Any]) -> Preset:

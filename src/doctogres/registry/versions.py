@@ -19,6 +19,7 @@ REASON_TAG: Final = "gate_reason"
 PROMOTED_TAG: Final = "promoted_by"  # gate or force, on versions that became champion
 EVALUATION_TAG: Final = "evaluation_run"
 COMPARED_TAG: Final = "compared_with"
+UNEVALUATED_TAG: Final = "not_evaluated_on_holdout"
 DESCRIPTION_LIMIT: Final = 5000  # characters: the size of the registry's column, which PostgreSQL enforces
 ABOUT: Final = (
     "Classifies histology slides (picture and lesion mask) by their lesion regions. For research; not a medical device. "
@@ -79,6 +80,23 @@ class RegisteredModel:
         client.update_model_version(self.name, version, description=_shortened(card, card_uri))
         if not client.get_registered_model(self.name).description:
             client.update_registered_model(self.name, ABOUT)
+        return version
+
+    def register_unevaluated(self, source: str, *, of: str) -> str:
+        """Registers the model that was trained on the hold-out, too, without an alias; returns the version number.
+
+        Args:
+            source: address of the logged model.
+            of: the version of the same training that was evaluated.
+        """
+        client = MlflowClient()
+        version = str((self.version_of(source) or mlflow.register_model(source, self.name)).version)
+        client.set_model_version_tag(self.name, version, UNEVALUATED_TAG, f"trained on it; see version {of}")
+        text = (
+            f"**Not evaluated on its own hold-out**, which it was trained on, too. Version {of} is the same recipe without these "
+            "slides; its scores, temperature and threshold are the nearest estimate. The gate never makes this version champion."
+        )
+        client.update_model_version(self.name, version, description=text)
         return version
 
     def move_alias(self, version: str, alias: str, champion: ModelVersion | None) -> bool:

@@ -81,8 +81,9 @@ def _model_facts(scored: Scored, commit: str) -> dict[str, str]:
     return {
         "slides": f"{len(scored.slides)} in {scored.slides['group'].nunique()} groups",
         "classes": ", ".join(card.classes),
-        "networks": f"{card.members} × {card.backbone}",
-        "patches": f"{card.patch.patching}, {card.patch.patch_size} px, at least {card.patch.min_area} px of lesion",
+        "recipe": card.recipe,
+        "networks": card.networks,
+        "patches": f"{', '.join(card.views)}, {card.patch.patch_size} px, at least {card.patch.min_area} px of lesion",
         "aggregation": card.answer.aggregation,
         "test-time augmentation": "eight flips and rotations" if card.answer.tta else "none",
         "doctogres": f"{__version__}, commit {commit or 'unknown: not run from a git checkout'}",

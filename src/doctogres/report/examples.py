@@ -13,7 +13,8 @@ from doctogres.evaluation.metrics import class_indices
 from doctogres.evaluation.scoring import Scored
 from doctogres.model.answer import SlideAnswer
 from doctogres.model.classifier import SlideClassifier
-from doctogres.patches.regions import REGION_FIELDS, cut_patches
+from doctogres.patches.crops import cut_patches
+from doctogres.patches.regions import REGION_FIELDS
 from doctogres.report.gradcam import NoHeatMapError, ensemble_gradcam
 
 WRONG_SLIDES: Final = 8
@@ -79,7 +80,8 @@ def show_slide(
 ) -> ShownSlide:
     """Returns what the gallery shows of a slide: the image and its most confident patches.
 
-    A patch's heat map is for its predicted class, on one scale for all patches of the slide.
+    A patch's heat map is for its predicted class, on one scale for all patches of the slide, by the networks of the first
+    view.
 
     Args:
         classifier: the classifier that gave the answer.
@@ -89,13 +91,17 @@ def show_slide(
         slide_id: the slide's name.
         truth: the slide's label.
     """
-    card, shares = classifier.card, answer.patch_probabilities
+    card, shares, source = classifier.card, answer.patch_probabilities, classifier.card.sources[0]
     rows = np.argsort(-shares.max(axis=1), kind="stable")[:PATCHES]
-    pixels = cut_patches(rgb, answer.patches[list(REGION_FIELDS)].to_numpy()[rows], card.patch)
+    pixels = cut_patches(rgb, answer.patches[list(REGION_FIELDS)].to_numpy()[rows], card.patch, source.view)
     targets = shares[rows].argmax(axis=1)
     heat: list[NDArray[np.float32] | None]
     try:
-        heat = list(ensemble_gradcam(classifier.network, pixels, targets, mean=card.mean, std=card.std))
+        heat = list(
+            ensemble_gradcam(
+                classifier.networks[0], pixels, targets, mean=source.architecture.mean, std=source.architecture.std
+            )
+        )
     except NoHeatMapError:
         heat = [None] * len(rows)
     patches = [

@@ -82,6 +82,7 @@ def render_report(
         "figures": {caption: data_address(png, "png") for caption, png in figures.items()},
         "evidence": evidence,
         "aggregations": _aggregation_rows(evidence),
+        "selection": selection_sentence(evidence.get("study") or {}),
         "calibration": _calibration_text(calibration),
         "slides": len(predictions),
         "columns": [str(column) for column in predictions.columns],
@@ -190,6 +191,20 @@ def _aggregation_rows(evidence: Mapping[str, Any]) -> list[Row]:
         )
         rows.append(tuple(map(Cell, (name, str(Estimate.from_dict(entry["macro_f1"])), *difference))))
     return rows
+
+
+def selection_sentence(study: Mapping[str, Any]) -> str:
+    """Returns how the settings were chosen, and what the choice is worth on slides that did not take part in it."""
+    if not study:
+        return ""
+    nested = study.get("nested")
+    worth = (
+        f"; chosen anew without each fold, the best reaches {Estimate.from_dict(nested)} on that fold" if nested else ""
+    )
+    return (
+        f"The settings are the best of {study['trials']} trials on these folds, so the out-of-fold scores are optimistic: the best "
+        f"trial reached {study['slide_macro_f1']:.3f}{worth}. The hold-out took no part in the choice."
+    )
 
 
 def _calibration_text(calibration: Calibration) -> str:

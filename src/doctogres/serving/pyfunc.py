@@ -19,7 +19,8 @@ from doctogres.drawing import class_colours, overlay
 from doctogres.engine import default_workers, map_slides
 from doctogres.errors import DoctogresError
 from doctogres.model.answer import CutSlide, SlideAnswer
-from doctogres.model.classifier import NoLesionError, SlideClassifier
+from doctogres.model.classifier import SlideClassifier
+from doctogres.model.cutting import NoLesionError
 from doctogres.serving.contract import Parameters, RequestedSlide, RequestError, requested_slides
 from doctogres.slides.images import encode_png
 

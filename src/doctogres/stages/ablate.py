@@ -22,7 +22,7 @@ from doctogres.evaluation.scores import Scores
 from doctogres.files import file_digest, workspace
 from doctogres.model.weights import check_all_weights
 from doctogres.presets import check_default_in_space, replaced
-from doctogres.settings import Preset
+from doctogres.settings import OF_RECIPE, Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.labels import column_names
@@ -40,8 +40,10 @@ from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
 
 BASELINE_CNN: Final = "test_resnet"  # timm's smallest residual network, 0.4 million parameters
-FROM_SCRATCH: Final = {"backbone": BASELINE_CNN, "weights": "none", "unfreeze_every": 0}
+FROM_SCRATCH: Final = {"backbone": BASELINE_CNN, "weights": "none", "start": "random", "unfreeze_every": 0}
 ONE_NETWORK: Final = {"oof_folds": 1, "repeats": 1, "ensemble": False}
+PROBE: Final = {"recipe": "probe", "oof_folds": 0}
+POOLED: Final = {"tta": True, "aggregation": "log_mean"}
 SECTIONS: Final = ("patch", "train", "answer")  # preset sections that a row may change
 
 
@@ -58,12 +60,20 @@ class Row:
 
     def recipe(self, preset: Preset) -> Preset:
         """The preset with the row's changes; tuned settings are applied later."""
-        recipe = replaced(preset, "patch", self.patch)
-        recipe = replaced(recipe, "train", {**ONE_NETWORK, **self.train})
-        return replaced(recipe, "answer", {"tta": False, **self.answer})
+        recipe = replaced(preset, "patch", {"patching": "regions", **self.patch})
+        recipe = replaced(recipe, "train", {"recipe": "finetune", "views": "", **ONE_NETWORK, **self.train})
+        return replaced(recipe, "answer", {"tta": False, "aggregation": "mean", **self.answer})
 
 
-# Each row adds one step to the row before it: the original team's ladder, then what the preset's training adds.
+def fine_tuned(preset: Preset) -> Preset:
+    """The preset of the ladder's study: fine-tuning on tight boxes, without the settings that only a probe uses."""
+    recipe = Row("study").recipe(preset)
+    excluded = {"recipe", "views", "aggregation", "tta"} | OF_RECIPE["probe"]
+    space = {name: values for name, values in preset.tune.space.items() if name not in excluded}
+    return replaced(recipe, "tune", {"space": space})
+
+
+# Each row adds one step to the row before it: the original team's ladder, what the preset's training adds, and the probes.
 LADDER: Final = (
     Row("whole-picture CNN", cleaned=False, patch={"patching": "whole"}, train=FROM_SCRATCH),
     Row("+ data cleaning", patch={"patching": "whole"}, train=FROM_SCRATCH),
@@ -78,6 +88,9 @@ LADDER: Final = (
         train={"oof_folds": 0, "ensemble": True},
         answer={"tta": True},
     ),
+    Row("probe on tight boxes", train=PROBE, answer=POOLED),
+    Row("+ windows with their surroundings", patch={"patching": "window"}, train=PROBE, answer=POOLED),
+    Row("+ both views", patch={"patching": "window,regions"}, train=PROBE, answer=POOLED),
 )
 
 
@@ -166,9 +179,9 @@ def _run_row(
         cut = patch(cohort=cohort, preset=recipe, data=data)
         results, evaluations, params = [cut], [], NO_PARAMS
         if row.tuned:  # the first tuned row runs the study, the others reuse it
-            results.append(tune(patches=cut.run_id, preset=preset, seed=seed, data=data))
+            results.append(tune(patches=cut.run_id, preset=fine_tuned(preset), seed=seed, data=data))
             params = results[-1].run_id
-        used = _flat(replaced(recipe, "train", read_params(params)[0])) | {"cleaned": row.cleaned}
+        used = _flat(read_params(params).applied_to(recipe)) | {"cleaned": row.cleaned}
         changed = changes(above.recipe, used) if above else ""
         mlflow.log_params(used | {"seeds": preset.ablate.seeds, "changes": changed or "first row"})
         for count, row_seed in enumerate(range(seed, seed + preset.ablate.seeds), 1):

@@ -8,7 +8,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from doctogres.catalogue import DEFAULT_NAME
+from doctogres.catalogue import DEFAULT_NAME, SECOND
 from doctogres.errors import DoctogresError, ParameterError, UpstreamError
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.registry.champion_comparison import Evaluation, compare_with_champion, read_evaluation
@@ -28,7 +28,16 @@ from doctogres.settings import Preset
 from doctogres.slides.selection import SPLIT_NAMES
 from doctogres.slides.splits import HOLDOUT
 from doctogres.tracking.datasets import source_of
-from doctogres.tracking.runs import NOTE_TAG, PART_TAG, SLIDES_TAG, StageResult, StageRun, run_stage
+from doctogres.tracking.runs import (
+    NOTE_TAG,
+    PART_TAG,
+    SLIDES_TAG,
+    STAGE_TAG,
+    StageResult,
+    StageRun,
+    result_of,
+    run_stage,
+)
 from doctogres.tracking.upstream import find_artifact
 
 FORCE: Final = "force"
@@ -124,6 +133,13 @@ def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
             mlflow.set_tag(NOTE_TAG, f"No decision: {changed}. The next run compares the model with that one.")
             raise ChampionChangedError(changed)
         _report(run, candidate, decided, comparison, version)
+        if version is not None and (everything := _model_of_everything(candidate)):
+            second = candidate.model.register_unevaluated(everything, of=version)
+            run.artifacts[SECOND] = candidate.model.address(second)
+            print(
+                f"register: {candidate.model.name} version {second} was trained on the hold-out, too; it has no alias and no score",
+                flush=True,
+            )
 
     return run_stage(
         "register",
@@ -218,6 +234,16 @@ def _version(run: StageRun, candidate: Candidate, decided: GateDecision, compare
     )
     run.artifacts["model"] = candidate.model.address(version)
     return version
+
+
+def _model_of_everything(candidate: Candidate) -> str:
+    """The address of the model that the same training run fitted to the hold-out, too; empty without one."""
+    trained_by = mlflow.models.get_model_info(candidate.source).run_id
+    run = mlflow.get_run(trained_by) if trained_by else None
+    if run is None or run.data.tags.get(STAGE_TAG) != "train":
+        return ""
+    artifacts = result_of(run).artifacts
+    return artifacts.get(SECOND, "") if artifacts["model"] == candidate.source else ""
 
 
 def _source(model: str) -> str:

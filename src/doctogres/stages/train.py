@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from doctogres.catalogue import SECOND
 from doctogres.errors import UpstreamError
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.predictions import OUT_OF_FOLD
@@ -18,7 +20,7 @@ from doctogres.model.weights import check_weights
 from doctogres.names import metric_name
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
-from doctogres.settings import Preset, TrainSettings
+from doctogres.settings import Preset
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, run_stage
@@ -27,24 +29,50 @@ from doctogres.training.processes import process_count
 
 if TYPE_CHECKING:  # a reused stage does not import torch
     from doctogres.evaluation.oof import Assessment
+    from doctogres.training.assessment import Kept
+    from doctogres.training.folds import LeftOutFold, Member, Parts
     from doctogres.training.loop import Epoch
-    from doctogres.training.members import LeftOutFold, Member
-    from doctogres.training.part import TrainingPart
+    from doctogres.training.members import Job
+    from doctogres.training.sources import Source
 
 NO_PARAMS: Final = "none"
+TUNED_SECTIONS: Final = ("train", "answer")
+STUDY_FIELDS: Final = ("trials", "slide_macro_f1", "nested")  # of best_params.yaml, for reports
 
 
-def read_params(params: str) -> tuple[dict[str, Any], str]:
-    """The tuned settings given by `params` (a run of `tune`, a file, `latest`, or `none`), and their origin."""
+@dataclass(frozen=True)
+class Tuned:
+    """The settings that `tune` chose, and how.
+
+    Attributes:
+        settings: preset section -> settings; empty without a study.
+        origin: where they come from.
+        study: number of trials, the winner's score and its nested estimate, for reports; empty without a study.
+    """
+
+    settings: dict[str, dict[str, Any]]
+    origin: str
+    study: dict[str, Any] = field(default_factory=dict)
+
+    def applied_to(self, preset: Preset) -> Preset:
+        """The preset with these settings."""
+        for section in TUNED_SECTIONS:
+            preset = replaced(preset, section, self.settings.get(section, {}))
+        return preset
+
+
+def read_params(params: str) -> Tuned:
+    """The tuned settings given by `params` (a run of `tune`, a file, `latest`, or `none`)."""
     if params == NO_PARAMS:
-        return {}, NO_PARAMS
+        return Tuned({}, NO_PARAMS)
     upstream = find_artifact(params, stage="tune", name="best_params")
     content = yaml.safe_load(upstream.path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or not isinstance(content.get("train"), dict):
         raise UpstreamError(
             f"params={params}: {upstream.path.name} has no `train:` settings; give the file written by `tune`"
         )
-    return content["train"], upstream.uri
+    sections = {section: content.get(section) or {} for section in TUNED_SECTIONS}
+    return Tuned(sections, upstream.uri, {name: content[name] for name in STUDY_FIELDS if name in content})
 
 
 def train(
@@ -52,31 +80,37 @@ def train(
 ) -> StageResult:
     """Runs or reuses the stage for a patch manifest and the preset with the tuned settings applied."""
     upstream = find_artifact(patches, stage="patch", name="patches")
-    tuned, origin = read_params(params)
-    recipe = replaced(preset, "train", tuned)
+    tuned = read_params(params)
+    recipe = tuned.applied_to(preset)
     manifest = Manifest.read(upstream.path)
     settings = recipe.train.model_dump() | recipe.answer.model_dump()
     settings |= {"resamples": recipe.evaluate.resamples, "seed": seed, "processes": process_count()}
     inputs = {"patches": file_digest(upstream.path)}
 
     def body(run: StageRun) -> None:
-        check_weights(recipe.train.backbone, recipe.train.weights)
-        _log_normalisation(recipe.train)
-        from doctogres.training.members import Job, check_folds, train_members
-        from doctogres.training.part import training_part
+        for backbone, weights in recipe.train.encoders:
+            check_weights(backbone, weights)
+        from doctogres.training.folds import check_folds
+        from doctogres.training.members import Job
+        from doctogres.training.part import training_parts
+        from doctogres.training.sources import chosen_views, sources_of
 
-        part = training_part(manifest, cache=workspace(), data=data)
-        check_folds(recipe.train, len(part.folds))
-        run.name(f"train · {recipe.train.backbone}")
-        log_table(part.patches.table, name="patches", source=upstream.uri, context="training", targets="label")
-        mlflow.set_tag("doctogres.params_from", origin)
+        sources = sources_of(recipe, manifest.patch)
+        _log_normalisation(sources)
+        views = chosen_views(recipe.train, manifest.patch)
+        parts = training_parts(manifest, views, cache=workspace(), data=data)
+        first = parts[views[0]]
+        check_folds(recipe.train, len(first.folds))
+        run.name(f"train · {recipe.train.recipe} · {', '.join(map(str, sources))}")
+        log_table(first.patches.table, name="patches", source=upstream.uri, context="training", targets="label")
+        mlflow.set_tag("doctogres.params_from", tuned.origin)
         take_over(
             FINGERPRINT_TAG, run.fingerprint, run.run_id, f"Interrupted; run {run.run_id} continues the training."
         )
         run.attach("settings.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
-        job = Job(manifest, data, recipe.train, seed)
-        members = train_members(job, part, on_epoch=partial(_log_epoch, part.folds[0]), rerun=rerun)
-        _publish(run, manifest, part, members, recipe, seed)
+        job = Job(manifest, data, recipe, seed)
+        result = (_probe if recipe.train.recipe == "probe" else _finetune)(job, parts, rerun=rerun)
+        _publish(run, job, parts, result, tuned)
 
     result = run_stage(
         "train",
@@ -95,80 +129,135 @@ def train(
     return result
 
 
-def _log_normalisation(settings: TrainSettings) -> None:
+def _log_normalisation(sources: "Sequence[Source]") -> None:
     """Logs how the input is normalised, and says so on the terminal if the weights do not state it themselves."""
-    from doctogres.model.encoder import architecture_of
+    stated = {source.backbone: source.architecture for source in sources}
+    mlflow.log_param("train.input", "; ".join(map(str, stated.values())))
+    for backbone, architecture in stated.items():
+        if architecture.assumed:
+            print(
+                f"train: the weights of {backbone} have no configuration with a mean and deviation; patches are normalised with "
+                f"{architecture}; if the weights need others, give normalisation=",
+                flush=True,
+            )
 
-    architecture = architecture_of(settings.backbone, settings.weights, settings.normalisation)
-    mlflow.log_param("train.input", str(architecture))
-    if architecture.assumed:
-        print(
-            f"train: the weights have no configuration with a mean and deviation; patches are normalised with {architecture}; "
-            "if the weights need others, give normalisation=",
-            flush=True,
+
+@dataclass(frozen=True)
+class Result:
+    """What a recipe leaves: out-of-fold predictions, the networks that are kept, and a table of its fits.
+
+    Attributes:
+        members: the predictions of every left-out fold and source.
+        kept: sources with the networks of the model.
+        final: the same of the model that was trained on the hold-out, too; empty without one.
+        history: a row per epoch of every network, or per fit of the probe.
+    """
+
+    members: "Sequence[Member]"
+    kept: "Kept"
+    final: "Kept"
+    history: pd.DataFrame
+
+
+def _probe(job: "Job", parts: "Parts", *, rerun: bool) -> Result:
+    from doctogres.training.folds import split_folds
+    from doctogres.training.probes import ProbeSources, fits
+    from doctogres.training.sources import sources_of
+
+    recipe, seed = job.recipe, job.seed
+    sources = sources_of(recipe, job.manifest.patch)
+    probes = ProbeSources.load(recipe, parts, sources, seed)
+    members = probes.members(split_folds(recipe.train, parts, sources, seed))
+    final: Kept = []
+    if recipe.train.final == "all":
+        final = ProbeSources.load(recipe, parts, sources, seed, holdout=True).kept(holdout=True)
+    return Result(members, probes.kept(), final, fits(members, parts))
+
+
+def _finetune(job: "Job", parts: "Parts", *, rerun: bool) -> Result:
+    from doctogres.training.assessment import kept_networks
+    from doctogres.training.members import train_members
+
+    first = next(iter(parts.values())).folds[0]
+    members = train_members(job, parts, on_epoch=partial(_log_epoch, first, str(next(iter(parts)))), rerun=rerun)
+    ensemble = job.settings.ensemble
+    final: Kept = []
+    if job.settings.final == "all":
+        everything = replace(job, holdout=True)
+        trained = train_members(everything, parts, on_epoch=lambda fold, epoch: None, rerun=rerun)
+        final = kept_networks(trained, ensemble=ensemble)
+    history = pd.concat([
+        member.trained.history.assign(
+            source=str(member.split.source), repeat=member.split.repeat, left_out=member.split.fold
         )
+        for member in members
+        if member.trained
+    ])  # fmt: skip
+    return Result(members, kept_networks(members, ensemble=ensemble), final, history)
 
 
-def _log_epoch(first: str, split: "LeftOutFold", epoch: "Epoch") -> None:
+def _log_epoch(first: str, view: str, split: "LeftOutFold", epoch: "Epoch") -> None:
     """Logs an epoch; curves of the first network have plain names, those of the others a prefix."""
     prefix = (
         f"repeat {split.repeat + 1}/{split.fold}/" if split.repeat else f"{split.fold}/" if split.fold != first else ""
     )
+    if split.source.view != view:
+        prefix = f"{split.source.view}/{prefix}"
     mlflow.log_metrics({metric_name(prefix + name): value for name, value in epoch.curves.items()}, step=epoch.epoch)
 
 
-def _publish(
-    run: StageRun, manifest: Manifest, part: "TrainingPart", members: "Sequence[Member]", recipe: Preset, seed: int
-) -> None:
-    from doctogres.report.figures import training_curves_figure
+def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: Tuned) -> None:
     from doctogres.serving.logged import log_classifier
     from doctogres.training.assessment import assess_members, classifier_of, oof_predictions
 
-    first = members[0].trained
-    assessment = assess_members(part, members, recipe, seed)
-    predictions = oof_predictions(part, members, tta=recipe.answer.tta)
-    predictions.write(OUT_OF_FOLD, run.publish("oof_predictions"))
+    recipe, members = job.recipe, result.members
+    assessment = assess_members(parts, members, recipe, job.seed)
+    assessment.evidence["study"] = tuned.study
+    oof_predictions(parts, members, recipe.answer).write(OUT_OF_FOLD, run.publish("oof_predictions"))
     assessment.aggregations.to_csv(run.publish("aggregations"), index=False)
     run.publish("evidence").write_text(json.dumps(assessment.evidence, indent=1), encoding="utf-8")
-    history = pd.concat(
-        [member.trained.history.assign(repeat=member.split.repeat, left_out=member.split.fold) for member in members]
-    )
-    history.to_csv(run.publish("history"), index=False)
-    training_curves_figure(first.history).savefig(run.attach("curves.png"), dpi=120)
-    kept = members if recipe.train.ensemble else members[:1]
-    run.artifacts["model"] = log_classifier(
-        classifier_of(manifest, part, kept, assessment, recipe),
-        metadata={"classes": part.classes, "backbone": recipe.train.backbone},
-    )
-    best = [member.trained.best for member in members]
+    result.history.to_csv(run.publish("history"), index=False)
+    classifier = classifier_of(job.manifest, parts, result.kept, assessment, recipe)
+    metadata = {"classes": list(classifier.card.classes), "backbone": recipe.train.backbone}
+    run.artifacts["model"] = log_classifier(classifier, metadata=metadata)
+    if result.final:
+        everything = classifier_of(job.manifest, parts, result.final, assessment, recipe, holdout=True)
+        run.artifacts[SECOND] = log_classifier(everything, metadata=metadata)
     oof = {name: Estimate.from_dict(fields) for name, fields in assessment.evidence["metrics"].items()}
     calibration = assessment.calibration.model_dump()
     run.log_metrics({
-        "best/epoch": best[0].epoch,
-        "best/slide_macro_f1": best[0].slide_macro_f1,
-        "best/val_loss": best[0].val_loss,
-        "oof/slide_macro_f1_mean": float(np.mean([epoch.slide_macro_f1 for epoch in best])),
         **{f"oof/{name}": estimate.value for name, estimate in oof.items() if "/" not in name},
         "oof/macro_f1/low": oof["macro_f1"].low,
         "oof/macro_f1/high": oof["macro_f1"].high,
         **{f"calibration/{name}": value for name, value in calibration.items() if value is not None},
         "tta_cost": assessment.evidence["tta_cost"],
-        "members": len(kept),
-        "patches_per_s_median": float(first.history["patches_per_s"].median()),
-        "single_class": float(any(member.trained.single_class for member in kept)),
+        "members": sum(len(networks) for _, networks, _ in result.kept),
+        **_training_metrics(run, result),
     })  # fmt: skip
-    run.note(_note(members, kept, assessment, recipe))
+    run.note(_note(result, assessment, recipe))
 
 
-def _note(members: "Sequence[Member]", kept: "Sequence[Member]", assessment: "Assessment", recipe: Preset) -> str:
-    one_class = [member.split.name for member in kept if member.trained.single_class]
-    warning = (
-        f" Warning: the network for {', '.join(one_class)} predicts the same class for every slide; "
-        "check the class balance and the learning rate."
-        if one_class
-        else ""
-    )
-    epochs = ", ".join(f"{member.trained.best.epoch} ({member.split.name})" for member in members)
+def _training_metrics(run: StageRun, result: Result) -> dict[str, float]:
+    """Metrics of the first fine-tuned network, whose curves are drawn; none for a probe."""
+    from doctogres.report.figures import training_curves_figure
+
+    trained = [member.trained for member in result.members if member.trained]
+    if not trained:
+        return {}
+    training_curves_figure(trained[0].history).savefig(run.attach("curves.png"), dpi=120)
+    return {
+        "best/epoch": trained[0].best.epoch,
+        "best/slide_macro_f1": trained[0].best.slide_macro_f1,
+        "best/val_loss": trained[0].best.val_loss,
+        "oof/slide_macro_f1_mean": float(np.mean([network.best.slide_macro_f1 for network in trained])),
+        "patches_per_s_median": float(trained[0].history["patches_per_s"].median()),
+        "single_class": float(any(network.single_class for network in trained)),
+    }
+
+
+def _note(result: Result, assessment: "Assessment", recipe: Preset) -> str:
+    from doctogres.report.report import selection_sentence
+
     macro_f1 = Estimate.from_dict(assessment.evidence["metrics"]["macro_f1"])
     calibration = assessment.calibration
     abstention = (
@@ -177,9 +266,48 @@ def _note(members: "Sequence[Member]", kept: "Sequence[Member]", assessment: "As
         if calibration.precision is not None and calibration.coverage is not None
         else f"no threshold reaches a precision of {calibration.target_precision:.0%}, so the model abstains on every slide"
     )
+    how = _probe_note(result, recipe) if recipe.train.recipe == "probe" else _finetune_note(result, recipe, assessment)
+    selected = f" {text}" if (text := selection_sentence(assessment.evidence["study"])) else ""
+    final = " A second model was trained on the hold-out, too, and cannot be evaluated on it." if result.final else ""
     return (
-        f"Trained {recipe.train.backbone} with {len(members)} fold(s) left out in turn, and kept "
-        f"{'all networks as one model' if len(kept) > 1 else 'the first network'}; the best epochs were {epochs}. "
-        f"Out-of-fold macro-F1 on {assessment.evidence['slides']} slides: {macro_f1} (these folds also chose the epochs; "
-        f"the hold-out was not used). Temperature {calibration.temperature:.2f}; {abstention}.{warning}"
+        f"{how} Out-of-fold macro-F1 on {assessment.evidence['slides']} slides: {macro_f1} (the hold-out was not "
+        f"used).{selected} Temperature {calibration.temperature:.2f}; {abstention}.{final}"
+    )
+
+
+def _probe_note(result: Result, recipe: Preset) -> str:
+    head = {"logistic": "logistic regression", "lda": "linear discriminant analysis"}[recipe.train.head]
+    sources = ", ".join(str(source) for source, _, _ in result.kept)
+    return (
+        f"Fitted {head} to the frozen features of {sources}, with every fold left out in turn and then to all of them."
+    )
+
+
+def _finetune_note(result: Result, recipe: Preset, assessment: "Assessment") -> str:
+    from doctogres.training.assessment import START
+
+    trained = [(member.split, member.trained) for member in result.members if member.trained]
+    one_class = [split.name for split, network in trained if network.single_class]
+    warning = (
+        f" Warning: the network for {', '.join(one_class)} predicts the same class for every slide; "
+        "check the class balance and the learning rate."
+        if one_class
+        else ""
+    )
+    epochs = ", ".join(f"{network.best.epoch} ({split.name})" for split, network in trained)
+    count = len(trained)
+    kept = "all networks as one model" if recipe.train.ensemble else "the first network"
+    start = next((row for row in assessment.evidence["aggregations"] if row["name"] == START), None)
+    gain = ""
+    if start and start["difference"]:
+        less = Estimate.from_dict(start["difference"])
+        added = Estimate(-less.value, -less.high, -less.low)
+        shown = "added" if added.low > 0 else "lost" if added.high < 0 else "is not shown to have changed"
+        gain = (
+            f" Fine-tuning {shown} macro-F1 over the probe it started from: {added}"
+            f"{' (the interval includes zero)' if added.low <= 0 <= added.high else ''}."
+        )
+    return (
+        f"Trained {recipe.train.backbone} with {count} {'network' if count == 1 else 'networks'}, one per left-out fold, and kept "
+        f"{kept}; the best epochs were {epochs} (chosen on the left-out folds).{gain}{warning}"
     )

@@ -8,9 +8,9 @@ from doctogres.errors import ParameterError
 from doctogres.files import file_digest, workspace
 from doctogres.model.weights import check_all_weights
 from doctogres.patches.manifest import Manifest
-from doctogres.presets import check_default_in_space
+from doctogres.presets import check_default_in_space, tuned_values
 from doctogres.progress import reporter
-from doctogres.settings import ENSEMBLE_SETTINGS, Preset
+from doctogres.settings import ENSEMBLE_SETTINGS, SEARCHED_ANSWERS, Preset
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import take_over
@@ -37,18 +37,19 @@ def tune(
     url = storage or f"sqlite:///{workspace() / 'optuna.db'}"
     settings = {
         **preset.tune.model_dump(mode="json"),
-        **{f"recipe.{k}": v for k, v in preset.train.model_dump(exclude=set(ENSEMBLE_SETTINGS)).items()},
+        **{f"recipe.{k}": v for k, v in tuned_values(preset).items() if k not in ENSEMBLE_SETTINGS},
         "seed": seed,
     }
     inputs = {"patches": file_digest(upstream.path)}
 
     def body(run: StageRun) -> None:
         check_all_weights(preset)
-        from doctogres.training.part import training_part
+        from doctogres.training.part import training_parts
         from doctogres.tuning.study import run_study
-        from doctogres.tuning.trials import run_trial
+        from doctogres.tuning.trials import TrialInputs, run_trial, trial_splits
 
-        part = training_part(manifest, cache=workspace(), data=data)
+        parts = training_parts(manifest, manifest.patch.views, cache=workspace(), data=data)
+        part = next(iter(parts.values()))
         if preset.tune.trial_folds > len(part.folds):
             raise ParameterError(
                 f"trial_folds={preset.tune.trial_folds}: the cohort has {len(part.folds)} folds; give a smaller number"
@@ -59,11 +60,13 @@ def tune(
         same = {key: value for key, value in settings.items() if key != "trials"}
         name = f"doctogres-{fingerprint(TRIALS, same, inputs)}" + (f"-{run.run_id[:8]}" if rerun else "")
         take_over(STUDY_TAG, name, run.run_id, f"Interrupted; run {run.run_id} continues the study.")
+        trials = TrialInputs(parts, manifest.patch, preset, seed)
+        trial_splits(preset, trials)  # refuses views that were not cut before anything is trained
         ours: set[int] = set()
 
         def objective(trial: "optuna.Trial", values: dict[str, Any]) -> float:
             ours.add(trial.number)
-            return run_trial(trial, values, part, preset, seed)
+            return run_trial(trial, values, trials)
 
         with reporter("tune", "trials") as report:
             result = run_study(
@@ -71,25 +74,38 @@ def tune(
                 name=name,
                 storage=url,
                 settings=preset.tune,
-                defaults=preset.train.model_dump(),
+                defaults=tuned_values(preset),
                 seed=seed,
                 report=report,
             )
-        _publish(run, result, part, name, ours)
+        _publish(run, result, part, name, ours, preset, seed)
 
     return run_stage("tune", body, settings=settings, inputs=inputs, data_digest=manifest.data_digest, rerun=rerun)
 
 
-def _publish(run: StageRun, result: "StudyResult", part: "TrainingPart", name: str, ours: set[int]) -> None:
+def _publish(
+    run: StageRun, result: "StudyResult", part: "TrainingPart", name: str, ours: set[int], preset: Preset, seed: int
+) -> None:
     from matplotlib import pyplot as plt
 
     from doctogres.tuning.figures import study_figures
-    from doctogres.tuning.outcome import finished_numbers, gain_of, trial_counts
+    from doctogres.tuning.outcome import finished_numbers, gain_of, nested_estimate, trial_counts
     from doctogres.tuning.trials import PREDICTED
 
     best, default = result.best_trial, result.default
     assert best.value is not None  # a complete trial
-    content = {"study": name, "trial": best.number, "slide_macro_f1": best.value, "train": result.best}
+    counts, finished = trial_counts(result), finished_numbers(result)
+    nested = nested_estimate(result, part, resamples=preset.evaluate.resamples, seed=seed)
+    answer = {key: value for key, value in result.best.items() if key in SEARCHED_ANSWERS}
+    content = {
+        "study": name,
+        "trial": best.number,
+        "trials": counts["complete"],
+        "slide_macro_f1": best.value,
+        "nested": nested.to_dict() if nested else None,
+        "train": {key: value for key, value in result.best.items() if key not in SEARCHED_ANSWERS},
+        "answer": answer,
+    }
     run.publish("best_params").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     columns = ("number", "value", "datetime_start", "datetime_complete", "params", "user_attrs", "state")
     table = result.study.trials_dataframe(attrs=columns)
@@ -97,11 +113,13 @@ def _publish(run: StageRun, result: "StudyResult", part: "TrainingPart", name: s
     for title, figure in study_figures(result.study).items():
         figure.savefig(run.attach(f"{title}.png"), dpi=120, bbox_inches="tight")
         plt.close(figure)
-    counts, finished = trial_counts(result), finished_numbers(result)
     run.name(f"tune · {len(finished)} trials")
     gain, metrics = gain_of(result, part)
     metrics |= {"best/slide_macro_f1": best.value, "best/trial": best.number}
     metrics |= {f"trials/{state}": count for state, count in counts.items()}
+    if nested:
+        metrics |= {"nested/slide_macro_f1": nested.value, "nested/low": nested.low, "nested/high": nested.high}
+        gain += f" Chosen anew without each fold's own score, the best trial reaches {nested} on that fold."
     if default and default.value is not None:
         metrics["default/slide_macro_f1"] = default.value
     run.log_metrics(metrics)

@@ -1,13 +1,16 @@
-"""Features of a frozen backbone, computed once and reused by every epoch and every trial.
+"""Features of a frozen backbone, computed once and reused by every epoch, every fit of a probe and every trial.
 
-While only the head trains, its input depends only on the patch. It is cached for the original patch and for a number of
-augmented views, one file per view, named by everything it depends on: the frozen weights, the patches, the
-normalisation, the device's arithmetic and the view.
+While only the head trains, its input depends only on the patch. It is cached for the patch as it is, for its eight flips
+and rotations and for a number of augmented copies, one file each, named by everything it depends on: the frozen weights,
+the patches, the normalisation, the device's arithmetic and the copy.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,18 +20,34 @@ import torch
 from torch import nn
 
 from doctogres.files import replacing
+from doctogres.model.compiled import compile_checked
 from doctogres.model.network import standardise, unit_range
+from doctogres.slides.turns import turned
 from doctogres.training.augmentation import augment_pixels
 
-VERSION: Final = 1  # raised when augmentation or preprocessing change the features for the same key
-PLAIN: Final = 0  # number of the view without augmentation
+logger: Final = logging.getLogger(__name__)
+VERSION: Final = 2  # raised when augmentation or preprocessing change the features for the same key
 BLOCK: Final = 64  # patches per forward pass
 
 Reduction = Callable[[torch.Tensor], torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the patches: turned in one of the eight ways, or with the augmentation of a number."""
+
+    turn: int = 0  # of `turns.TURNS`
+    augmented: int = 0  # 0: not augmented
+
+    def __str__(self) -> str:
+        return f"augmented{self.augmented}" if self.augmented else f"turn{self.turn}"
+
+
+PLAIN: Final = Copy()
+
+
 class FrozenFeatures:
-    """The head's inputs for some rows of the patches, view by view.
+    """The head's inputs for some rows of the patches, copy by copy.
 
     Args:
         network: with a frozen backbone, on its device.
@@ -62,27 +81,27 @@ class FrozenFeatures:
         self.device = next(network.parameters()).device
         self.reduction = head_reduction(network, pixels.shape[1])
         self.key = self._key(head, pixels_key)
-        self._views: dict[int, npt.NDArray[np.float32]] = {}
+        self._copies: dict[Copy, npt.NDArray[np.float32]] = {}
 
-    def __getitem__(self, key: tuple[int, npt.NDArray[np.int64]]) -> torch.Tensor:
-        """The head's inputs for (view, row numbers), on the network's device."""
-        number, rows = key
-        return torch.from_numpy(self.view(number)[np.searchsorted(self.rows, rows)]).to(self.device)
+    def __getitem__(self, key: tuple[Copy, npt.NDArray[np.int64]]) -> torch.Tensor:
+        """The head's inputs for (copy, row numbers), on the network's device."""
+        copy, rows = key
+        return torch.from_numpy(self.of(copy)[np.searchsorted(self.rows, rows)]).to(self.device)
 
-    def view(self, number: int) -> npt.NDArray[np.float32]:
-        """A view's features of all rows, (rows, ...), memory-mapped; computed if they are not cached yet."""
-        if number not in self._views:
-            path = self.folder / f"{self.key}-{number}.npy"
+    def of(self, copy: Copy) -> npt.NDArray[np.float32]:
+        """The features of all rows of a copy, (rows, ...), memory-mapped; computed if they are not cached yet."""
+        if copy not in self._copies:
+            path = self.folder / f"{self.key}-{copy}.npy"
             if not path.is_file():
-                self._compute(number, path)
-            self._views[number] = np.load(path, mmap_mode="r")
-        return self._views[number]
+                self._compute(copy, path)
+            self._copies[copy] = np.load(path, mmap_mode="r")
+        return self._copies[copy]
 
-    def _compute(self, number: int, path: Path) -> None:
+    def _compute(self, copy: Copy, path: Path) -> None:
         target: Any = None
-        label = f"features of the frozen backbone, view {number}"
+        label = f"features of the frozen backbone, {copy}"
         with replacing(path) as partial, self.progress(label, "patches") as report:
-            for start, block in self._blocks(number):
+            for start, block in self._blocks(copy):
                 if target is None:
                     shape = (len(self.rows), *block.shape[1:])
                     target = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
@@ -90,18 +109,32 @@ class FrozenFeatures:
                 report(start + len(block), len(self.rows))
             target.flush()
 
+    @cached_property
+    def _body(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """From standardised patches to the head's inputs; on the CPU with OpenVINO, if it gives the same."""
+        body = _Body(self.network, self.reduction)
+        if self.device.type != "cpu":
+            return body
+        size = self.pixels.shape[1]
+        example = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+        compiled, reason = compile_checked(body, example)
+        if compiled is None:
+            logger.warning("the features are computed with PyTorch instead of OpenVINO, which takes longer: %s", reason)
+            return body
+        return lambda patches: compiled(patches)[0]
+
     @torch.inference_mode()
-    def _blocks(self, number: int) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    def _blocks(self, copy: Copy) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         was_training = self.network.training
         self.network.eval()
         for start in range(0, len(self.rows), BLOCK):
-            pixels = torch.from_numpy(self.pixels[self.rows[start : start + BLOCK]]).to(self.device)
-            noise = torch.Generator().manual_seed(number * 2**32 + start)
-            unit = unit_range(pixels) if number == PLAIN else augment_pixels(pixels, noise)
+            block = np.asarray(self.pixels[self.rows[start : start + BLOCK]])
+            pixels = torch.from_numpy(turned(block, copy.turn, axes=(1, 2))).to(self.device)
+            noise = torch.Generator().manual_seed(_seed(copy.augmented, start))
+            unit = augment_pixels(pixels, noise) if copy.augmented else unit_range(pixels)
             standardised = standardise(unit, self.mean, self.std).contiguous(memory_format=torch.channels_last)
             with self.autocast():
-                features = self.network.forward_features(standardised)  # type: ignore[operator]
-                reduced = self.reduction(features)
+                reduced = self._body(standardised)
             yield start, reduced.float().cpu().numpy()
         self.network.train(was_training)
 
@@ -120,6 +153,33 @@ class FrozenFeatures:
     def _is_mixed(self) -> bool:
         with self.autocast():
             return torch.is_autocast_enabled(self.device.type)
+
+
+def _seed(*numbers: int) -> int:
+    """A seed of these numbers that differs in its lower 32 bits, the only ones that torch's generator uses."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+@torch.inference_mode()
+def pooled_features(
+    network: nn.Module, inputs: npt.NDArray[np.float32], device: torch.device
+) -> npt.NDArray[np.float32]:
+    """The features before the classifier, (rows, features), from the head's inputs; the network is in evaluation mode."""
+    head: Callable[..., torch.Tensor] = network.forward_head  # type: ignore[assignment]
+    blocks = (np.array(inputs[start : start + 4 * BLOCK]) for start in range(0, len(inputs), 4 * BLOCK))
+    pooled = [head(torch.from_numpy(block).to(device), pre_logits=True) for block in blocks]
+    return np.asarray(torch.cat(pooled).flatten(1).float().cpu().numpy())
+
+
+class _Body(nn.Module):
+    """The frozen part of a classifier, and the reduction of its output."""
+
+    def __init__(self, network: nn.Module, reduction: Reduction):
+        super().__init__()
+        self.network, self.reduction = network, reduction
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        return self.reduction(self.network.forward_features(patches))  # type: ignore[operator]
 
 
 def is_cut_before_head(network: nn.Module, size: int) -> bool:

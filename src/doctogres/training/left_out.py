@@ -1,4 +1,4 @@
-"""A network's predictions for the slides it was not trained on, with every aggregation and test-time augmentation."""
+"""What a network or a probe says of the slides it was not trained on, with and without flips and rotations."""
 
 import time
 from collections.abc import Mapping
@@ -10,28 +10,25 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from doctogres.model.aggregation import POOLING
 from doctogres.model.attention import GatedAttention
-from doctogres.model.classifier import pooled
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import normalisation
-from doctogres.settings import ATTENTION
 from doctogres.training.attention import train_attention
 from doctogres.training.samples import Samples
-
-TURNED: Final = "mean over eight flips and rotations"  # with the model's own aggregation
 
 
 @dataclass(frozen=True)
 class LeftOutPredictions:
-    """Predictions for the patches of one fold by a network that was not trained on it.
+    """Predictions for the patches of one fold by a source that was not trained on it.
 
     Attributes:
         slide_ids: (patches,) slide of each patch.
         areas: (patches,) in pixels.
-        plain: (patches, classes) probabilities without test-time augmentation.
+        plain: (patches, classes) logits without test-time augmentation.
         turned: the mean over the eight flips and rotations.
-        attended: (slides, classes) probabilities by the attention head without augmentation, in the order of `slides`.
+        start: the logits of the probe that a fine-tuned network started from; empty without one.
+        attended: (slides, classes) probabilities by the attention head without augmentation, in the order of `slides`;
+            empty without a head.
         attended_turned: the mean over the flips and rotations.
         head: the attention head.
         seconds: time taken without and with test-time augmentation.
@@ -41,51 +38,65 @@ class LeftOutPredictions:
     areas: npt.NDArray[np.float64]
     plain: npt.NDArray[np.float64]
     turned: npt.NDArray[np.float64]
+    start: npt.NDArray[np.float64]
     attended: npt.NDArray[np.float64]
     attended_turned: npt.NDArray[np.float64]
-    head: GatedAttention
+    head: GatedAttention | None
     seconds: tuple[float, float]
 
     @property
     def slides(self) -> list[str]:
         """The slides, in order of their first patch."""
-        return list(dict.fromkeys(self.slide_ids.tolist()))
-
-    def patches(self, *, tta: bool) -> npt.NDArray[np.float64]:
-        """Patch probabilities, (patches, classes), with this setting."""
-        return self.turned if tta else self.plain
-
-    def ways(self, aggregation: str) -> dict[str, npt.NDArray[np.float64]]:
-        """(slides, classes) by every aggregation, and by the given one over flips and rotations; not calibrated."""
-        rows = [np.flatnonzero(self.slide_ids == slide) for slide in self.slides]
-        probabilities: dict[str, npt.NDArray[np.float64]] = {
-            way: pooled(self.plain, rows, self.areas, aggregation=way) for way in POOLING
-        }
-        probabilities[ATTENTION] = self.attended
-        probabilities[TURNED] = (
-            self.attended_turned
-            if aggregation == ATTENTION
-            else pooled(self.turned, rows, self.areas, aggregation=aggregation)
-        )
-        return probabilities
+        return slides_in_order(self.slide_ids)
 
     def state(self) -> dict[str, Any]:
         """Tensors, numbers and strings for `from_state`."""
         arrays = {name: torch.from_numpy(getattr(self, name)) for name in ARRAYS}
-        head = {"features": self.head.classifier.in_features, "weights": self.head.state_dict()}
+        head = {"features": self.head.classifier.in_features, "weights": self.head.state_dict()} if self.head else None
         return {**arrays, "slide_ids": self.slide_ids.tolist(), "seconds": list(self.seconds), "head": head}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Rebuilds the predictions from `state`."""
         arrays = {name: state[name].numpy() for name in ARRAYS}
-        head = GatedAttention(state["head"]["features"], arrays["plain"].shape[1])
-        head.load_state_dict(state["head"]["weights"])
+        head = None
+        if state["head"]:
+            head = GatedAttention(state["head"]["features"], arrays["plain"].shape[1]).eval()
+            head.load_state_dict(state["head"]["weights"])
         plain_s, turned_s = state["seconds"]
-        return cls(slide_ids=np.array(state["slide_ids"]), head=head.eval(), seconds=(plain_s, turned_s), **arrays)
+        return cls(slide_ids=np.array(state["slide_ids"]), head=head, seconds=(plain_s, turned_s), **arrays)
 
 
-ARRAYS: Final = ("areas", "plain", "turned", "attended", "attended_turned")
+ARRAYS: Final = ("areas", "plain", "turned", "start", "attended", "attended_turned")
+NOTHING: Final = np.empty((0, 0))
+
+
+def slides_in_order(slide_ids: npt.NDArray[np.str_]) -> list[str]:
+    """The slides, in order of their first patch."""
+    return list(dict.fromkeys(slide_ids.tolist()))
+
+
+def rows_by_slide(slide_ids: npt.NDArray[np.str_], slides: list[str]) -> list[npt.NDArray[np.int64]]:
+    """The row numbers of each of these slides."""
+    return [np.flatnonzero(slide_ids == slide) for slide in slides]
+
+
+def fit_attention(
+    features: torch.Tensor, samples: Samples, rows: npt.NDArray[np.int64], *, classes: int, seed: int
+) -> GatedAttention:
+    """An attention head for the slides of these rows.
+
+    Args:
+        features: (rows, features) on the CPU.
+        samples: patches.
+        rows: row numbers it is trained on.
+        classes: number of classes.
+        seed: of the training.
+    """
+    ids, slides = np.unique(samples.slide_ids[rows], return_inverse=True)
+    targets = np.empty(len(ids), np.int64)
+    targets[slides] = samples.targets[rows]
+    return train_attention(features, slides, targets, classes=classes, seed=seed)
 
 
 def predict_left_out(
@@ -96,6 +107,7 @@ def predict_left_out(
     *,
     classes: int,
     seed: int,
+    start: npt.NDArray[np.float64] = NOTHING,
 ) -> LeftOutPredictions:
     """Predicts the left-out patches, with and without test-time augmentation, by the network and an attention head.
 
@@ -108,13 +120,11 @@ def predict_left_out(
         left_out: row numbers it was not trained on.
         classes: number of classes.
         seed: seed of the attention head.
+        start: see `LeftOutPredictions`.
     """
     mean, std = normalisation(network)
     training = outputs_of(Ensemble([network]), samples.pixels, rows=train, mean=mean, std=std, features=True)
-    ids, slides = np.unique(samples.slide_ids[train], return_inverse=True)
-    targets = np.empty(len(ids), np.int64)
-    targets[slides] = samples.targets[train]
-    head = train_attention(training.features[0][0], slides, targets, classes=classes, seed=seed)
+    head = fit_attention(training.features[0][0], samples, train, classes=classes, seed=seed)
     ensemble = Ensemble([network], [head])
 
     started = time.perf_counter()
@@ -124,12 +134,13 @@ def predict_left_out(
     turned_done = time.perf_counter()
 
     slide_ids = samples.slide_ids[left_out]
-    rows = [np.flatnonzero(slide_ids == slide) for slide in dict.fromkeys(slide_ids.tolist())]
+    rows = rows_by_slide(slide_ids, slides_in_order(slide_ids))
     return LeftOutPredictions(
         slide_ids=slide_ids,
         areas=samples.areas[left_out],
-        plain=plain.of_patches(),
-        turned=turned.of_patches(),
+        plain=plain.logits[0],
+        turned=turned.logits[0],
+        start=start,
         attended=plain.attended(ensemble, rows),
         attended_turned=turned.attended(ensemble, rows),
         head=head,

@@ -49,6 +49,9 @@ class Trained:
     best: Epoch
     probabilities: npt.NDArray[np.float64]  # (validation patches, classes)
     single_class: bool  # the best network predicts one class for every validation slide
+    start: npt.NDArray[
+        np.float64
+    ]  # (validation patches, classes) logits of the probe it started from; empty without one
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def train_network(
     predicted = slide_scores(samples, validation, best.probabilities, classes)[1]
     history = pd.DataFrame([asdict(epoch) for epoch in epochs])
     single_class = len(set(predicted.tolist())) == 1
-    return Trained(trainer.network, history, best.epoch, best.probabilities, single_class)
+    return Trained(trainer.network, history, best.epoch, best.probabilities, single_class, trainer.start)
 
 
 def _save(trainer: Trainer, epochs: list[Epoch], best: _Best, path: Path) -> None:

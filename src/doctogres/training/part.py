@@ -1,5 +1,6 @@
-"""The patches available for training: the kept ones as samples, with the class order and the folds."""
+"""The patches available for training, view by view: the kept ones as samples, with the class order and the folds."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,20 +19,25 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TrainingPart:
-    """The patches available for training, with the class order and the folds."""
+    """The patches of a view that are available for training, with the class order and the folds."""
 
     patches: PatchSet
     samples: Samples
     classes: list[str]
     folds: list[str]
 
-    def rows(self, fold: str, *, repeat: int = 0, seed: int = 0) -> tuple[Rows, Rows]:
-        """Row numbers to train on and row numbers of the left-out fold; neither includes the hold-out.
+    def all_rows(self, *, holdout: bool = False) -> Rows:
+        """Row numbers of all folds, with or without the hold-out."""
+        return np.flatnonzero(holdout | (self.patches.table["fold"] != HOLDOUT)).astype(np.int64)
+
+    def rows(self, fold: str, *, repeat: int = 0, seed: int = 0, holdout: bool = False) -> tuple[Rows, Rows]:
+        """Row numbers to train on and row numbers of the left-out fold.
 
         Args:
             fold: the fold to leave out.
             repeat: 0 for the manifest's folds, otherwise the number of a new random split.
             seed: seed of the new splits.
+            holdout: train on the hold-out, too.
         """
         table = self.patches.table
         column = table["fold"]
@@ -43,19 +49,35 @@ class TrainingPart:
             named = dict(zip(np.unique(drawn), self.folds, strict=True))  # with few groups some fold numbers are unused
             names = dict(zip(slides["slide_id"], (named[number] for number in drawn), strict=True))
             column = table["slide_id"].map(names).fillna(HOLDOUT)
-        train = np.flatnonzero((column != fold) & (column != HOLDOUT)).astype(np.int64)
+        train = np.flatnonzero((column != fold) & (holdout | (column != HOLDOUT))).astype(np.int64)
         return train, np.flatnonzero(column == fold).astype(np.int64)
 
     @property
     def slides(self) -> pd.DataFrame:
         """The slides with patches, without the hold-out: one row of the manifest each."""
-        table = self.patches.table
-        return table[table["fold"] != HOLDOUT].drop_duplicates("slide_id")
+        return self.slides_of(self.all_rows())
+
+    def slides_of(self, rows: Rows) -> pd.DataFrame:
+        """The slides of these rows: one row of the manifest each."""
+        return self.patches.table.iloc[rows].drop_duplicates("slide_id")
 
 
-def training_part(manifest: Manifest, *, cache: Path, data: str = "") -> TrainingPart:
-    """The kept patches as samples; refuses a manifest with a group on both sides of a split."""
-    patches = load_patches(manifest, cache=cache, data=data)
+def training_parts(manifest: Manifest, views: Iterable[str], *, cache: Path, data: str = "") -> dict[str, TrainingPart]:
+    """The part of every view, in the given order; see `training_part`."""
+    return {view: training_part(manifest, view=view, cache=cache, data=data) for view in views}
+
+
+def training_part(manifest: Manifest, *, cache: Path, view: str = "", data: str = "") -> TrainingPart:
+    """The kept patches of a view as samples; refuses a manifest with a group on both sides of a split.
+
+    Args:
+        manifest: the patch manifest.
+        cache: folder of the pixel cache.
+        view: the manifest's first view by default.
+        data: folder or zip of the slides, if they have moved.
+    """
+    shown = view or manifest.patch.views[0]
+    patches = load_patches(manifest, view=shown, cache=cache, data=data)
     table = patches.table
     slides = table.drop_duplicates("slide_id")
     check_no_leakage(slides["fold"].tolist(), slides["group"].tolist())
@@ -68,7 +90,7 @@ def training_part(manifest: Manifest, *, cache: Path, data: str = "") -> Trainin
         targets=table["label"].map(position).fillna(-1).to_numpy(np.int64),
         slide_ids=table["slide_id"].to_numpy(str),
         areas=table["area"].to_numpy(np.float64),
-        pixels_key=manifest.pixels,
+        pixels_key=f"{manifest.pixels}-{shown}",
     )
     folds = sorted(fold for fold in table["fold"].unique() if fold != HOLDOUT)
     return TrainingPart(patches, samples, classes, folds)

@@ -32,9 +32,10 @@ from doctogres.model.network import (
 )
 from doctogres.settings import TrainSettings
 from doctogres.training.augmentation import augment_pixels
-from doctogres.training.features import PLAIN, FrozenFeatures, is_cut_before_head
+from doctogres.training.features import PLAIN, Copy, FrozenFeatures, is_cut_before_head, pooled_features
 from doctogres.training.mixing import mix, weighted_cross_entropy
 from doctogres.training.optimizer import make_optimizer, set_learning_rates
+from doctogres.training.probe import fit_head
 from doctogres.training.samples import Samples, class_weights
 from doctogres.training.schedule import apply_freezing, open_blocks, train_mode
 
@@ -111,6 +112,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.network, self.groups, settings)
         self.blocks_open = -1
         self.open_for(0)
+        self.start = self._start(features, validation)
         self.average = (
             AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)  # type: ignore[no-untyped-call]
             if settings.ema
@@ -161,6 +163,33 @@ class Trainer:
             autocast=self.accelerator.autocast,
             progress=self.progress,
         )
+
+    def _start(self, features: Path | None, validation: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Makes a fitted probe the first head (LP-FT: Kumar et al., ICLR 2022) and returns its logits for the validation rows.
+
+        A random head would first destroy the backbone's features; without pretrained weights there is nothing to keep.
+        """
+        settings = self.settings
+        if settings.start != "probe" or settings.weights == "none" or features is None:
+            return np.empty((0, 0))
+        both = np.union1d(self.train, validation)
+        pooled = self._pooled(FrozenFeatures(
+            self.network, set(self.groups[-1]), self.samples.pixels, self.samples.pixels_key, both,
+            mean=self.mean, std=self.std, folder=features, autocast=self.accelerator.autocast, progress=self.progress,
+        ))  # fmt: skip
+        of_training = pooled[np.searchsorted(both, self.train)]
+        groups = self.samples.slide_ids[self.train].tolist()
+        head = fit_head(of_training, self.samples.targets[self.train], self.classes, settings, groups=groups)
+        head.put_into(self.network, settings.backbone)
+        return head.logits(pooled[np.searchsorted(both, validation)].astype(np.float64))
+
+    def _pooled(self, features: FrozenFeatures) -> npt.NDArray[np.float32]:
+        """The features before the classifier of all rows, without augmentation."""
+        was_training = self.network.training
+        self.network.eval()
+        pooled = pooled_features(self.network, features.of(PLAIN), self.accelerator.device)
+        self.network.train(was_training)
+        return pooled
 
     def _generator_seed(self, purpose: int, epoch: int) -> int:
         sequence = np.random.SeedSequence([self.seed, purpose, epoch, self.process])
@@ -219,8 +248,8 @@ class Trainer:
     def _inputs(self, rows: npt.NDArray[np.int64], epoch: int, noise: torch.Generator) -> tuple[torch.Tensor, bool]:
         """Cached features, or augmented patches in 0..1 (patches, 3, size, size), and whether they are features."""
         if self.features and self.head_only:
-            view = 1 + epoch % self.settings.feature_views if self.settings.augmentation else PLAIN
-            return self.features[view, rows], True
+            number = 1 + epoch % self.settings.feature_views if self.settings.augmentation else 0
+            return self.features[Copy(augmented=number), rows], True
         pixels = torch.from_numpy(self.samples.pixels[rows]).to(self.accelerator.device)
         augmented = augment_pixels(pixels, noise) if self.settings.augmentation else unit_range(pixels)
         return augmented, False

@@ -1,12 +1,14 @@
 """The outcome of a study: how its trials ended, and the gain of the best trial over the preset's own settings."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.comparison import compare
+from doctogres.evaluation.metrics import class_indices, macro_f1
 from doctogres.training.part import TrainingPart
 from doctogres.tuning.study import StudyResult
 from doctogres.tuning.trials import PREDICTED
@@ -47,6 +49,43 @@ def gain_of(result: StudyResult, part: TrainingPart) -> tuple[str, dict[str, flo
         f"Difference on the same {slides} slides, with 95 % interval: {gain}. {caution}"
     )
     return sentence, {"gain/slide_macro_f1": gain.value, "gain/low": gain.low, "gain/high": gain.high}
+
+
+def nested_estimate(result: StudyResult, part: TrainingPart, *, resamples: int, seed: int) -> Estimate | None:
+    """The macro-F1 of choosing a trial by score, on slides that did not take part in the choice.
+
+    For every fold the trial is chosen that is best on the other folds; its predictions for this fold count. The best
+    trial's own score is the highest of many on the same slides and therefore too high (Varma and Simon, Bias in error
+    estimation when using cross-validation for model selection, BMC Bioinformatics 2006). None if the trials were scored on
+    one fold only.
+
+    Args:
+        result: the study.
+        part: the patches available for training.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
+    """
+    trials = [
+        trial for trial in result.study.get_trials(states=(TrialState.COMPLETE,)) if PREDICTED in trial.user_attrs
+    ]
+    slides = sorted(result.best_trial.user_attrs[PREDICTED])
+    table = part.patches.table.drop_duplicates("slide_id").set_index("slide_id").loc[slides]
+    folds, classes = table["fold"].to_numpy(str), len(part.classes)
+    if len(set(folds)) < 2:
+        return None
+    truth = class_indices(table["label"].tolist(), part.classes)
+    trials = [trial for trial in trials if set(trial.user_attrs[PREDICTED]) == set(slides)]
+    predicted = np.array([[trial.user_attrs[PREDICTED][slide] for slide in slides] for trial in trials])
+    chosen = np.empty(len(slides), np.int64)
+    for fold in sorted(set(folds)):
+        others = folds != fold
+        scores = [macro_f1(truth[others], of_trial[others], classes) for of_trial in predicted]
+        chosen[~others] = predicted[int(np.argmax(scores))][
+            ~others
+        ]  # on ties the first trial: the preset's own settings
+    models = {"nested": [np.eye(classes)[chosen]]}
+    options: dict[str, Any] = {"groups": table["group"].tolist(), "resamples": resamples, "seed": seed}
+    return compare(table["label"].tolist(), models, part.classes, against={}, **options).values["nested"]
 
 
 def _gain(default: FrozenTrial, best: FrozenTrial, part: TrainingPart) -> tuple[Estimate, int]:

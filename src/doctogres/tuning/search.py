@@ -1,11 +1,12 @@
 """How a study searches: sampler, pruner, and the values drawn from the search space of the preset (`tune.space`)."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import optuna
 
-from doctogres.settings import SearchRange, TrainSettings, TuneSettings
+from doctogres.settings import SearchRange, TuneSettings, is_used, searched_field
 
 STARTUP_TRIALS: Final = 4  # number of trials before TPE and the pruner take effect
 
@@ -33,6 +34,23 @@ def suggest(trial: optuna.Trial, name: str, values: SearchRange) -> Any:
         return trial.suggest_categorical(name, values.choices)
     assert values.low is not None  # SearchRange has a range or choices
     assert values.high is not None
-    if TrainSettings.model_fields[name].annotation is int:
+    if searched_field(name).annotation is int:
         return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
     return trial.suggest_float(name, values.low, values.high, log=values.log)
+
+
+def suggest_all(trial: optuna.Trial, space: Mapping[str, SearchRange], defaults: Mapping[str, Any]) -> None:
+    """The trial's values for every setting of the space that its recipe and its head use.
+
+    Args:
+        trial: of the study.
+        space: the search space.
+        defaults: the preset's own values.
+    """
+    values = dict(defaults)
+    for name in sorted(space, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
+        if is_used(name, values):
+            values[name] = suggest(trial, name, space[name])
+
+
+FIRST: Final = ("recipe", "head")  # decide which of the other settings are used

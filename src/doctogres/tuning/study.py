@@ -65,12 +65,11 @@ def run_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study, database = open_study(name, storage, settings)
-    recipe = {key: defaults[key] for key in settings.space}
     while (finished := len(study.get_trials(deepcopy=False, states=FINISHED))) < settings.trials:
         if report:
             report(finished, settings.trials)
         with locked(storage), quiet():
-            trial = take_trial(study, database, recipe, settings, seed)
+            trial = take_trial(study, database, defaults, settings, seed)
         if trial is None:
             time.sleep(POLL)
         else:

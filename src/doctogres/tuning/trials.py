@@ -1,23 +1,31 @@
 """One trial of a study: a short training run for each of its folds, in its own MLflow run."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 import mlflow
 import numpy as np
+import numpy.typing as npt
 import optuna
 
+from doctogres.evaluation.metrics import class_indices, macro_f1
 from doctogres.files import workspace
 from doctogres.model.aggregation import aggregate_slides
+from doctogres.model.fusion import slide_probabilities
 from doctogres.names import metric_name
-from doctogres.presets import replaced
-from doctogres.settings import Preset
+from doctogres.presets import replaced, with_values
+from doctogres.settings import ATTENTION, SEARCHED_ANSWERS, PatchSettings, Preset
 from doctogres.tracking.interrupted import INTERRUPTED, STATE_TAG, end_run
 from doctogres.tracking.runs import NOTE_TAG, open_run
+from doctogres.training.assessment import view_outputs
+from doctogres.training.folds import FEATURES, LeftOutFold, Parts, reporting, split_folds
 from doctogres.training.loop import Epoch, train_network
-from doctogres.training.members import FEATURES, reporting
 from doctogres.training.part import TrainingPart
+from doctogres.training.probe_features import ProbeFeatures
+from doctogres.training.probes import ProbeSources
+from doctogres.training.sources import Source, sources_of
 from doctogres.tuning.workers import DEFAULT, interrupted_trials
 
 # User attributes of a trial.
@@ -25,39 +33,44 @@ RUN: Final = "doctogres.run"  # its MLflow run
 PREDICTED: Final = "doctogres.predicted"  # slide -> class index
 
 
-def run_trial(trial: optuna.Trial, values: dict[str, Any], part: TrainingPart, preset: Preset, seed: int) -> float:
-    """Runs a trial in a child run; returns the best epoch's slide-level macro-F1, averaged over the trial's folds."""
-    recipe = trial_recipe(preset, values)
-    folds = part.folds[: preset.tune.trial_folds]
+@dataclass(frozen=True)
+class TrialInputs:
+    """What all trials of a process share.
+
+    Attributes:
+        parts: the patches of every view.
+        patch: how they were cut.
+        preset: the preset of the study.
+        seed: of weights, order and augmentation.
+        features: of the frozen backbones, computed by the first trial that needs them.
+    """
+
+    parts: Parts
+    patch: PatchSettings
+    preset: Preset
+    seed: int
+    features: dict[Source, ProbeFeatures] = field(default_factory=dict)
+
+
+def run_trial(trial: optuna.Trial, values: dict[str, Any], inputs: TrialInputs) -> float:
+    """Runs a trial in a child run; returns the slide-level macro-F1 on all slides of the trial's folds."""
+    recipe = trial_recipe(inputs.preset, values)
     with open_run(f"trial-{trial.number:03d}") as child:
         trial.set_user_attr(RUN, child.info.run_id)
-        mlflow.log_params({f"train.{key}": value for key, value in values.items()})
+        mlflow.log_params({f"{_section(key)}.{key}": value for key, value in values.items()})
         mlflow.set_tags({"doctogres.trial": trial.number, STATE_TAG: "RUNNING"})
         origin = _describe_origin(trial, child.data.tags["mlflow.parentRunId"])
-        scores: list[float] = []
-        predicted: dict[str, int] = {}
         try:
-            for fold in folds:
-                train_rows, validation_rows = part.rows(fold)
-                trained = train_network(
-                    part.samples,
-                    train_rows,
-                    validation_rows,
-                    classes=len(part.classes),
-                    settings=recipe.train,
-                    seed=seed,
-                    on_epoch=_on_epoch(trial, fold, list(scores), preset.tune.trial_epochs),
-                    features=workspace() / FEATURES,
-                    progress=partial(reporting, f"trial-{trial.number:03d} ({fold} left out)"),
-                )
-                scores.append(trained.best.slide_macro_f1)
-                slides, means = aggregate_slides(
-                    part.samples.slide_ids[validation_rows].tolist(),
-                    trained.probabilities,
-                    part.samples.areas[validation_rows],
-                    method="mean",
-                )
-                predicted |= dict(zip(slides, means.argmax(1).tolist(), strict=True))
+            splits = trial_splits(recipe, inputs)
+            score_split = (
+                _probe_scorer(recipe, inputs)
+                if recipe.train.recipe == "probe"
+                else _trained_scorer(trial, recipe, inputs)
+            )
+            predicted: dict[str, int] = {}
+            for split in splits:
+                slides, probabilities = score_split(split)
+                predicted |= dict(zip(slides, probabilities.argmax(1).tolist(), strict=True))
         except optuna.TrialPruned as pruned:
             mlflow.set_tags({STATE_TAG: "PRUNED", NOTE_TAG: f"{origin}{pruned}"})
             mlflow.end_run("FINISHED")
@@ -68,17 +81,92 @@ def run_trial(trial: optuna.Trial, values: dict[str, Any], part: TrainingPart, p
         except Exception as error:
             mlflow.set_tags({STATE_TAG: "FAIL", NOTE_TAG: f"{origin}Failed with {type(error).__name__}: {error}"})
             raise
-        score = float(np.mean(scores))
+        score = _score(predicted, next(iter(inputs.parts.values())))
         trial.set_user_attr(PREDICTED, predicted)
         mlflow.log_metric("best/slide_macro_f1", score)
+        folds = [next(iter(split.values())).fold for split in splits]
         reached = f"Reached a slide-level macro-F1 of {score:.3f} on {', '.join(folds)} ({len(predicted)} slides)."
         mlflow.set_tags({STATE_TAG: "COMPLETE", NOTE_TAG: origin + reached})
         return score
 
 
+Split = dict[Source, LeftOutFold]
+# Trains on a split; returns its left-out slides and their probabilities (slides, classes).
+Scorer = Callable[[Split], tuple[list[str], npt.NDArray[np.float64]]]
+
+
+def trial_splits(recipe: Preset, inputs: TrialInputs) -> list[Split]:
+    """The splits that a trial of this recipe is scored on."""
+    sources = sources_of(recipe, inputs.patch)
+    settings = recipe.train.model_copy(update={"oof_folds": inputs.preset.tune.trial_folds, "repeats": 1})
+    return split_folds(settings, inputs.parts, sources, inputs.seed)
+
+
+def _section(name: str) -> str:
+    return "answer" if name in SEARCHED_ANSWERS else "train"
+
+
+def _score(predicted: dict[str, int], part: TrainingPart) -> float:
+    labels = part.slides.set_index("slide_id")["label"]
+    truth = class_indices(labels.loc[list(predicted)].tolist(), part.classes)
+    return macro_f1(truth, np.array(list(predicted.values())), len(part.classes))
+
+
+def _probe_scorer(recipe: Preset, inputs: TrialInputs) -> Scorer:
+    sources = sources_of(recipe, inputs.patch)
+    probes = ProbeSources.load(recipe, inputs.parts, sources, inputs.seed, known=inputs.features)
+    answer = recipe.answer
+    attention = answer.aggregation == ATTENTION
+
+    def score(split: Split) -> tuple[list[str], npt.NDArray[np.float64]]:
+        members = probes.members([split], attention=attention)
+        view = "turned" if answer.tta else "plain"
+        outputs = view_outputs(members, logits=view, attended=ATTENDED[view] if attention else "")
+        probabilities = slide_probabilities(outputs, aggregation=answer.aggregation, fusion=answer.fusion)
+        return members[0].predictions.slides, probabilities
+
+    return score
+
+
+def _trained_scorer(trial: optuna.Trial, recipe: Preset, inputs: TrialInputs) -> Scorer:
+    """Trains every source's network; the slides' probabilities are those of the best epochs, without augmentation."""
+    aggregation = recipe.answer.aggregation if recipe.answer.aggregation != ATTENTION else "mean"
+    scores: list[float] = []
+
+    def score(split: Split) -> tuple[list[str], npt.NDArray[np.float64]]:
+        answers = []
+        for source, fold in split.items():
+            part = inputs.parts[source.view]
+            trained = train_network(
+                part.samples,
+                fold.train,
+                fold.left_out,
+                classes=len(part.classes),
+                settings=source.settings(recipe.train),
+                seed=inputs.seed,
+                on_epoch=_on_epoch(trial, fold.fold, list(scores), inputs.preset.tune.trial_epochs),
+                features=workspace() / FEATURES,
+                progress=partial(reporting, f"trial-{trial.number:03d} ({source}, {fold.fold} left out)"),
+            )
+            scores.append(trained.best.slide_macro_f1)
+            slides, pooled = aggregate_slides(
+                part.samples.slide_ids[fold.left_out].tolist(),
+                trained.probabilities,
+                part.samples.areas[fold.left_out],
+                method=aggregation,
+            )
+            answers.append(pooled)
+        return slides, np.asarray(np.mean(answers, axis=0))
+
+    return score
+
+
+ATTENDED: Final = {"plain": "attended", "turned": "attended_turned"}
+
+
 def trial_recipe(preset: Preset, values: dict[str, Any]) -> Preset:
     """The preset with the trial's values; unfreezing is scaled to the trial's epochs, so that it reaches every phase."""
-    recipe = replaced(preset, "train", {**values, "epochs": preset.tune.trial_epochs})
+    recipe = replaced(with_values(preset, values), "train", {"epochs": preset.tune.trial_epochs})
     every = recipe.train.unfreeze_every
     scale = preset.tune.trial_epochs / preset.train.epochs
     return replaced(recipe, "train", {"unfreeze_every": max(1, round(every * scale)) if every else 0})

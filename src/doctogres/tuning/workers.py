@@ -6,7 +6,7 @@ still to do) stays true until it has recorded itself as the trial's owner. The l
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from doctogres.errors import ParameterError
 from doctogres.liveness import is_gone, this_process
-from doctogres.settings import TuneSettings
-from doctogres.tuning.search import pruner_of, sampler_of, suggest
+from doctogres.settings import TuneSettings, is_used
+from doctogres.tuning.search import pruner_of, sampler_of, suggest_all
 
 FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
 HEARTBEAT: Final = 10  # seconds between heartbeats of a running trial
@@ -87,7 +87,7 @@ def quiet() -> Iterator[None]:
 
 
 def take_trial(
-    study: optuna.Study, database: RDBStorage, recipe: dict[str, Any], settings: TuneSettings, seed: int
+    study: optuna.Study, database: RDBStorage, defaults: Mapping[str, Any], settings: TuneSettings, seed: int
 ) -> optuna.Trial | None:
     """Takes a trial, with all its values, for this process; None while others run all remaining trials."""
     _fail_dead(study)
@@ -97,17 +97,26 @@ def take_trial(
     if sum(trial.state != TrialState.WAITING for trial in live) >= settings.trials:
         return None
     if not any(DEFAULT in trial.user_attrs for trial in live):
-        study.enqueue_trial(recipe, user_attrs={DEFAULT: True})
+        _queue_own_settings(study, defaults, settings)
     sampled = sum(not RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in trials)
     study.sampler = sampler_of(seed, sampled)
     trial = study.ask()
-    for name, values in settings.space.items():
-        suggest(trial, name, values)
+    suggest_all(trial, settings.space, defaults)
     database.record_heartbeat(
         trial._trial_id
     )  # before the owner: a trial with an owner must have a heartbeat that can expire
     trial.set_user_attr(OWNER, this_process())
     return trial
+
+
+def _queue_own_settings(study: optuna.Study, defaults: Mapping[str, Any], settings: TuneSettings) -> None:
+    """Queues the preset's own settings and, if the study searches recipes, the same settings with each other recipe."""
+    searched = settings.space.get("recipe")
+    others = [recipe for recipe in (searched.choices or () if searched else ()) if recipe != defaults["recipe"]]
+    for recipe in (defaults["recipe"], *others):
+        values = {**defaults, "recipe": recipe}
+        own = {name: values[name] for name in settings.space if is_used(name, values)}
+        study.enqueue_trial(own, user_attrs={DEFAULT: True} if recipe == defaults["recipe"] else {})
 
 
 def _fail_dead(study: optuna.Study) -> None:

@@ -1,0 +1,117 @@
+"""From a slide to the patches that a model classifies: the regions of its mask or, without one, tiles of the tissue."""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from doctogres.errors import DoctogresError
+from doctogres.model.answer import CutSlide, MaskSource
+from doctogres.model.card import ClassifierCard
+from doctogres.model.tiles import tissue_mask, tissue_tiles
+from doctogres.patches.crops import cut_patches
+from doctogres.patches.regions import find_patches
+from doctogres.patches.views import REGIONS, WHOLE, size_of
+from doctogres.slides.plausibility import doubt_about, fit_of
+from doctogres.slides.reasons import Reason
+
+MAX_REGIONS: Final = 2000  # per slide; 2000 patches of 224 px take 300 MB
+Rgb = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]  # regions (regions, 5), which are classified (regions,)
+
+
+class NoLesionError(DoctogresError):
+    """The mask is empty, or no mask was given and no tissue was found, so there is nothing to classify."""
+
+    code = Reason.EMPTY_MASK
+
+
+class TooManyRegionsError(DoctogresError):
+    """The mask has so many regions that their patches would exhaust the memory."""
+
+    code = Reason.TOO_MANY_REGIONS
+
+
+def cut_slide(
+    rgb: Rgb, mask: Mask | None, card: ClassifierCard, *, note: str = "", warnings: tuple[str, ...] = ()
+) -> CutSlide:
+    """The patches of a slide in every view of the model.
+
+    Args:
+        rgb: (height, width, 3).
+        mask: (height, width), true in the lesions; None takes tiles of the tissue instead.
+        card: of the model.
+        note: a warning about how the mask was read, if there is one.
+        warnings: of the model, for every slide.
+
+    Raises:
+        NoLesionError: the mask is empty, or there is no tissue.
+        DoctogresError: picture and mask differ in size, or the mask has too many regions.
+    """
+    if mask is None:
+        return _of_tissue(rgb, card, warnings)
+    if rgb.shape[:2] != mask.shape:
+        sizes = f"the mask has {mask.shape[1]}×{mask.shape[0]} pixels, the picture {rgb.shape[1]}×{rgb.shape[0]}"
+        raise DoctogresError(f"{sizes}; give the mask of this picture")
+    settings = card.patch
+    first = card.views[0]
+    regions, kept, reasons = find_patches(mask, settings, first)
+    if not kept.any():
+        raise NoLesionError("the mask is empty, so there is no lesion to classify; mark at least one region")
+    chosen = regions[kept]
+    stated = [reason for reason, keep in zip(reasons, kept, strict=True) if keep and reason]
+    doubt = ""
+    if first != WHOLE:  # the mask is not used there
+        doubt = doubt_about(fit_of(rgb, mask), card.masks, chosen[:, 2:4].max(axis=1))
+
+    def find(view: str) -> Found:
+        return (regions, kept) if view == first else find_patches(mask, settings, view)[:2]
+
+    return _cut(rgb, card, find, "given", (*warnings, *filter(None, [doubt, note]), *stated), doubt)
+
+
+def _of_tissue(rgb: Rgb, card: ClassifierCard, warnings: tuple[str, ...]) -> CutSlide:
+    def find(view: str) -> Found:
+        if view == WHOLE:
+            height, width = rgb.shape[:2]
+            area = round(tissue_mask(rgb).mean() * height * width)
+            return np.array([[0, 0, width, height, area]]), np.array([area > 0])
+        side = card.region_side if view == REGIONS else size_of(view)
+        return tissue_tiles(rgb, side=side, min_area=card.patch.min_area)
+
+    first = card.views[0]
+    _, chosen = find(first)
+    if not chosen.any():
+        raise NoLesionError(
+            "no mask was given and no stained tissue was found in the picture, so there is nothing to classify; "
+            "give the mask of the lesions, or check the picture"
+        )
+    warning = (
+        "no mask was given"
+        if first == WHOLE
+        else f"no mask was given: {chosen.sum()} of the {len(chosen)} tiles that touch tissue were classified, but the "
+        "model was trained on marked lesion regions, and its score and threshold apply only to those"
+    )
+    return _cut(rgb, card, find, "tissue", (*warnings, warning))
+
+
+def _cut(
+    rgb: Rgb,
+    card: ClassifierCard,
+    find: Callable[[str], Found],
+    source: MaskSource,
+    warnings: tuple[str, ...],
+    doubt: str = "",
+) -> CutSlide:
+    found = {view: find(view) for view in card.views}
+    chosen = {view: patches[kept] for view, (patches, kept) in found.items()}
+    if (most := max(map(len, chosen.values()))) > MAX_REGIONS:
+        raise TooManyRegionsError(
+            f"the mask has {most} regions of at least {card.patch.min_area} px, more than the limit of {MAX_REGIONS}; give a "
+            "mask without specks, or a larger min_area"
+        )
+    pixels = {view: cut_patches(rgb, patches, card.patch, view) for view, patches in chosen.items()}
+    dropped = int((~next(iter(found.values()))[1]).sum())
+    return CutSlide(chosen, pixels, dropped, source, warnings, doubt)

@@ -1,0 +1,186 @@
+"""The probes of a training run: a head for every left-out fold, and the last one fitted on all folds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import nn
+
+from doctogres.evaluation.metrics import macro_f1
+from doctogres.files import workspace
+from doctogres.model.attention import GatedAttention
+from doctogres.settings import ATTENTION, Preset
+from doctogres.training.folds import FEATURES, LeftOutFold, Member, Parts, reporting
+from doctogres.training.left_out import NOTHING, LeftOutPredictions, fit_attention, rows_by_slide, slides_in_order
+from doctogres.training.part import Rows
+from doctogres.training.probe import LinearHead, fit_head
+from doctogres.training.probe_features import ProbeFeatures
+from doctogres.training.sources import Source
+
+
+@dataclass(frozen=True)
+class ProbeSources:
+    """The features of every source for the same slides, and what the heads are fitted to."""
+
+    recipe: Preset
+    seed: int
+    classes: int
+    parts: Parts
+    features: dict[Source, ProbeFeatures]
+
+    @classmethod
+    def load(
+        cls,
+        recipe: Preset,
+        parts: Parts,
+        sources: Sequence[Source],
+        seed: int,
+        *,
+        holdout: bool = False,
+        known: dict[Source, ProbeFeatures] | None = None,
+    ) -> "ProbeSources":
+        """Computes the features of all slides, or reads them from the cache.
+
+        Args:
+            recipe: the settings of the training.
+            parts: the patches of every view.
+            sources: what the model is made of.
+            seed: of random weights and of the attention heads.
+            holdout: with the hold-out.
+            known: features that were loaded before, which is filled.
+        """
+        known = {} if known is None else known
+        classes = len(next(iter(parts.values())).classes)
+
+        def features(source: Source) -> ProbeFeatures:
+            part = parts[source.view]
+            return ProbeFeatures(
+                source,
+                part.samples,
+                part.all_rows(holdout=holdout),
+                classes=classes,
+                settings=recipe.train,
+                seed=seed,
+                folder=workspace() / FEATURES,
+                progress=partial(reporting, f"train ({source})"),
+            )
+
+        for source in sources:
+            if source not in known:
+                known[source] = features(source)
+        return cls(recipe, seed, classes, parts, {source: known[source] for source in sources})
+
+    def heads(self, rows: dict[Source, Rows]) -> dict[Source, LinearHead]:
+        """The head of every source, fitted to the slides of these rows; with `fusion=features`, the parts of one head.
+
+        A slide is the mean of its patches' features, area-weighted if `aggregation` is: every slide counts the same, and
+        the mean of the patches' logits is what the head says of the slide.
+        """
+        slides = {source: self._slides(source, of_source) for source, of_source in rows.items()}
+        settings = self.recipe.train
+        if self.recipe.answer.fusion != "features":
+            return {
+                source: fit_head(features, targets, self.classes, settings, groups=groups)
+                for source, (features, targets, groups) in slides.items()
+            }
+        _, targets, groups = next(iter(slides.values()))
+        means = [features for features, _, _ in slides.values()]
+        head = fit_head(np.concatenate(means, axis=1), targets, self.classes, settings, groups=groups)
+        return dict(zip(rows, head.split([features.shape[1] for features in means]), strict=True))
+
+    def _slides(self, source: Source, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], list[str]]:
+        """The mean features of the slides of these rows, (slides, features), their classes and groups; sorted by slide."""
+        features, samples = self.features[source], self.parts[source.view].samples
+        weights = samples.areas[rows] if self.recipe.answer.aggregation == "area_mean" else np.ones(len(rows))
+        _, first, slides = np.unique(samples.slide_ids[rows], return_index=True, return_inverse=True)
+        sums = np.zeros((len(first), features.turned.shape[1]))
+        np.add.at(sums, slides, features.turned[features.positions(rows)] * weights[:, None])
+        groups = self.parts[source.view].patches.table["group"].iloc[rows[first]].astype(str).tolist()
+        return sums / np.bincount(slides, weights)[:, None], samples.targets[rows][first], groups
+
+    def attention(self, source: Source, rows: Rows) -> GatedAttention:
+        """An attention head of this source, trained on these rows."""
+        features, samples = self.features[source], self.parts[source.view].samples
+        of_rows = torch.from_numpy(features.turned[features.positions(rows)])
+        return fit_attention(of_rows, samples, rows, classes=self.classes, seed=self.seed)
+
+    def predictions(self, fold: LeftOutFold, head: LinearHead, *, attention: bool) -> LeftOutPredictions:
+        """Of the probe with this head for the left-out fold.
+
+        Args:
+            fold: what it was trained on, and what is left out.
+            head: fitted to the fold's training rows.
+            attention: also train an attention head on them.
+        """
+        source, features = fold.source, self.features[fold.source]
+        samples, positions = self.parts[source.view].samples, features.positions(fold.left_out)
+        slide_ids = samples.slide_ids[fold.left_out]
+        attended, gate = [NOTHING, NOTHING], None
+        if attention:
+            gate = self.attention(source, fold.train)
+            rows = rows_by_slide(slide_ids, slides_in_order(slide_ids))
+            by_turn = [_attended(gate, turn[positions], rows) for turn in features.turns]
+            attended = [by_turn[0], np.mean(by_turn, axis=0)]
+        return LeftOutPredictions(
+            slide_ids=slide_ids,
+            areas=samples.areas[fold.left_out],
+            plain=head.logits(features.plain[positions].astype(np.float64)),
+            turned=head.logits(features.turned[positions].astype(np.float64)),
+            start=NOTHING,
+            attended=attended[0],
+            attended_turned=attended[1],
+            head=gate,
+            seconds=features.seconds if attention else (0.0, 0.0),
+        )
+
+    def members(self, folds: Sequence[dict[Source, LeftOutFold]], *, attention: bool = True) -> list[Member]:
+        """The probes of these splits, fitted without the left-out fold."""
+        members = []
+        for split in folds:
+            heads = self.heads({source: fold.train for source, fold in split.items()})
+            members += [
+                Member(fold, self.predictions(fold, heads[source], attention=attention))
+                for source, fold in split.items()
+            ]
+        return members
+
+    def kept(self, *, holdout: bool = False) -> list[tuple[Source, list[nn.Module], list[GatedAttention]]]:
+        """The networks of the model: every source with a head fitted to all slides.
+
+        Args:
+            holdout: fit it to the hold-out, too.
+        """
+        rows = {source: self.parts[source.view].all_rows(holdout=holdout) for source in self.features}
+        heads = self.heads(rows)
+        kept = []
+        for source, head in heads.items():
+            network = self.features[source].new_network().eval()
+            head.put_into(network, source.backbone)
+            gates = [self.attention(source, rows[source])] if self.recipe.answer.aggregation == ATTENTION else []
+            kept.append((source, [network], gates))
+        return kept
+
+
+def _attended(
+    gate: GatedAttention, features: npt.NDArray[np.float32], rows: Sequence[npt.NDArray[np.int64]]
+) -> npt.NDArray[np.float64]:
+    values = torch.from_numpy(features)
+    return np.stack([gate.of_slide(values[of_slide]).numpy() for of_slide in rows])
+
+
+def fits(members: Sequence[Member], parts: Parts) -> pd.DataFrame:
+    """A row per fit that left a fold out: source, repeat, left_out, training_patches, left_out_patches, patch_macro_f1."""
+    rows = []
+    for member in members:
+        part, fold = parts[member.split.source.view], member.split
+        predicted = member.predictions.turned.argmax(axis=1)
+        score = macro_f1(part.samples.targets[fold.left_out], predicted, len(part.classes))
+        rows.append({
+            "source": str(fold.source), "repeat": fold.repeat, "left_out": fold.fold,
+            "training_patches": len(fold.train), "left_out_patches": len(fold.left_out), "patch_macro_f1": score,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
