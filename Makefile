@@ -4,6 +4,7 @@ BIN := $(CURDIR)/.venv/bin
 PINS := --universal --python-version 3.11 --no-header --no-annotate
 export PATH := $(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+export MLFLOW_BACKEND_STORE_URI ?= $(MLFLOW_TRACKING_URI)
 export MLFLOW_EXPERIMENT_NAME ?= doctogres
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
@@ -52,7 +53,7 @@ lint: setup
 	$(BIN)/mypy
 
 ui: setup ## start the tracking UI on http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
+	$(BIN)/mlflow ui
 
 serve: setup ## serve the champion on http://127.0.0.1:$(PORT)/invocations
 	@echo "After 'Application startup complete', in another terminal:  make request"

@@ -3,9 +3,11 @@
 Imports nothing heavy, so that `--help` answers within a second.
 """
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,10 +15,11 @@ import click
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from doctogres.addresses import check_address, check_environment, masked
 from doctogres.catalogue import STAGES, Input, Parameter
 from doctogres.errors import DoctogresError, ParameterError
 from doctogres.files import keep_private, sweep, temporary_files, workspace
-from doctogres.launcher import Launch, find_launch, typed_command
+from doctogres.launcher import RUN_VARIABLE, Launch, find_launch, typed_command
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
 from entrypoints.interruption import held, interruptible
@@ -83,9 +86,10 @@ class OneLineCommand(click.Command):
         with interruptible(launch):
             return self._main(launch, *args, **kwargs)
 
-    def _main(self, launch: Launch | None, *args: Any, **kwargs: Any) -> Any:
+    def _main(self, launch: Launch | None, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Any:
         try:
-            return super().main(*args, **kwargs | {"standalone_mode": False})
+            _refuse_passwords(sys.argv[1:] if args is None else args)  # before anything repeats a word of it
+            return super().main(args, *others, **kwargs | {"standalone_mode": False})
         except click.NoSuchOption as error:
             known = ", ".join(sorted(parameter.name for parameter in self.params if parameter.name))
             self._fail(f"{error.option_name.lstrip('-')}: no such parameter; allowed are {known}", 2)
@@ -108,7 +112,8 @@ class OneLineCommand(click.Command):
             self._fail(f"the tracking server failed or refused the request: {reason}; ask its administrator", 1)
 
     def _end_interrupted(self, launch: Launch | None) -> None:
-        kept = STAGES[str(self.name)].kept or "finished stages; this one starts again"
+        stage = STAGES.get(str(self.name))
+        kept = (stage and stage.kept) or "finished stages; this one starts again"
         again = typed_command(launch, sys.argv)
         self._say(f"interrupted. Kept: {kept}. To continue, type: {again}")  # before the shell's prompt returns
         from doctogres.training.processes import is_leader
@@ -124,7 +129,22 @@ class OneLineCommand(click.Command):
         sys.exit(status)
 
     def _say(self, message: str) -> None:
-        print(f"{self.name}: error: {message}", file=sys.stderr, flush=True)
+        print(f"{self.name}: error: {masked(message)}", file=sys.stderr, flush=True)
+
+
+def _refuse_passwords(words: Sequence[str]) -> None:
+    """Refuses passwords on the command line, and hides one that `mlflow run` has recorded as a parameter."""
+    try:
+        for before, word in pairwise(["", *words]):
+            name, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+            check_address(name.lstrip("-"), value)
+    except ParameterError as error:
+        if launched := os.environ.get(RUN_VARIABLE):
+            from doctogres.tracking.recorded import hide_passwords
+
+            if not hide_passwords(launched):
+                raise ParameterError(f"{error}; the store keeps the old one in run {launched}") from None
+        raise
 
 
 def _begin() -> None:
@@ -157,6 +177,7 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
     def decorate(function: Callable[..., "StageResult | None"]) -> OneLineCommand:
         def callback(**values: Any) -> None:
             keep_private()
+            check_environment()
             overrides = {str(setting.name): values.pop(str(setting.name)) for setting in settings}
             if "preset" in values:
                 given = {key: value for key, value in overrides.items() if value is not None}

@@ -43,7 +43,7 @@ def test_the_command_is_the_one_that_was_typed(tmp_path: Path) -> None:
         "storage=postgresql://me:secret@db/study",
     ]
     found = shown(tmp_path, *launch)
-    assert found == "0 1 mlflow run . -P 'data=my slides' -P storage=postgresql://...@db/study"
+    assert found == "0 1 mlflow run . -P 'data=my slides' -P 'storage=postgresql://me:***@db/study'"
     assert shown(tmp_path, "make", "demo").endswith("make demo")
 
 

@@ -152,8 +152,8 @@ TABLE: Final = (
             Parameter(
                 "storage",
                 "",
-                "database of the study: sqlite:///FILE, postgresql://USER@HOST/DATABASE for many workers, or empty for a "
-                "file in the workspace",
+                "database of the study: sqlite:///FILE, postgresql://USER@HOST/DATABASE for many workers (no password in it: "
+                "docs/security.md), or empty for a file in the workspace",
             ),
             SLIDES,
             PRESET,

@@ -1,13 +1,14 @@
 """The `mlflow run` that started this process, and the command that a person types to start it again."""
 
 import os
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
+
+from doctogres.addresses import without_password
 
 RUN_VARIABLE: Final = "MLFLOW_RUN_ID"  # set by `mlflow run`; removed once a stage has taken that run over
 
@@ -65,7 +66,7 @@ def typed_command(launch: Launch | None, arguments: list[str]) -> str:
         words = list(launch.typed)
     if _is_mlflow_run(words):
         words = ["mlflow", *words[words.index("run") :]]
-    return re.sub(r"//[^/\s]*@", "//...@", shlex.join(words))
+    return shlex.join(map(without_password, words))
 
 
 def _is_mlflow_run(words: list[str]) -> bool:

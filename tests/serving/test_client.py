@@ -133,6 +133,13 @@ def test_no_server_a_slow_one_and_no_file(url: str, slide: Path, capsys: pytest.
     assert "nonsense" in capsys.readouterr().err
 
 
+def test_a_password_in_the_address_is_refused_and_not_shown(slide: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(slide), "--url", "http://me:hunter2@127.0.0.1:1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("doctogres.client: error: url=http://me:***@127.0.0.1:1: a password in an address ")
+    assert line.endswith("; leave it out: a served model asks for none")
+
+
 def test_the_client_starts_without_the_heavy_libraries() -> None:
     code = "import sys, doctogres.client; print(sorted({'torch', 'numpy', 'mlflow', 'pandas'} & sys.modules.keys()))"
     command = [sys.executable, "-c", code]

@@ -2,12 +2,9 @@
 
 import json
 import os
-import pwd
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +32,7 @@ from doctogres.tracking.upstream import find_artifact
 from doctogres.tuning.trials import PREDICTED, RUN
 from doctogres.tuning.workers import DEFAULT, FINISHED, OWNER
 from entrypoints.reference import ROOT
+from tests.postgres import postgres_server
 from tests.stores import connected
 
 pytestmark = pytest.mark.slow
@@ -43,61 +41,9 @@ TRIALS = 6
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """A PostgreSQL server of Debian's package on a Unix socket; its URL without the database's name."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not found:
-        pytest.skip("needs PostgreSQL's server: apt-get install postgresql")
-    # The server refuses to run as root, and its user must reach the folder.
-    account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-    user: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    if account:
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    make: list[str | Path] = [
-        found[-1] / "initdb",
-        "-D",
-        folder / "data",
-        "-A",
-        "trust",
-        "-U",
-        "doctogres",
-        "-E",
-        "UTF8",
-        "--locale=C",
-    ]
-    subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
-    serve: list[str | Path] = [
-        found[-1] / "postgres",
-        "-D",
-        folder / "data",
-        "-k",
-        folder,
-        "-c",
-        "listen_addresses=",
-        "-F",
-    ]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(serve, stderr=log, cwd=folder, **user)
-    try:
-        while not answers(folder):
-            assert server.poll() is None, (folder / "log").read_text()
-            time.sleep(0.1)
-        with psycopg.connect(f"host={folder} user=doctogres dbname=postgres", autocommit=True) as connection:
-            connection.execute("CREATE DATABASE study")
-            connection.execute("CREATE DATABASE tracking")
-        yield f"postgresql://doctogres@/{{}}?host={folder}"
-    finally:
-        server.send_signal(signal.SIGINT)  # ends its sessions and itself
-        server.wait()
-        shutil.rmtree(folder)
-
-
-def answers(folder: Path) -> bool:
-    try:
-        psycopg.connect(f"host={folder} user=doctogres dbname=postgres").close()
-    except psycopg.OperationalError:
-        return False
-    return True
+    """A PostgreSQL server; its URL without the database's name."""
+    with postgres_server() as address:
+        yield address
 
 
 def start(folder: Path, **parameters: Any) -> subprocess.Popen[str]:

@@ -131,7 +131,7 @@ def test_the_folder_of_a_server_on_another_machine_is_refused(
     mlflow.set_tracking_uri("http://someone:secret@tracking.example:5000")
     with pytest.raises(TrackingError, match="not there") as error:
         check_place(placed(tmp_path / "of the server" / "1"))
-    assert "http://tracking.example:5000" in str(error.value)
+    assert "http://someone:***@tracking.example:5000" in str(error.value)
     assert "secret" not in str(error.value)
     check_place(placed("mlflow-artifacts:/1"))
     check_place(placed("s3://bucket/1"))

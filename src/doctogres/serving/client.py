@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from doctogres.addresses import check_address
 from doctogres.errors import DoctogresError
 from doctogres.files import keep_private
 from doctogres.slides.layout import FORMAT_NAMES
 
 URL: Final = "http://127.0.0.1:5001"
 TIMEOUT: Final = 120.0
+NO_PASSWORD: Final = "leave it out: a served model asks for none"
 
 
 class ServerError(DoctogresError):
@@ -82,8 +84,10 @@ def ask(url: str, body: Mapping[str, Any], *, timeout: float = TIMEOUT) -> list[
         timeout: in seconds.
 
     Raises:
+        ParameterError: the address holds a password.
         ServerError: with the server's message, if there is one.
     """
+    check_address("url", url, NO_PASSWORD)
     kind = {"Content-Type": "application/json"}
     try:
         request = urllib.request.Request(f"{url.rstrip('/')}/invocations", json.dumps(body).encode(), kind)

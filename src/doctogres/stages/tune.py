@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from doctogres.addresses import check_address
 from doctogres.errors import ParameterError
 from doctogres.files import file_digest, workspace
 from doctogres.model.weights import check_all_weights
@@ -31,6 +32,7 @@ def tune(
     *, patches: str, preset: Preset, seed: int, storage: str = "", data: str = "", rerun: bool = False
 ) -> StageResult:
     """Runs or reuses the stage; resumes an interrupted study and joins a running one."""
+    check_address("storage", storage)
     check_default_in_space(preset)
     upstream = find_artifact(patches, stage="patch", name="patches")
     manifest = Manifest.read(upstream.path)

@@ -8,6 +8,7 @@ import sqlalchemy
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
+from doctogres.addresses import check_environment
 from doctogres.errors import TrackingError
 from doctogres.files import replacing
 
@@ -15,7 +16,12 @@ DEFAULT_STORE: Final = "sqlite:///mlflow.db"
 
 
 def store_uri() -> str:
-    """The tracking store's address: the environment's, else `mlflow.db` in the working directory."""
+    """The tracking store's address: the environment's, else `mlflow.db` in the working directory.
+
+    Raises:
+        ParameterError: it holds a password.
+    """
+    check_environment()
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
 
 

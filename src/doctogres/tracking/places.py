@@ -4,7 +4,6 @@ A store records the whole path of an experiment's artifacts when the experiment 
 folder is moved, copied or read from another machine: it finds nothing, or goes on writing to the old place.
 """
 
-import re
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
+from doctogres.addresses import masked
 from doctogres.errors import TrackingError, UpstreamError
 from doctogres.files import closed_above
 
@@ -36,7 +36,7 @@ def fetch(uri: str) -> Path:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UpstreamError(f"{uri} could not be fetched ({reason}){_absence(uri)}") from error
+        raise UpstreamError(masked(f"{uri} could not be fetched ({reason}){_absence(uri)}")) from error
 
 
 def check_place(experiment: Experiment) -> None:
@@ -66,13 +66,8 @@ def check_place(experiment: Experiment) -> None:
 
 
 def store_address() -> str:
-    """The tracking store's address, without a login."""
-    return without_login(mlflow.get_tracking_uri())
-
-
-def without_login(text: str) -> str:
-    """The text without the login of the addresses in it."""
-    return re.sub(r"//\S*@", "//", text)
+    """The tracking store's address, without a password."""
+    return masked(mlflow.get_tracking_uri())
 
 
 def _absence(uri: str) -> str:

@@ -8,9 +8,10 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from doctogres.addresses import check_address, masked
 from doctogres.errors import TrackingError
 from doctogres.tracking.fresh import make_store, store_uri
-from doctogres.tracking.places import check_place, without_login
+from doctogres.tracking.places import check_place
 
 EXPERIMENT: Final = "doctogres"
 
@@ -21,6 +22,7 @@ def connect() -> None:
     `mlflow run` without `--experiment-name` opens its run in `Default`; our runs then go to `doctogres` all the same.
 
     Raises:
+        ParameterError: an address holds a password.
         TrackingError: the store refuses us, cannot be reached, or keeps its artifacts where this machine has no place.
     """
     os.environ.setdefault(
@@ -37,11 +39,12 @@ def connect() -> None:
     try:
         experiment = mlflow.set_experiment(None if given else name, experiment_id=given)
     except (MlflowException, SQLAlchemyError) as error:
-        reason = without_login(" ".join(str(error).split()))
+        reason = masked(" ".join(str(error).split()))
         raise TrackingError(
             f"the tracking store cannot be used: {reason}; check MLFLOW_TRACKING_URI, and if the server asks for a login, "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         ) from error
+    check_address("artifact_location", experiment.artifact_location)
     check_place(experiment)
     os.environ["MLFLOW_EXPERIMENT_ID"] = experiment.experiment_id
 

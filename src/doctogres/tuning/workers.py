@@ -18,6 +18,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateF
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
+from doctogres.addresses import masked
 from doctogres.errors import ParameterError
 from doctogres.liveness import is_gone, this_process
 from doctogres.settings import TuneSettings, is_used
@@ -46,9 +47,8 @@ def open_study(name: str, storage: str, settings: TuneSettings) -> tuple[optuna.
                 storage=database, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner_of(settings)
             )
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
-        shown = sqlalchemy.make_url(storage).render_as_string(hide_password=True)
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ParameterError(f"storage={shown}: the database cannot be used: {reason}") from error
+        raise ParameterError(masked(f"storage={storage}: the database cannot be used: {reason}")) from error
     return study, database
 
 
@@ -59,7 +59,7 @@ def locked(storage: str) -> Iterator[None]:
         url = sqlalchemy.make_url(storage)
     except sqlalchemy.exc.ArgumentError as error:
         raise ParameterError(
-            f"storage={storage}: not a database URL; give sqlite:///FILE or postgresql://..."
+            f"storage={masked(storage)}: not a database URL; give sqlite:///FILE or postgresql://..."
         ) from error
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database not in (None, "", ":memory:"):
@@ -73,8 +73,7 @@ def locked(storage: str) -> Iterator[None]:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
             yield
     else:
-        shown = url.render_as_string(hide_password=True)
-        raise ParameterError(f"storage={shown}: give sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+        raise ParameterError(f"storage={masked(storage)}: give sqlite:///FILE or postgresql://USER@HOST/DATABASE")
 
 
 @contextmanager
