@@ -1,7 +1,6 @@
 """What becomes of a trial's run if the trial does not end well."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -13,7 +12,7 @@ from doctogres.presets import load_preset
 from doctogres.tracking.interrupted import INTERRUPTED, STATE_TAG
 from doctogres.tracking.runs import NOTE_TAG, open_run
 from doctogres.tuning import trials
-from doctogres.tuning.trials import RUN, run_trial
+from doctogres.tuning.trials import RUN, TrialInputs, run_trial
 
 pytestmark = pytest.mark.slow  # imports torch
 
@@ -32,12 +31,12 @@ def test_an_interrupted_trial_is_killed_and_a_failed_one_is_failed(
     def fail(*arguments: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr(trials, "train_network", fail)
-    part: Any = SimpleNamespace(folds=["fold0"], rows=lambda fold: ([], []), samples=None, classes=["a", "b"])
+    monkeypatch.setattr(trials, "trial_splits", fail)
+    preset = load_preset("demo")
     study = optuna.create_study()
     trial = study.ask()
     with pytest.raises((KeyboardInterrupt, RuntimeError)), open_run("tune"):
-        run_trial(trial, {"dropout": 0.1}, part, load_preset("demo"), seed=1)
+        run_trial(trial, {"dropout": 0.1}, TrialInputs({}, preset.patch, preset, seed=1))
     assert study.trials[0].state == TrialState.RUNNING  # its worker tells the study
     run = mlflow.get_run(trial.user_attrs[RUN])
     assert run.info.status == status
