@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from doctogres.errors import ParameterError
 from doctogres.slides.formats import ColourModeError, ImageError, TooManyPixelsError
 from doctogres.slides.images import TransparencyError, encode_png, read_rgb
-from doctogres.slides.masks import MaskValueError, SizeMismatchError, read_mask, read_with_mask
+from doctogres.slides.lesions import MaskValueError
+from doctogres.slides.masks import SizeMismatchError, read_mask, read_with_mask
 from tests.slides.hostile_files import announced_size
 
 SIZES = st.tuples(st.integers(1, 24), st.integers(1, 24))

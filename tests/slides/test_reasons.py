@@ -8,10 +8,11 @@ import pytest
 
 from doctogres.errors import DoctogresError
 from doctogres.model.cutting import NoLesionError, TooManyRegionsError
+from doctogres.slides.costs import CostlyError
 from doctogres.slides.depth import BitDepthError
 from doctogres.slides.formats import ColourModeError, CompressionError, ImageError, TooManyPixelsError
 from doctogres.slides.images import TransparencyError
-from doctogres.slides.masks import MaskValueError
+from doctogres.slides.lesions import MaskValueError
 from doctogres.slides.reasons import Reason, by_reason, parsed, written
 from doctogres.slides.tiff_pages import PagesError
 
@@ -47,7 +48,15 @@ def test_no_reason_is_none_and_an_unknown_one_is_refused() -> None:
 
 def test_the_errors_that_end_as_reasons_have_their_codes() -> None:
     errors: list[type[DoctogresError]] = [ImageError, TooManyPixelsError, ColourModeError, MaskValueError]
-    errors += [NoLesionError, TooManyRegionsError, BitDepthError, CompressionError, PagesError, TransparencyError]
+    errors += [
+        NoLesionError,
+        TooManyRegionsError,
+        BitDepthError,
+        CompressionError,
+        PagesError,
+        TransparencyError,
+        CostlyError,
+    ]
     assert all(isinstance(error.code, Reason) for error in errors)
     assert len({error.code for error in errors}) == len(errors)
 

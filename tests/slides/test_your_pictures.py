@@ -12,6 +12,7 @@ from PIL import Image
 from doctogres.slides.formats import ImageError
 from doctogres.slides.images import read_rgb
 from doctogres.slides.masks import read_mask
+from tests.slides.costly_files import costly_png, costly_tiff
 from tests.slides.hostile_files import Tags, chunk, file_of, hostile_pictures, pages_of, strip_tags, tiff, with_chunk
 
 PAGE = Path(__file__).parents[2] / "docs/your-data.md"
@@ -260,6 +261,14 @@ PICTURES: dict[str, Builder] = {
         (hostile_pictures()["sof-lossless.jpg"], "colour_mode"),
         (hostile_pictures()["sof-twelve-bits.jpg"], "colour_mode"),
     ],
+    "far more pixels than a file of its length can hold of a picture": lambda: [
+        (costly_png("grey-1")(13_000, 13_000), "costly"),
+        (costly_tiff("rgb", rows=16)(13_000, 13_000), "costly"),
+    ],
+    "a side of more than 100,000 pixels": lambda: [
+        (costly_png("grey-1")(100_001, 3), "too_many_pixels"),
+        (costly_tiff("grey")(3, 100_001), "too_many_pixels"),
+    ],
     "a TIFF compressed as JPEG 2000 (33003, 33005, 34712), JPEG XL, WebP, LERC, ...": lambda: [
         (tiff_of(SLIDE[..., 0], t259=(3, [scheme])), "unsupported_compression")
         for scheme in (33003, 33005, 34712, 50002, 50001, 34887, 12345)
@@ -284,7 +293,13 @@ MASKS: dict[str, Builder] = {
         (png(cv2.GaussianBlur(MASK * np.uint8(255), (3, 3), 0)), "mask_values"),
         (png(MASK * np.uint8(1) + RIGHT), "mask_values"),
         (png(on(WHITE, RED, MASK)), "mask_values"),
-        (file_of(Image.fromarray(MASK).convert("CMYK"), "TIFF"), "colour_mode"),
+    ],
+    "CMYK, Lab, floating-point or 32-bit values": lambda: [
+        (file_of(Image.fromarray(MASK).convert(mode), "TIFF"), "colour_mode") for mode in ("CMYK", "F", "I")
+    ],
+    "more than 100 million pixels in colours, in a file below 1 MB": lambda: [
+        (costly_png("rgb-8")(10_500, 10_000), "costly"),
+        (costly_tiff("rgba", rows=16)(10_500, 10_000), "costly"),
     ],
     "lesions in one opaque colour, also black, on a transparent ground; at most half of the picture": lambda: [
         *(

@@ -18,20 +18,23 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from doctogres.errors import DoctogresError
+from doctogres.slides.bands import Stored
 from doctogres.slides.jpeg import unusual_jpeg
 from doctogres.slides.layout import FORMAT_NAMES, FORMATS
 from doctogres.slides.limits import limit_from_environment
 from doctogres.slides.reasons import Reason
 from doctogres.slides.tiff import COMPRESSIONS, Page, Tag, TiffError, compression_name, first_page
-from doctogres.slides.tiff_pixels import Pixels, UndecodableError, first_page_pixels, misread
+from doctogres.slides.tiff_pixels import UndecodableError, first_page_pixels, misread, png_pixels
 
 Source = Path | bytes
 
 MAX_PIXELS_VARIABLE: Final = "DOCTOGRES_MAX_PIXELS"
 DEFAULT_MAX_PIXELS: Final = 200_000_000
+MAX_SIDE: Final = 100_000  # a decoder that keeps a record of every row needs more than for the pixels
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 ORIENTATION_TAG: Final = 0x0112
 PNG_BITS: Final = 24  # where a PNG states the bits of a value
+LARGE: Final = 2**24  # pixels
 JPEG_PIXELS_PER_BYTE: Final = 8 * 64  # at most: every block of 8 x 8 pixels costs a bit of Huffman code or more
 
 # Our errors say what cv2 would print on top; OPENCV_LOG_LEVEL brings its words back. One line that libpng or libjpeg
@@ -88,6 +91,11 @@ class Header:
     stated_orientation: int = 1
     clear_grey: int | None = None
     page: Page | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a second copy of its pixels counts."""
+        return self.width * self.height > LARGE
 
 
 def _png_is_complete(data: bytes) -> bool:
@@ -177,6 +185,10 @@ def read_header(data: bytes, name: str) -> Header:
             f"{name} has {header.width} x {header.height} pixels, more than the limit of {limit}; "
             f"raise the environment variable {MAX_PIXELS_VARIABLE} if the machine has the memory"
         )
+    if max(header.width, header.height) > MAX_SIDE:
+        raise TooManyPixelsError(
+            f"{name} has {header.width} x {header.height} pixels, more than the limit of {MAX_SIDE} on a side; crop it"
+        )
     if not READERS[kind].is_complete(data):
         raise ImageError(f"{name} is truncated ({len(data)} bytes, its end is missing); copy or export it again")
     if kind == "JPEG" and header.width * header.height > JPEG_PIXELS_PER_BYTE * len(data):
@@ -238,7 +250,7 @@ def _orientation(exif: bytes) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def decode(data: bytes, flags: int, header: Header, name: str) -> Pixels:
+def decode(data: bytes, flags: int, header: Header, name: str) -> Stored:
     """The pixels, not yet upright, as cv2 lays them out for its `flags`.
 
     Raises:
@@ -246,25 +258,28 @@ def decode(data: bytes, flags: int, header: Header, name: str) -> Pixels:
     """
     try:
         if header.page:
-            pixels: Pixels | None = first_page_pixels(data, flags, header.page)
+            stored: Stored | None = first_page_pixels(data, flags, header.page)
+        elif header.kind == "PNG" and flags == cv2.IMREAD_UNCHANGED and header.is_large and header.bits <= 8:
+            stored = png_pixels(data)
         else:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            stored = None if pixels is None else Stored.of(pixels)
     except cv2.error as error:
         raise ImageError(f"{name} cannot be decoded ({error.err or 'cv2'}); export it again as PNG") from error
     except UndecodableError as error:
         raise ColourModeError(f"{name} is {error}, which cannot be read here; save it as 8-bit RGB or grey") from error
     except (SyntaxError, OSError, ValueError, TypeError, OverflowError) as error:
         raise ImageError(f"{name} is damaged inside ({error}, TIFF); copy or export it again") from error
-    if pixels is None:
+    if stored is None:
         _refuse_by_kind(data, header.kind, name)
         raise ImageError(f"{name} is damaged inside ({len(data)} bytes, {header.kind}); copy or export it again")
-    height, width = pixels.shape[:2] if header.orientation < 5 else pixels.shape[1::-1]
+    width, height = (stored.width, stored.height) if header.orientation < 5 else (stored.height, stored.width)
     if (width, height) != (header.width, header.height):
         raise ImageError(
             f"{name} is damaged inside: its header announces {header.width} x {header.height} pixels, "
             f"but {width} x {height} were decoded; export it again"
         )
-    return pixels
+    return stored
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

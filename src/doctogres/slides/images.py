@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from doctogres.slides.bands import Pixels, bands
+from doctogres.slides.costs import check_cost
 from doctogres.slides.depth import bits_used
 from doctogres.slides.formats import (
     ColourModeError,
@@ -23,9 +25,7 @@ from doctogres.slides.formats import (
 )
 from doctogres.slides.reasons import Reason
 from doctogres.slides.tiff_pages import check_one_picture, parts_of
-from doctogres.slides.tiff_pixels import Pixels
 
-ROWS_AT_ONCE: Final = 256
 MODES: Final = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "I;16", "I;16B"))
 MODE_NAMES: Final = {"F": "F (32-bit floating-point numbers)", "I": "I (signed or 32-bit integers)"}
 ALMOST_OPAQUE, HALF_OPAQUE = 0.98, 0.5  # below the first, laying on white changes a colour visibly
@@ -58,21 +58,31 @@ def read_rgb(source: Source, *, name: str = "") -> NDArray[np.uint8]:
     name = source_name(source, name)
     data = source_bytes(source, name)
     header = read_header(data, name)
-    if header.mode not in MODES:
-        mode = MODE_NAMES.get(header.mode, header.mode)
-        raise ColourModeError(
-            f"{name} stores its colours as {mode}, which has no faithful conversion; save it as 8-bit RGB"
-        )
+    check_mode(header, name, "RGB")
     parts = parts_of(data, header, name)
     check_one_picture(parts, name)
+    check_cost(data, parts, name, mask=False)
     as_stored = header.has_alpha or header.bits > 8 or len(parts.full) > 1
     flags = cv2.IMREAD_UNCHANGED if as_stored else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    pages = [part.decode(flags, name) for part in parts.full]
-    parts.check_copies(pages[0], lambda part: part.decode(flags, name), name)
+    pages = [part.decode(flags, name).whole() for part in parts.full]
+    parts.check_copies(pages[0], lambda part: part.decode(flags, name).whole(), name)
     pixels = pages[0] if len(pages) == 1 else np.dstack(pages[::-1])  # cv2's order is blue, green, red
     if as_stored:
         pixels = _eight_bit_rgb(pixels, data, header, name)
     return np.ascontiguousarray(upright(pixels, header.orientation), dtype=np.uint8)
+
+
+def check_mode(header: Header, name: str, remedy: str) -> None:
+    """Refuses colours without a faithful conversion to 8-bit `remedy`, before they are decoded.
+
+    Raises:
+        ColourModeError: it stores such colours.
+    """
+    if header.mode not in MODES:
+        mode = MODE_NAMES.get(header.mode, header.mode)
+        raise ColourModeError(
+            f"{name} stores its colours as {mode}, which has no faithful conversion; save it as 8-bit {remedy}"
+        )
 
 
 def encode_png(array: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
@@ -125,8 +135,7 @@ def _on_white(pixels: Pixels, bits: int, name: str) -> NDArray[np.uint8]:
     ground = _commonest(pixels, pixels[..., 3] < opaque * ALMOST_OPAQUE) * (255 / full)
     drawn = changed = hidden = 0  # pixels that differ from the ground: all, those that transparency changes, and hides
     laid = np.empty((*pixels.shape[:2], 3), np.uint8)
-    for top in range(0, len(pixels), ROWS_AT_ONCE):  # the whole picture as float32 would be four times its size
-        rows = slice(top, top + ROWS_AT_ONCE)
+    for rows in bands(pixels.shape[1], len(pixels)):  # the whole picture as float32 would be four times its size
         values = pixels[rows].astype(np.float32)
         colours, alpha = values[..., 2::-1] * (255 / full), values[..., 3:] / opaque
         laid[rows] = np.round(colours * alpha + 255 * (1 - alpha))

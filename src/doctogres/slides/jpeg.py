@@ -10,6 +10,11 @@ SCAN: Final = 0xDA
 MAX_MARKERS: Final = 10_000
 
 
+def scans(data: bytes) -> int:
+    """How many scans a JPEG has; each goes over all pixels. Within their data, 0xFF is always followed by zero."""
+    return data.count(bytes((0xFF, SCAN)))
+
+
 def unusual_jpeg(data: bytes) -> str:
     """The kind of a JPEG that the decoders lack ("a lossless JPEG"); empty for an ordinary one, and where none is found."""
     place = 2

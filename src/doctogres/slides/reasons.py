@@ -45,6 +45,7 @@ class Reason(StrEnum):
     UNREADABLE_IMAGE = ("unreadable_image", "{problem}")
     UNREADABLE_MASK = ("unreadable_mask", "{problem}")
     TOO_MANY_PIXELS = ("too_many_pixels", "{problem}")
+    COSTLY = ("costly", "{problem}")
     COLOUR_MODE = ("colour_mode", "{problem}")
     BIT_DEPTH = ("bit_depth", "{problem}")
     UNSUPPORTED_COMPRESSION = ("unsupported_compression", "{problem}")

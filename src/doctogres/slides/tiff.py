@@ -12,7 +12,10 @@ import numpy as np
 MAX_PAGES: Final = 256
 MAX_NUMBERS: Final = 64  # values of a tag; none here needs more
 MAX_TEXT: Final = 2**20  # bytes of a description
-NUMBERS: Final = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}  # types of whole numbers
+NUMBERS: Final = {  # types of whole numbers
+    **{1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"},
+    **{6: "i1", 8: "i2", 9: "i4", 17: "i8"},
+}
 TEXT: Final = 2
 
 
@@ -29,8 +32,11 @@ class Tag(IntEnum):
     DESCRIPTION = 270
     ORIENTATION = 274
     SAMPLES = 277
+    ROWS_PER_STRIP = 278
     MAX_VALUE = 281
     PLANAR = 284
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
     SUB_PAGES = 330
     EXTRA_SAMPLES = 338
     SAMPLE_FORMAT = 339

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doctogres.errors import listed
+from doctogres.slides.bands import Stored
 from doctogres.slides.formats import (
     MAX_PIXELS_VARIABLE,
     Header,
@@ -22,7 +23,6 @@ from doctogres.slides.formats import (
 )
 from doctogres.slides.reasons import Reason
 from doctogres.slides.tiff import ManyPagesError, Page, Tag, TiffError, all_pages, beginning_with
-from doctogres.slides.tiff_pixels import Pixels
 
 REMEDY: Final = "save the page that is meant as a file of its own"
 RGB_NAMES: Final = (("r", "red"), ("g", "green"), ("b", "blue"))
@@ -50,7 +50,7 @@ class Part:
     data: bytes
     header: Header
 
-    def decode(self, flags: int, name: str) -> Pixels:
+    def decode(self, flags: int, name: str) -> Stored:
         return decode(self.data, flags, self.header, name)
 
 
