@@ -1,5 +1,9 @@
-"""HTML from templates in the folder of the package that fills them; values are escaped, and missing ones are errors."""
+"""HTML from templates in the folder of the package that fills them, and texts for Markdown.
 
+Values are escaped, and missing ones are errors.
+"""
+
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -32,3 +36,13 @@ def part(package: str, template: str, macro: str) -> Callable[..., Markup]:
         return Markup(getattr(_templates(package).get_template(template).module, macro)(**values))
 
     return filled
+
+
+def markdown_code(text: object) -> str:
+    """The text as code on one line, also in a table."""
+    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", "\\|") + "`"
+
+
+def markdown(text: object) -> str:
+    """The text on one line for Markdown, with its special characters escaped."""
+    return re.sub(r"([\\`*_\[\]<>|~#&!$])", r"\\\1", " ".join(str(text).split()))

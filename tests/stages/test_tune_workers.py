@@ -236,4 +236,4 @@ def test_an_error_in_a_trial_ends_the_stage_and_its_runs(patches: str) -> None:
     (stage,) = MlflowClient().search_runs([experiment_id()], "tags.`doctogres.stage` = 'tune'")
     (trial,) = children(stage.info.run_id).values()
     assert stage.info.status == trial.info.status == "FAILED"
-    assert "nothing_of_timm" in trial.data.tags["mlflow.note.content"]
+    assert r"nothing\_of\_timm" in trial.data.tags["mlflow.note.content"]

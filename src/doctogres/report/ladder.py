@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.ladder import HELPS, HURTS, NOT_SHOWN, SAME
 from doctogres.evaluation.null_models import NULL_MODELS
+from doctogres.pages import markdown, markdown_code
 from doctogres.report.figures import BLUE, GREEN, GREY, ORANGE
 
 COLOURS: Final = {HELPS: GREEN, HURTS: ORANGE, NOT_SHOWN: BLUE, SAME: GREY, "": BLUE}
@@ -24,12 +25,12 @@ def ladder_markdown(table: pd.DataFrame, null: Mapping[str, Estimate], slides: i
     ]
     row: Any
     for number, row in enumerate(table.itertuples(index=False), 1):
-        changes = "" if row.verdict in ("", SAME) else f" (`{row.changes}`)"
+        changes = "" if row.verdict in ("", SAME) else f" ({markdown_code(row.changes)})"
         difference = (
             f"{row.difference:+.3f} [{row.difference_low:+.3f}, {row.difference_high:+.3f}]" if row.verdict else ""
         )
         lines.append(
-            f"| {number} | {row.row}{changes} | {Estimate(row.macro_f1, row.low, row.high)} | {row.lowest_seed:.3f} to "
+            f"| {number} | {markdown(row.row)}{changes} | {Estimate(row.macro_f1, row.low, row.high)} | {row.lowest_seed:.3f} to "
             f"{row.highest_seed:.3f} | {difference} | {row.verdict} | {row.seconds / 60:.1f} |"
         )
     bounds = "; ".join(f"{text}: {null[name]}" for name, text in NULL_MODELS.items())

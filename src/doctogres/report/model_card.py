@@ -1,7 +1,7 @@
 """The model card in Markdown: what to know before using a version."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import indent
 from typing import Any, Final
 
 import pandas as pd
@@ -9,6 +9,7 @@ import pandas as pd
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.metrics import PER_CLASS
 from doctogres.evaluation.null_models import NULL_MODELS
+from doctogres.pages import markdown
 from doctogres.registry.gate import GateDecision
 from doctogres.registry.lineage import CardFacts
 from doctogres.report.report import METRICS
@@ -17,11 +18,6 @@ from doctogres.slides.splits import HOLDOUT
 
 FEW_SLIDES: Final = 10
 UNKNOWN: Final = "unknown"
-
-
-def escaped(text: object) -> str:
-    """The text on one line, with Markdown characters escaped."""
-    return re.sub(r"([\\`*_\[\]<>|~#&!$])", r"\\\1", " ".join(str(text).split()))
 
 
 def model_card(facts: CardFacts, decision: GateDecision) -> str:
@@ -43,8 +39,8 @@ def model_card(facts: CardFacts, decision: GateDecision) -> str:
 def _headline(facts: CardFacts, decision: GateDecision) -> str:
     scores = facts.scores
     rivals = ", ".join(f"{NULL_MODELS[name]} {null.value:.3f}" for name, null in scores.null.items())
-    forced = f"**Promoted by force.** A user made it champion: {escaped(decision.reason)}.\n\n"
-    decided = f"Gate: **{decision.place}**: {escaped(decision.reason)}."
+    forced = f"**Promoted by force.** A user made it champion: {markdown(decision.reason)}.\n\n"
+    decided = f"Gate: **{decision.place}**: {markdown(decision.reason)}."
     return (
         (forced if decision.forced else "")
         + f"**Macro-F1 {scores.metrics['macro_f1']}** on {scores.slides} slides of the split "
@@ -117,7 +113,7 @@ def _data(facts: CardFacts) -> str:
     reasons = table.loc[table["reason"].fillna("") != "", ["outcome", "reason"]]
     for outcome, rows in reasons.groupby("outcome"):
         codes = rows["reason"].map(Reason.of).value_counts()
-        lines.append(f"{escaped(outcome)}: {_counted({code: int(count) for code, count in codes.items()})}.")
+        lines.append(f"{markdown(outcome)}: {_counted({code: int(count) for code, count in codes.items()})}.")
     slides = facts.cohort.usable
     held = int((slides["fold"] == HOLDOUT).sum())
     lines.append(f"{len(slides) - held} slides for training, {held} held out, in {slides['group'].nunique()} groups.")
@@ -127,7 +123,7 @@ def _data(facts: CardFacts) -> str:
 def _recipe(facts: CardFacts) -> str:
     settings = {**facts.recipe, "answer": facts.classifier.get("answer", {})}
     lines = [
-        f"{stage}: " + ", ".join(f"`{name}` {escaped(value)}" for name, value in sorted(values.items()))
+        f"{stage}: " + ", ".join(f"`{name}` {markdown(value)}" for name, value in sorted(values.items()))
         for stage, values in settings.items()
         if values
     ]
@@ -135,13 +131,13 @@ def _recipe(facts: CardFacts) -> str:
 
 
 def _again(facts: CardFacts) -> str:
-    made = ", ".join(f"{name} {escaped(value or UNKNOWN)}" for name, value in facts.origin.items())
-    steps = "\n".join(f"    {command}" for command in facts.commands)
+    made = ", ".join(f"{name} {markdown(value or UNKNOWN)}" for name, value in facts.origin.items())
+    steps = indent("\n".join(facts.commands), "    ")
     return f"Each command uses the newest result of the previous one:\n\n{steps}\n\n{made}." if steps else f"{made}."
 
 
 def _counted(counts: Mapping[Any, int]) -> str:
-    return ", ".join(f"{escaped(name)} {count}" for name, count in counts.items())
+    return ", ".join(f"{markdown(name)} {count}" for name, count in counts.items())
 
 
 def _section(heading: str, body: str) -> str:
@@ -158,4 +154,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(cell: object) -> str:
-    return str(cell) if isinstance(cell, Estimate) else escaped(cell)
+    return str(cell) if isinstance(cell, Estimate) else markdown(cell)

@@ -21,6 +21,7 @@ from doctogres.evaluation.predictions import Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.files import file_digest, workspace
 from doctogres.model.weights import check_all_weights
+from doctogres.pages import markdown
 from doctogres.presets import check_default_in_space, replaced
 from doctogres.settings import OF_RECIPE, Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
@@ -264,7 +265,8 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
         _finish_row(row.run_id, number, line)
     run.name(f"ablate · {len(table)} rows, {preset.ablate.seeds} seeds")
     link = compare_link([row.run_id for row in trained])
-    run.note(f"{text}\n[Compare the rows' runs]({link}). The figure is in `ladder.png`, every number in `ladder.csv`.")
+    note = f"{text}\n[Compare the rows' runs]({link}). The figure is in `ladder.png`, every number in `ladder.csv`."
+    run.note(note, is_markdown=True)
     # For the JSON line; in MLflow they are in the rows' curve and in the evaluations.
     run.metrics |= {"first/macro_f1": trained[0].macro_f1, "last/macro_f1": trained[-1].macro_f1}
     run.metrics |= {f"null/{name}": estimate.value for name, estimate in null.items()}
@@ -286,7 +288,7 @@ def _finish_row(run_id: str, number: int, line: Mapping[Hashable, Any]) -> None:
     mlflow.log_metrics({name: value for name, value in metrics.items() if value == value}, run_id=run_id)
     reached = f"Row {number}: macro-F1 {Estimate(line['macro_f1'], line['low'], line['high'])}."
     difference = Estimate(line["difference"], line["difference_low"], line["difference_high"])
-    step = f" Difference from the row before: {difference} ({line['verdict']}). Changed settings: {line['changes']}."
+    step = f" Difference from the row before: {difference} ({line['verdict']}). Changed settings: {markdown(line['changes'])}."
     MlflowClient().set_tag(run_id, NOTE_TAG, reached + (step if line["verdict"] else ""))
     MlflowClient().set_tag(run_id, "doctogres.verdict", line["verdict"])
 

@@ -134,4 +134,4 @@ def _serving(name: str) -> list[str]:
 
 def _note(results: list[StageResult], summary: str) -> str:
     lines = [f"- {result.stage}: run `{result.run_id}`" + (" (reused)" if result.reused else "") for result in results]
-    return "\n".join([*lines, "", "```", summary.strip(), "```"])
+    return "\n".join([*lines, "", "```", summary.strip().replace("```", ""), "```"])

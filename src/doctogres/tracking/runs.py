@@ -20,6 +20,7 @@ from doctogres.errors import CohortError, UpstreamError
 from doctogres.launcher import RUN_VARIABLE
 from doctogres.liveness import this_process
 from doctogres.names import metric_name
+from doctogres.pages import markdown
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.places import fetch
 from doctogres.tracking.store import experiment_id
@@ -69,9 +70,9 @@ class StageRun:
         self.title = title
         mlflow.set_tag("mlflow.runName", title)
 
-    def note(self, text: str) -> None:
-        """Sets the description on the run's page: what the stage did and found, in two sentences."""
-        mlflow.set_tag(NOTE_TAG, text)
+    def note(self, text: str, *, is_markdown: bool = False) -> None:
+        """Sets the description on the run's page, which shows Markdown: what the stage did and found, in two sentences."""
+        mlflow.set_tag(NOTE_TAG, text if is_markdown else markdown(text))
 
     def publish(self, name: str) -> Path:
         """The path for an artifact from the stage's row in the catalogue; the result lists it under `name`."""

@@ -15,6 +15,7 @@ from doctogres.files import workspace
 from doctogres.model.aggregation import aggregate_slides
 from doctogres.model.fusion import slide_probabilities
 from doctogres.names import metric_name
+from doctogres.pages import markdown
 from doctogres.presets import replaced, with_values
 from doctogres.settings import ATTENTION, SEARCHED_ANSWERS, PatchSettings, Preset
 from doctogres.tracking.interrupted import INTERRUPTED, STATE_TAG, end_run
@@ -79,7 +80,8 @@ def run_trial(trial: optuna.Trial, values: dict[str, Any], inputs: TrialInputs) 
             mlflow.set_tag(STATE_TAG, INTERRUPTED)
             raise
         except Exception as error:
-            mlflow.set_tags({STATE_TAG: "FAIL", NOTE_TAG: f"{origin}Failed with {type(error).__name__}: {error}"})
+            failed = f"Failed with {type(error).__name__}: {markdown(error)}"
+            mlflow.set_tags({STATE_TAG: "FAIL", NOTE_TAG: origin + failed})
             raise
         score = _score(predicted, next(iter(inputs.parts.values())))
         trial.set_user_attr(PREDICTED, predicted)
