@@ -16,6 +16,7 @@ from doctogres.presets import load_preset
 from doctogres.settings import CleanSettings
 from doctogres.slides.reasons import Reason
 from doctogres.slides.table import CohortTable
+from doctogres.spreadsheets import write_csv
 from doctogres.stages.clean import clean
 from doctogres.tracking.runs import PROBLEMS
 from doctogres.tracking.upstream import find_artifact
@@ -53,6 +54,15 @@ def test_a_csv_is_read_as_people_write_it(write):
     }
 
 
+def test_a_note_and_a_name_that_are_no_formula_in_the_csv_are_read_back(write, tmp_path):
+    given = {"=1+1": Decision("drop", "- blurry"), "img_0001": Decision("keep", "@ the edge, fine")}
+    path = tmp_path / "decisions.csv"
+    write_csv(pd.DataFrame([(slide, said.decision, said.reason) for slide, said in given.items()],
+                           columns=["slide_id", "decision", "reason"]), path)  # fmt: skip
+    assert path.read_text() == "slide_id,decision,reason\n'=1+1,drop,'- blurry\nimg_0001,keep,\"'@ the edge, fine\"\n"
+    assert read_decisions(path) == given
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -65,6 +75,11 @@ def test_a_csv_is_read_as_people_write_it(write):
             "line 3: img_0001 has the decision 'drop', but 'keep' above",
         ),
         ("slide_id,decision,reason\nimg_0001,keep,good, I think\n", "line 2 has more values.*quotes"),
+        (
+            "slide_id," + ",".join(f"c{n}" for n in range(999)),
+            r"lacks the column decision \(it .*c3 and 995 more\); .{,90}$",
+        ),
+        ("slide_id,decision" + ",c" * 99_999, "has 100001 columns, more than 1000; .{,90}$"),
         ("slide_id,decision\n,drop\n", "line 2 has the decision 'drop' but no slide_id"),
         ("slide_id,decision,reason\nimg_0001,keep,ungenügend\n".encode("latin-1"), "not a readable CSV.*UTF-8"),
     ],

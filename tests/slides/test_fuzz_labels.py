@@ -15,6 +15,7 @@ from doctogres.slides.labels import names_masks, read_labels, read_names
 from doctogres.slides.listed_pairs import pairs_of_table
 from doctogres.slides.names import NameProblem, SlideNames
 from doctogres.slides.spelling import likeness, visible
+from doctogres.spreadsheets import is_formula
 
 HEADERS = (
     b"sample_index,label\n",
@@ -30,7 +31,7 @@ ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
 TEXTS = (
     st.text(st.sampled_from("abÄéßçñ癌Жα0127 +(),;\t|\"'/%#."), min_size=1, max_size=12)
     .map(visible)
-    .filter(lambda text: any(letter.isalnum() for letter in text) and not text.startswith('="'))
+    .filter(lambda text: any(letter.isalnum() for letter in text) and not is_formula(text))
 )
 
 

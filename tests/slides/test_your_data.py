@@ -9,7 +9,7 @@ import pytest
 
 from doctogres.errors import CohortError
 from doctogres.slides.cohort import find_slides, find_test_labels, open_cohort, pairing_files
-from doctogres.slides.reasons import Reason
+from doctogres.slides.reasons import Reason, by_reason
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-data.md"
 SECTIONS = ("Folder layouts", "The table of labels")
@@ -218,6 +218,22 @@ def outside(root):
         refused(root, "train_labels.csv, line 2", "points outside the cohort")
 
 
+@row("a slide called `=1+1`, `@a` or `-a`, or with a line break or another control character in its name")
+def unsafe_names(root):
+    names = ("=1+1", "@a", "-a", "\uff1da", "a\nb", "a\x1b[2Jb")
+    put(root, *(f"train_data/masks/{name}.png" for name in ("b", "-1", "c-", *names)))
+    put(root, *(f"train_data/{name}.png" for name in ("b", "-1", "c-", *names)))
+    write(root, HEADER, "b,x", "-1,x", "c-,x", "=1+1,y", "@a,y", "-a,y")
+    for path in root.glob("train_data/*_0*"):
+        path.unlink()
+    assert codes(root) == dict.fromkeys(names, "unsafe_name")
+    shown = found(root)["reason"]["a\x1b[2Jb"]
+    assert shown.startswith(r"unsafe_name: a\x1b[2Jb begins with = + - @ or has control characters")
+    line = by_reason([(slide, reason) for slide, reason in found(root)["reason"].items() if reason])[0]
+    assert line.isprintable()
+    assert line.startswith("6 unsafe_name: ")
+
+
 @row("`P1/a.png` and `P2/a.png` in one table")
 def one_name_twice(root):
     put(empty(root), *(f"{patient}/{name}.png" for patient in ("P1", "P2") for name in ("a", "drawn")), "P2/b.png")
@@ -311,6 +327,17 @@ def formula(root):
 def needed_twice(root):
     write(root, f"{HEADER}, Label", *(f"{line},c" for line in FOUR))
     refused(root, r"column label twice \(columns 2 and 3\)", "keep")
+
+
+@row("more than 1000 columns")
+def many_columns(root):
+    write(root, HEADER + "".join(f",c{n}" for n in range(998)), *FOUR)
+    reads_as_usual(root)
+    write(root, HEADER + "," * 50_000, *FOUR)
+    reads_as_usual(root)
+    for columns in (1001, 100_000):
+        write(root, HEADER + "".join(f",c{n}" for n in range(columns - 2)), *FOUR)
+        refused(root, f"train_labels.csv has {columns} columns, more than the limit of 1000; save .{{,99}}$")
 
 
 @row("more values than columns, a quotation mark that is not closed, a workbook")
@@ -431,6 +458,21 @@ def signs(root):
     write(root, HEADER, "img_0000,+", "img_0001,+", "img_0002,-", "img_0003,-")
     assert not codes(root)
     assert set(labels(root).values()) == {"+", "-"}
+
+
+@row("`=1+1`, `@a`, `-a` or `+a`, which spreadsheets run, or a control character inside a label")
+def formulas(root):
+    for label in ("=1+1", "@a", "-a", "+a", "-2+3", "\uff1d1", " \u200b=1", "a\x07b", "a\x1b[2Jb"):
+        write(root, HEADER, f"img_0000,{label}", *FOUR[1:])
+        refused(root, r"labels that begin with = \+ - @ or hold control characters.*give these classes other names$")
+    write(root, HEADER, *(f"img_000{n},=a{n}" for n in range(4)), *(f"img_x{n},=a{n}" for n in range(4, 9)))
+    refused(root, r"\('=a0', '=a1', '=a2', '=a3', '=a4' and 4 more\)")
+
+
+@row("`HER2-`, `1+`, `++`, `-1`")
+def signed(root):
+    write(root, HEADER, "img_0000,HER2-", "img_0001,1+", "img_0002,++", "img_0003,-1")
+    assert labels(root) == {"img_0000": "HER2-", "img_0001": "1+", "img_0002": "++", "img_0003": "-1"}
 
 
 @row("`group`, `Group`, `GROUP`")

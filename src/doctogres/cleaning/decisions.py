@@ -14,10 +14,12 @@ import pandas as pd
 
 from doctogres.cleaning.evidence import Evidence
 from doctogres.cleaning.outcome import can_be_used
-from doctogres.errors import CohortError, ParameterError
+from doctogres.errors import CohortError, ParameterError, listed
 from doctogres.slides.names import slide_name
 from doctogres.slides.reasons import Reason
+from doctogres.slides.sheet import MAX_COLUMNS
 from doctogres.slides.table import DROPPED, KEPT, REPAIRED
+from doctogres.spreadsheets import as_written
 
 KEEP: Final = "keep"
 DROP: Final = "drop"
@@ -46,9 +48,11 @@ def read_decisions(path: Path) -> dict[str, Decision]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.DictReader(file)
             lines.fieldnames = [column.strip() for column in lines.fieldnames or ()]
+            if len(lines.fieldnames) > MAX_COLUMNS:
+                raise ParameterError(f"{name} has {len(lines.fieldnames)} columns, more than {MAX_COLUMNS}; {REMEDY}")
             if missing := [column for column in ("slide_id", "decision") if column not in lines.fieldnames]:
                 raise ParameterError(
-                    f"{name} lacks the column {missing[0]} (it has {', '.join(lines.fieldnames) or 'none'}); {REMEDY}"
+                    f"{name} lacks the column {missing[0]} (it has {listed(lines.fieldnames) or 'none'}); {REMEDY}"
                 )
             for line in lines:
                 _take(decisions, line, f"{name}, line {lines.line_num}")
@@ -152,7 +156,9 @@ def decision_table(
 
 def _take(decisions: dict[str, Decision], line: Mapping[str | None, str | list[str] | None], where: str) -> None:
     """Adds the decision of one line of the CSV."""
-    texts = {name: " ".join(value.split()) if isinstance(value, str) else "" for name, value in line.items()}
+    texts = {
+        name: as_written(" ".join(value.split())) if isinstance(value, str) else "" for name, value in line.items()
+    }
     if any(line.get(None) or ()):  # values beyond the last column
         raise ParameterError(f"{where} has more values than columns; put a reason with commas in quotes")
     slide, decision = slide_name(texts["slide_id"]), texts["decision"].lower()

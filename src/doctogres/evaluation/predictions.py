@@ -24,6 +24,7 @@ from doctogres.errors import UpstreamError
 from doctogres.parquet import TableFile
 from doctogres.patches.regions import REGION_FIELDS
 from doctogres.slides.selection import CONTENT
+from doctogres.spreadsheets import read_back, write_csv
 
 PROBABILITY: Final = "p_"  # before a class's name
 TEXTS: Final = ("slide_id", "label", "group", "predicted", "reason", *CONTENT)
@@ -93,7 +94,7 @@ class Predictions:
 
     def write_csv(self, path: Path) -> None:
         """Writes predictions.csv."""
-        self.table.to_csv(path, index=False)
+        write_csv(self.table, path)
 
     @classmethod
     def read_csv(cls, path: Path) -> Self:
@@ -107,6 +108,7 @@ class Predictions:
             table = pd.read_csv(
                 path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, float_precision="round_trip"
             )
+            table = read_back(table)
             names = [str(name) for name in table]
             classes = [name.removeprefix(PROBABILITY) for name in names if name.startswith(PROBABILITY)]
             predictions = cls._split(table, classes)

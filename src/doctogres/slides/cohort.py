@@ -15,15 +15,16 @@ from typing import Final
 import pandas as pd
 
 from doctogres.engine import map_slides
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, listed
 from doctogres.files import digest, file_digest, workspace
 from doctogres.slides.archives import unpack_zip
 from doctogres.slides.labels import LabelRow, LabelTable, names_masks, read_labels, read_names
 from doctogres.slides.layout import LABELS, LAYOUT, SUFFIXES, TEST, TEST_LABELS, TRAINING, check_path, contents
 from doctogres.slides.listed_pairs import pairs_of_table
 from doctogres.slides.pairing import Pairs, has_layout, pairs_in
-from doctogres.slides.reasons import Reason
+from doctogres.slides.reasons import Reason, shown_name
 from doctogres.slides.table import DROPPED, KEPT
+from doctogres.spreadsheets import has_controls, is_formula
 
 FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "label", "group", "outcome", "reason")
 
@@ -171,13 +172,15 @@ def _slide_row(slide: str, pairs: Pairs, rows: Sequence[LabelRow], *, labelled: 
 
 def _file_reason(slide: str, pairs: Pairs, *, has_label: bool) -> str:
     """Why the slide cannot be used, judged by the names of its files; empty when it can."""
+    if is_formula(slide) or has_controls(slide):
+        return Reason.UNSAFE_NAME.because(slide=shown_name(slide))
     pictures, masks = pairs.pictures.get(slide, []), pairs.masks.get(slide, [])
     picture, mask = pairs.expected(slide)
     if not pictures:
         return Reason.MISSING_IMAGE.because(file=picture, slide=slide, has="a label" if has_label else "a mask")
     for found, what in ((pictures, "pictures"), (masks, "masks")):
         if len(found) > 1:
-            return Reason.AMBIGUOUS_FILES.because(slide=slide, count=len(found), what=what, files=", ".join(found))
+            return Reason.AMBIGUOUS_FILES.because(slide=slide, count=len(found), what=what, files=listed(found))
         if found and PurePosixPath(found[0]).suffix.lower() not in SUFFIXES:
             return Reason.UNSUPPORTED_FORMAT.because(file=found[0], formats=", ".join(SUFFIXES))
     return "" if masks else Reason.MISSING_MASK.because(file=mask)
@@ -194,6 +197,6 @@ def _label_reason(slide: str, rows: Sequence[LabelRow]) -> str:
         return Reason.UNLABELLED.because(slide=slide, where=blank if rows else "is not listed")
     said = {(row.label, row.group) for row in rows}
     if len(said) > 1:
-        listed = ", ".join(sorted(" / ".join(filter(None, line)) or "blank" for line in said))
-        return Reason.CONFLICTING_LABELS.because(slide=slide, count=len(rows), labels=listed)
+        labels = listed(sorted(" / ".join(filter(None, line)) or "blank" for line in said))
+        return Reason.CONFLICTING_LABELS.because(slide=slide, count=len(rows), labels=labels)
     return ""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, listed
 from doctogres.slides.reasons import first_few
 from doctogres.slides.sheet import Sheet
 from doctogres.slides.spelling import column_key, is_blank, visible
@@ -82,15 +82,14 @@ def read_groups(
             name that the table lacks.
     """
     ignored = {column_key(name): name for name in ignore_columns}
-    keys = [column_key(name) for name in sheet.columns]
-    if unknown := [name for key, name in ignored.items() if key not in keys]:
+    if unknown := [name for key, name in ignored.items() if key not in sheet.keys]:
         raise CohortError(
-            f"ignore_columns={unknown[0]}: {sheet.name} has no such column (it has {', '.join(sheet.columns)})"
+            f"ignore_columns={unknown[0]}: {sheet.name} has no such column (it has {listed(sheet.columns)})"
         )
     groups = [""] * len(sheet.rows) if GROUP in ignored else _named(sheet.texts(GROUP))
     if any(groups):
         _refuse_blank(sheet, groups, labelled)
-    for column, key in zip(sheet.columns, keys, strict=True):
+    for column, key in zip(sheet.columns, sheet.keys, strict=True):
         if key not in {*known, GROUP, *ignored} and looks_like_group(column):
             _refuse_shared(sheet, column, slides, groups)
     return groups

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, listed
 from doctogres.slides.groups import read_groups
 from doctogres.slides.layout import LAYOUT, contents
 from doctogres.slides.names import NameProblem, SlideNames, folders_of, shifted, slide_name, written_path
 from doctogres.slides.reasons import first_few
 from doctogres.slides.sheet import Row, Sheet, has_columns, read_sheet
 from doctogres.slides.spelling import BLANKS, likeness
+from doctogres.spreadsheets import has_controls, is_formula
 
 SAMPLE: Final = "sample_index"
 IMAGE: Final = "image"
@@ -136,6 +137,7 @@ def read_labels(path: Path, *, ignore_columns: Collection[str] = ()) -> LabelTab
     samples, labels, masks = sheet.texts(names[0]), sheet.texts(LABEL), sheet.texts(MASK)
     has_label = _has_label(labels)
     _refuse_nameless(sheet, samples, has_label)
+    _refuse_formulas(sheet, labels, has_label)
     _refuse_alike(sheet, [label * has for label, has in zip(labels, has_label, strict=True)], samples)
     slides = samples if names == [IMAGE] else list(map(_absent, samples))
     groups = read_groups(sheet, slides, has_label, (*names, LABEL, MASK), ignore_columns)
@@ -162,6 +164,20 @@ def _refuse_nameless(sheet: Sheet, samples: Sequence[str], has_label: Sequence[b
     for row, sample, has in zip(sheet.rows, samples, has_label, strict=True):
         if has and not sample:
             sheet.refuse(row, "has a label but no slide name", "enter it, or remove the row")
+
+
+def _refuse_formulas(sheet: Sheet, labels: Sequence[str], has_label: Sequence[bool]) -> None:
+    """Refuses labels that a spreadsheet would run, or that hold what a terminal obeys."""
+    place = sheet.position(LABEL)
+    assert place is not None  # or there would be no labels
+    stored = [row.cells[place].strip() for row in sheet.rows]
+    cells = zip(labels, stored, has_label, strict=True)
+    bad = sorted({cell for label, cell, has in cells if has and (is_formula(label) or has_controls(cell))})
+    if bad:
+        raise CohortError(
+            f"{sheet.name} has labels that begin with = + - @ or hold control characters, which spreadsheets and "
+            f"terminals take for commands ({listed(list(map(repr, bad)))}); give these classes other names"
+        )
 
 
 def _refuse_alike(sheet: Sheet, labels: Sequence[str], samples: Sequence[str]) -> None:

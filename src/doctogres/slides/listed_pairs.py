@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from doctogres.errors import listed
 from doctogres.slides.labels import LabelRow, LabelTable
 from doctogres.slides.names import NameProblem, slide_name, written_path
 from doctogres.slides.pairing import Pairs, is_mask_name, picture_files
@@ -80,7 +81,9 @@ class CohortFiles:
         exact = [start + tail for start in self.starts if start + tail in self.paths]
         found = exact or [path for start in self.starts for path in self.by_key.get(folded(start + tail), [])]
         if len(found) > 1:
-            raise NameProblem(f"may be {' or '.join(found)}", "write the path relative to the cohort's folder")
+            raise NameProblem(
+                f"may be {listed(found, separator=' or ')}", "write the path relative to the cohort's folder"
+            )
         return found[0] if found else None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from doctogres.errors import DoctogresError
+from doctogres.errors import DoctogresError, listed
 from doctogres.slides.layout import PARTS, SUFFIXES
 from doctogres.slides.spelling import folded
 
@@ -63,7 +63,7 @@ class SlideNames:
         for rule, slides in self.rules:
             fitting = slides.get(rule(slide_name(path.name)), [])
             if len(fitting) > 1:
-                raise NameProblem(f"may mean {' or '.join(fitting)}", "write the picture's full name")
+                raise NameProblem(f"may mean {listed(fitting, separator=' or ')}", "write the picture's full name")
             if fitting:
                 return fitting[0]
         return None

@@ -33,6 +33,11 @@ class Reason(StrEnum):
     )
     MISSING_MASK = ("missing_mask", "{file} does not exist", "add the mask, or remove the slide")
     AMBIGUOUS_FILES = ("ambiguous_files", "{slide} has {count} {what} ({files}); keep one")
+    UNSAFE_NAME = (
+        "unsafe_name",
+        "{slide} begins with = + - @ or has control characters, which spreadsheets and terminals take for commands",
+        "rename its files and its row",
+    )
     UNSUPPORTED_FORMAT = ("unsupported_format", "{file} is not one of {formats}", "export it as PNG")
     UNLABELLED = ("unlabelled", "{slide} {where} in train_labels.csv", "add its label")
     CONFLICTING_LABELS = (
@@ -157,7 +162,14 @@ def parsed(text: str) -> tuple[str, str]:
 
 def first_few(slides: Sequence[str]) -> str:
     """The first three names: `img_0003, img_0007, img_0011, ...`."""
-    return ", ".join([*slides[:FIRST], *["..."] * (len(slides) > FIRST)])
+    return ", ".join([*map(shown_name, slides[:FIRST]), *["..."] * (len(slides) > FIRST)])
+
+
+def shown_name(name: str) -> str:
+    r"""A name for a message: control characters, which a terminal obeys, are written as ``."""
+    return "".join(
+        letter if ord(letter) >= 32 and not 127 <= ord(letter) < 160 else ascii(letter)[1:-1] for letter in name
+    )
 
 
 def by_reason(reasons: Iterable[tuple[str, str]]) -> list[str]:

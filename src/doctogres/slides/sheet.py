@@ -14,10 +14,11 @@ import io
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final, NoReturn
 
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, listed
 from doctogres.slides.spelling import column_key, visible
 
 DELIMITERS: Final = ",;\t|"
@@ -34,6 +35,7 @@ LOST: Final = "\ufffd"  # a character that could be several
 AGREED: Final = frozenset(
     byte for byte in range(0xA0, 0x100) if bytes([byte]).decode("cp1252") == bytes([byte]).decode("cp1250")
 )
+MAX_COLUMNS: Final = 1000
 SHOWN: Final = 80  # characters of a line in a message
 REMEDY: Final = 'save it as "CSV UTF-8" with the columns'
 
@@ -60,15 +62,20 @@ class Sheet:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The columns' names as they are compared."""
+        return tuple(map(column_key, self.columns))
+
     def position(self, key: str) -> int | None:
         """Where the column of this name stands, however it is spelt; None where there is none.
 
         Raises:
             CohortError: there are two.
         """
-        places = [place for place, name in enumerate(self.columns) if column_key(name) == key]
+        places = [place for place, found in enumerate(self.keys) if found == key]
         if len(places) > 1:
-            numbers = " and ".join(str(place + 1) for place in places)
+            numbers = listed([place + 1 for place in places], separator=" and ")
             raise CohortError(f"{self.name} has the column {key} twice (columns {numbers}); keep the correct one")
         return places[0] if places else None
 
@@ -115,9 +122,7 @@ def read_sheet(path: Path, needed: Sequence[Sequence[str]]) -> Sheet:
         (_, header), *rows = _records(text, delimiter)
     except csv.Error as error:
         raise CohortError(f"{path} is not a readable CSV ({error}); {columns}") from error
-    header = [LOST if LOST in cell else visible(cell) for cell in header]
-    while header and not header[-1]:
-        header.pop()
+    header = [LOST if LOST in cell else visible(cell) for cell in _without_empty_end(header)]
     sheet = Sheet(name, tuple(header), ())
     return Sheet(name, sheet.columns, tuple(_row(sheet, line, cells, delimiter) for line, cells in rows))
 
@@ -184,6 +189,8 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 def _delimiter(text: str, needed: Sequence[Sequence[str]], path: str, columns: str) -> str:
     """The delimiter that gives the header the columns that are needed."""
     headers = {delimiter: _header(text, delimiter) for delimiter in DELIMITERS}
+    if (most := max(map(len, headers.values()))) > MAX_COLUMNS:
+        raise CohortError(f"{path} has {most} columns, more than the limit of {MAX_COLUMNS}; {columns}")
     fitting = [delimiter for delimiter, header in headers.items() if _lacking(header, needed) is None]
     if len(fitting) == 1:
         return fitting[0]
@@ -197,9 +204,17 @@ def _delimiter(text: str, needed: Sequence[Sequence[str]], path: str, columns: s
 def _header(text: str, delimiter: str) -> list[str]:
     """The first record by a delimiter; none where quotation marks contradict it, as those of `"a","b"` do `;`."""
     try:
-        return next(_records(text, delimiter), (1, []))[1]
+        return _without_empty_end(next(_records(text, delimiter), (1, []))[1])
     except csv.Error:
         return []
+
+
+def _without_empty_end(cells: Sequence[str]) -> list[str]:
+    """The cells up to the last one that shows anything."""
+    end = len(cells)
+    while end and not visible(cells[end - 1]):
+        end -= 1
+    return list(cells[:end])
 
 
 def _lacking(header: Sequence[str], needed: Sequence[Sequence[str]]) -> str | None:
@@ -210,5 +225,5 @@ def _lacking(header: Sequence[str], needed: Sequence[Sequence[str]]) -> str | No
 
 
 def _shown(cells: Sequence[str]) -> str:
-    text = ",".join(map(visible, cells)).rstrip(",")
+    text = ",".join(map(visible, cells[: SHOWN + 1])).rstrip(",")
     return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")

@@ -30,6 +30,7 @@ from doctogres.slides.labels import column_names
 from doctogres.slides.layout import LABELS
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import DROPPED, KEPT, CohortTable
+from doctogres.spreadsheets import write_csv
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
@@ -258,7 +259,7 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
     table = ladder_table(rows, classes, resamples=preset.evaluate.resamples, seed=seed)
     null = scores[-1].null
     text = ladder_markdown(table, null, scores[0].slides)
-    table.to_csv(run.publish("ladder"), index=False)
+    write_csv(table, run.publish("ladder"))
     run.publish("ladder_md").write_text(text, encoding="utf-8")
     run.publish("ladder_png").write_bytes(png_bytes(ladder_figure(table, null)))
     for number, (row, line) in enumerate(zip(trained, table.to_dict("records"), strict=True), 1):

@@ -18,6 +18,7 @@ from doctogres.slides.labels import column_names
 from doctogres.slides.layout import LABELS
 from doctogres.slides.reasons import CONTAMINATION, Reason, by_reason
 from doctogres.slides.table import DROPPED, REVIEW, CohortTable
+from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 
@@ -83,7 +84,7 @@ def clean(
 def _publish_audit(run: StageRun, result: CleanResult) -> None:
     """The pages on which a person decides about slides."""
     run.publish("audit").write_text(result.audit_html, encoding="utf-8")
-    result.decisions.to_csv(run.publish("decisions"), index=False)
+    write_csv(result.decisions, run.publish("decisions"))
 
 
 def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str) -> None:
@@ -92,8 +93,8 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
     table = cohort.rows
     cohort.write(run.publish("cohort"))
     _publish_audit(run, result)
-    result.twins.to_csv(run.publish("twin_groups"), index=False)
-    result.class_shares.to_csv(run.publish("class_shares"), index=False)
+    write_csv(result.twins, run.publish("twin_groups"))
+    write_csv(result.class_shares, run.publish("class_shares"))
     class_shares_figure(result.class_shares).savefig(run.attach("class_shares.png"), dpi=120)
     kept = len(cohort.usable)
     run.name(f"clean · {kept} of {len(table)} slides")

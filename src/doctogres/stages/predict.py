@@ -27,6 +27,7 @@ from doctogres.slides.cohort import (
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png
 from doctogres.slides.reasons import by_reason
+from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
@@ -98,12 +99,12 @@ def _publish(
     from doctogres.evaluation.unlabelled import GUESSED, readable, submitted
 
     table = predictions.rows
-    readable(predictions, address).to_csv(run.publish("table"), index=False)
+    write_csv(readable(predictions, address), run.publish("table"))
     guessed = table[table["outcome"] == GUESSED]
     reasons = by_reason(zip(guessed["slide_id"], guessed["reason"], strict=True))
     _refuse(run, len(table), len(guessed), reasons, unanswered)
     submission = submitted(predictions, unanswered)
-    submission.to_csv(run.publish("submission"), index=False)
+    write_csv(submission, run.publish("submission"))
     predictions.write(PREDICTED, run.publish("predictions"))
     patches = patch_predictions(answered, answered.values(), predictions.classes)
     patches.write(PATCHES, run.publish("patches"))

@@ -21,6 +21,7 @@ from doctogres.names import metric_name
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
 from doctogres.settings import Preset
+from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, run_stage
@@ -214,9 +215,9 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
     assessment = assess_members(parts, members, recipe, job.seed)
     assessment.evidence["study"] = tuned.study
     oof_predictions(parts, members, recipe.answer).write(OUT_OF_FOLD, run.publish("oof_predictions"))
-    assessment.aggregations.to_csv(run.publish("aggregations"), index=False)
+    write_csv(assessment.aggregations, run.publish("aggregations"))
     run.publish("evidence").write_text(json.dumps(assessment.evidence, indent=1), encoding="utf-8")
-    result.history.to_csv(run.publish("history"), index=False)
+    write_csv(result.history, run.publish("history"))
     classifier = classifier_of(job.manifest, parts, result.kept, assessment, recipe)
     metadata = {"classes": list(classifier.card.classes), "backbone": recipe.train.backbone}
     run.artifacts["model"] = log_classifier(classifier, metadata=metadata)

@@ -12,6 +12,7 @@ from doctogres.patches.manifest import Manifest
 from doctogres.presets import check_default_in_space, tuned_values
 from doctogres.progress import reporter
 from doctogres.settings import ENSEMBLE_SETTINGS, SEARCHED_ANSWERS, Preset
+from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import take_over
@@ -111,7 +112,7 @@ def _publish(
     run.publish("best_params").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     columns = ("number", "value", "datetime_start", "datetime_complete", "params", "user_attrs", "state")
     table = result.study.trials_dataframe(attrs=columns)
-    table.drop(columns=f"user_attrs_{PREDICTED}").to_csv(run.publish("trials"), index=False)
+    write_csv(table.drop(columns=f"user_attrs_{PREDICTED}"), run.publish("trials"))
     for title, figure in study_figures(result.study).items():
         figure.savefig(run.attach(f"{title}.png"), dpi=120, bbox_inches="tight")
         plt.close(figure)
