@@ -53,6 +53,7 @@ lint: setup
 	$(BIN)/mypy
 
 ui: setup ## start the tracking UI on http://127.0.0.1:5000
+	@$(BIN)/python -m entrypoints.ui
 	$(BIN)/mlflow ui
 
 serve: setup ## serve the champion on http://127.0.0.1:$(PORT)/invocations

@@ -12,6 +12,7 @@ from doctogres.addresses import check_address, masked
 from doctogres.errors import TrackingError
 from doctogres.tracking.fresh import make_store, store_uri
 from doctogres.tracking.places import check_place
+from doctogres.tracking.view import describe
 
 EXPERIMENT: Final = "doctogres"
 
@@ -46,6 +47,7 @@ def connect() -> None:
         ) from error
     check_address("artifact_location", experiment.artifact_location)
     check_place(experiment)
+    describe(experiment)
     os.environ["MLFLOW_EXPERIMENT_ID"] = experiment.experiment_id
 
 
