@@ -42,11 +42,13 @@ def class_colours(classes: Sequence[str]) -> dict[str, Colour]:
 
 
 def contact_sheet(tiles: Sequence[Pixels], captions: Sequence[str], *, columns: int = 12, tile: int = 96) -> Pixels:
-    """Returns an RGB grid of the tiles, each with its caption beneath, elided to the tile's width.
+    """Returns an RGB grid of the tiles, each with its caption beneath.
+
+    A line that is wider than its tile loses its middle: names of slides and classes differ at their beginning or end.
 
     Args:
         tiles: RGB pictures (h, w, 3) of any size; each is fitted into a square, keeping its aspect ratio.
-        captions: one line per tile.
+        captions: one per tile, of one line or several.
         columns: tiles per row; fewer tiles make a narrower sheet.
         tile: side of the squares in pixels.
 
@@ -62,17 +64,20 @@ def contact_sheet(tiles: Sequence[Pixels], captions: Sequence[str], *, columns: 
     line = max((sum(font.getmetrics()) for font in fonts), default=size)
     across = max(1, min(columns, len(tiles)))
     down = max(1, -(-len(tiles) // across))
-    pitch_x, pitch_y = tile + GAP, tile + line + GAP + 2
+    lines = [caption.split("\n") for caption in captions]
+    pitch_x, pitch_y = tile + GAP, tile + line * max(map(len, lines), default=1) + GAP + 2
     sheet = Image.new("RGB", (across * pitch_x + GAP, down * pitch_y + GAP), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
-    for index, (pixels, caption, font) in enumerate(zip(tiles, captions, fonts, strict=True)):
+    for index, (pixels, caption, font) in enumerate(zip(tiles, lines, fonts, strict=True)):
         x, y = GAP + index % across * pitch_x, GAP + index // across * pitch_y
         draw.rectangle((x, y, x + tile - 1, y + tile - 1), fill=(236, 236, 236))
         picture = fitted(pixels, tile)
         height, width = picture.shape[:2]
         sheet.paste(Image.fromarray(picture), (x + (tile - width) // 2, y + (tile - height) // 2))
-        text = elide(caption, font, tile)
-        draw.text((x + (tile - font.getlength(text)) / 2, y + tile + 1), text, font=font, fill=(40, 40, 40))
+        for number, words in enumerate(caption):
+            text = elide_middle(words, font, tile)
+            left = x + (tile - font.getlength(text)) / 2
+            draw.text((left, y + tile + 1 + number * line), text, font=font, fill=(40, 40, 40))
     return np.asarray(sheet)
 
 
@@ -134,6 +139,21 @@ def elide(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     while line and font.getlength(line + "…") > width:
         line = line[:-1]
     return line.rstrip() + "…"
+
+
+def elide_middle(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """Returns the text on one line, an ellipsis in place of its middle if it does not fit the width in pixels."""
+    line = " ".join(text.split())
+    if font.getlength(line) <= width:
+        return line
+    kept = min(len(line), 500)
+    while kept and font.getlength(_ends(line, kept)) > width:
+        kept -= 1
+    return _ends(line, kept)
+
+
+def _ends(line: str, kept: int) -> str:
+    return line[: kept - kept // 2] + "…" + line[len(line) - kept // 2 :]
 
 
 def _label(

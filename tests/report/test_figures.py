@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import ImageFont
 
-from doctogres.drawing import class_colours, contact_sheet, overlay
+from doctogres.drawing import class_colours, contact_sheet, elide_middle, overlay
 from doctogres.errors import ParameterError
+from doctogres.fonts import best_font
 from doctogres.report.figures import (
     class_shares_figure,
     confusion_figure,
@@ -85,7 +87,27 @@ def test_the_calibration_error_is_shown_before_and_after_the_temperature() -> No
 def test_the_best_epoch_is_told() -> None:
     curves = history(9)
     curves.loc[3, "slide_macro_f1"] = 0.9
-    assert any("0.900 at epoch 4" in text for text in texts(training_curves_figure(curves)))
+    assert any("0.900 at epoch 4" in text for text in texts(training_curves_figure([curves])))
+
+
+def test_the_curves_of_every_network_are_drawn() -> None:
+    one, two = history(9), history(6)
+    one.loc[3, "slide_macro_f1"], two.loc[2, "slide_macro_f1"] = 0.9, 0.7
+    figure = training_curves_figure([one, two])
+    assert "2 networks; best slide macro-F1 of each 0.700 to 0.900" in texts(figure)
+    losses = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1]
+    assert sorted(len(line.get_xdata()) for line in losses) == [6, 6, 9, 9]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["training", "validation"]
+
+
+def test_no_line_leads_through_a_bin_of_one_slide() -> None:
+    rows = np.array([[0.65, 0.35]] * 3 + [[0.75, 0.25]] + [[0.95, 0.05]] * 4)
+    figure = reliability_figure(["a"] * 8, rows, ["a", "b"])
+    drawn = {line.get_label(): line for line in figure.axes[0].lines}
+    assert drawn["this model"].get_xdata().tolist() == pytest.approx([0.65, 0.95])
+    alone = drawn["this model: one slide"]
+    assert alone.get_xdata().tolist() == pytest.approx([0.75])
+    assert alone.get_linestyle() == "None"
 
 
 @pytest.mark.parametrize("names", [HOSTILE, ["a", "b"], [f"class {index}" for index in range(12)]])
@@ -107,7 +129,7 @@ def test_every_figure_draws_whatever_the_classes_are_called(names: list[str]) ->
 @pytest.mark.parametrize("epochs", [1, 50])
 def test_training_curves_do_without_what_was_not_measured(epochs: int) -> None:
     curves = history(epochs).assign(val_loss=np.nan, slide_macro_f1=np.nan).drop(columns="patch_macro_f1")
-    assert png_bytes(training_curves_figure(curves)).startswith(b"\x89PNG")
+    assert png_bytes(training_curves_figure([curves])).startswith(b"\x89PNG")
 
 
 def test_classes_never_share_a_colour() -> None:
@@ -144,6 +166,19 @@ def test_a_long_caption_does_not_widen_the_sheet_or_reach_its_neighbour() -> Non
     assert long.shape == short.shape
     half = long.shape[1] // 2
     np.testing.assert_array_equal(long[:, half + 2 :], short[:, half + 2 :])
+
+
+def test_the_labels_of_a_sheet_keep_the_ends_in_which_they_differ() -> None:
+    tile = [solid(9, 9, (255, 255, 255))]
+    name = "adenocarcinoma of the colon, differentiated {}"
+    well, poorly = (contact_sheet(tile, [f"slide\n{name.format(grade)}"], tile=96) for grade in ("well", "poorly"))
+    assert well.shape == poorly.shape
+    assert (well != poorly).any()
+    assert well.shape[0] > contact_sheet(tile, ["slide"], tile=96).shape[0]
+    font = ImageFont.truetype(best_font("a"), 11)
+    assert elide_middle(name.format("well"), font, 96).endswith("well")
+    assert elide_middle("short", font, 96) == "short"
+    assert font.getlength(elide_middle("x" * 10_000, font, 96)) <= 96
 
 
 def test_no_tiles_make_a_sheet_that_can_be_saved() -> None:

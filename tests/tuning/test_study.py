@@ -12,6 +12,7 @@ import optuna
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
@@ -481,6 +482,12 @@ def test_a_study_is_drawn(study_of):
     figures = study_figures(study_of(trials=3).study)
     assert figures.keys() == {"history", "timeline", "importance", "slice"}
     assert all(isinstance(figure, Figure) for figure in figures.values())
+    texts = {name: {text.get_text() for text in figure.findobj(Text)} for name, figure in figures.items()}
+    assert not any("Objective" in text for found in texts.values() for text in found)
+    assert "slide-level macro-F1" in texts["history"] & texts["slice"]
+    assert any("only 3 trials" in text for text in texts["importance"])
+    (axes,) = figures["history"].axes
+    assert all(place == round(place) for place in axes.get_xticks())
     plt.close("all")
 
 

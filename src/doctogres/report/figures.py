@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -87,19 +87,10 @@ def reliability_figure(
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
     detail = f"ECE {error:.3f} on {len(truth)} slides"
     if raw is not None:
-        before, stated_raw, correct_raw, _ = _calibration(truth, raw, classes)
-        upper.plot(
-            stated_raw,
-            correct_raw,
-            color=ORANGE,
-            linewidth=1,
-            marker="s",
-            markersize=5,
-            alpha=0.7,
-            label="before temperature scaling",
-        )
+        before, *bins = _calibration(truth, raw, classes)
+        _bins(upper, *bins, "before temperature scaling", color=ORANGE, marker="s", markersize=5, alpha=0.7)
         detail = f"ECE {before:.3f} before, {error:.3f} after temperature scaling; {len(truth)} slides"
-    upper.plot(stated, correct, color=BLUE, linewidth=1.2, marker="o", markersize=7, label="this model")
+    _bins(upper, stated, correct, slides, "this model", color=BLUE, marker="o", markersize=7)
     upper.set(ylim=(-0.03, 1.03), xlim=(0, 1), ylabel="correct predictions")
     upper.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     upper.legend(frameon=False, loc="best")
@@ -111,6 +102,23 @@ def reliability_figure(
     _title(upper, "Reliability diagram", detail)
     _tidy(upper, lower)
     return figure
+
+
+def _bins(
+    axes: Axes,
+    stated: NDArray[np.float64],
+    correct: NDArray[np.float64],
+    slides: NDArray[np.int64],
+    label: str,
+    **style: Any,
+) -> None:
+    """Draws the bins as points, joined by a line; a bin of a single slide is hollow and the line passes it by."""
+    several = slides[slides > 0] > 1
+    axes.plot(stated[several], correct[several], linewidth=1.2, label=label, **style)
+    if not several.all():
+        axes.plot(
+            stated[~several], correct[~several], linestyle="", fillstyle="none", label=f"{label}: one slide", **style
+        )
 
 
 def risk_coverage_figure(
@@ -157,41 +165,54 @@ def risk_coverage_figure(
     return figure
 
 
-def training_curves_figure(history: pd.DataFrame) -> Figure:
-    """Returns loss, macro-F1 and number of trainable parameters by epoch.
+def training_curves_figure(networks: Sequence[pd.DataFrame]) -> Figure:
+    """Returns loss, macro-F1 and number of trainable parameters by epoch, of every network.
 
     Args:
-        history: one row per epoch: epoch, train_loss, val_loss, slide_macro_f1, patch_macro_f1, trainable_parameters.
-            Curves whose column is missing or empty are left out.
+        networks: of each, one row per epoch: epoch, train_loss, val_loss, slide_macro_f1, patch_macro_f1,
+            trainable_parameters. Curves whose column is missing or empty are left out.
     """
     figure = Figure(figsize=(7.2, 7.4), layout="constrained")
     losses, scores, unfrozen = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1))
-    marker = "o" if len(history) < 40 else ""
+    one = len(networks) == 1
+    marker = "o" if one and len(networks[0]) < 40 else ""
     for axes, curves in (
         (losses, (("train_loss", "training", ORANGE), ("val_loss", "validation", BLUE))),
         (scores, (("patch_macro_f1", "patches", ORANGE), ("slide_macro_f1", "slides", BLUE))),
     ):
         for column, label, colour in curves:
-            if column in history and history[column].notna().any():
-                axes.plot(history["epoch"], history[column], color=colour, marker=marker, markersize=3.5, label=label)
+            known = [history for history in networks if column in history and history[column].notna().any()]
+            for number, history in enumerate(known):
+                axes.plot(
+                    history["epoch"], history[column], color=colour, marker=marker, markersize=3.5,
+                    alpha=1 if one else 0.6, linewidth=1.5 if one else 1, label="" if number else label,
+                )  # fmt: skip
         if axes.lines:
             axes.legend(frameon=False)
     losses.set(ylabel="loss")
     scores.set(ylabel="validation macro-F1")
-    if "slide_macro_f1" in history and history["slide_macro_f1"].notna().any():
-        best = history.iloc[int(np.nanargmax(history["slide_macro_f1"].to_numpy(dtype=np.float64)))]
-        scores.plot(best["epoch"], best["slide_macro_f1"], marker="*", markersize=14, color=GREEN, zorder=5)
-        title = f"best slide macro-F1 {best['slide_macro_f1']:.3f} at epoch {best['epoch']:.0f}"
+    best = [
+        history.loc[history["slide_macro_f1"].astype(float).idxmax()]
+        for history in (network.reset_index(drop=True) for network in networks)
+        if "slide_macro_f1" in history and history["slide_macro_f1"].notna().any()
+    ]
+    for epoch in best:
+        scores.plot(epoch["epoch"], epoch["slide_macro_f1"], marker="*", markersize=14, color=GREEN, zorder=5)
+    longest = max(networks, key=len)
+    if not best:
+        title = f"{len(longest)} epochs"
+    elif one:
+        title = f"best slide macro-F1 {best[0]['slide_macro_f1']:.3f} at epoch {best[0]['epoch']:.0f}"
     else:
-        title = f"{len(history)} epochs"
-    if "trainable_parameters" in history:
-        counts = history["trainable_parameters"]
-        unfrozen.bar(history["epoch"], counts, width=1.0, color=GREY, alpha=0.5)
+        values = [epoch["slide_macro_f1"] for epoch in best]
+        title = f"{len(best)} networks; best slide macro-F1 of each {min(values):.3f} to {max(values):.3f}"
+    if "trainable_parameters" in longest:
+        unfrozen.bar(longest["epoch"], longest["trainable_parameters"], width=1.0, color=GREY, alpha=0.5)
     unfrozen.yaxis.set_major_formatter(FuncFormatter(_thousands))
     unfrozen.yaxis.set_major_locator(MaxNLocator(nbins=4))
     unfrozen.set(xlabel="epoch", ylabel="trainable\nparameters")
     unfrozen.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    unfrozen.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
+    unfrozen.set_xlim(longest["epoch"].min() - 0.5, longest["epoch"].max() + 0.5)
     _title(losses, "Training curves", title)
     _tidy(losses, scores, unfrozen)
     return figure

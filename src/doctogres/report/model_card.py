@@ -21,7 +21,7 @@ UNKNOWN: Final = "unknown"
 
 
 def model_card(facts: CardFacts, decision: GateDecision) -> str:
-    """The card in Markdown, most important first, because a description is cut at its end."""
+    """The card in Markdown, most important first: a list of versions shows its beginning, unformatted, and cuts its end."""
     parts = [
         _headline(facts, decision),
         "For research use; not a medical device.",
@@ -39,11 +39,11 @@ def model_card(facts: CardFacts, decision: GateDecision) -> str:
 def _headline(facts: CardFacts, decision: GateDecision) -> str:
     scores = facts.scores
     rivals = ", ".join(f"{NULL_MODELS[name]} {null.value:.3f}" for name, null in scores.null.items())
-    forced = f"**Promoted by force.** A user made it champion: {markdown(decision.reason)}.\n\n"
-    decided = f"Gate: **{decision.place}**: {markdown(decision.reason)}."
+    forced = f"Promoted by force. A user made it champion: {markdown(decision.reason)}.\n\n"
+    decided = f"Gate: {decision.place}: {markdown(decision.reason)}."
     return (
         (forced if decision.forced else "")
-        + f"**Macro-F1 {scores.metrics['macro_f1']}** on {scores.slides} slides of the split "
+        + f"Macro-F1 {scores.metrics['macro_f1']} on {scores.slides} slides of the split "
         + f"`{scores.split}`; null models: {rivals}."
         + ("" if decision.forced else f"\n\n{decided}")
     )
@@ -93,8 +93,9 @@ def _calibration(facts: CardFacts) -> str:
     calibration = facts.classifier.get("calibration")
     if not calibration:
         return "Not calibrated: the probabilities come straight from the networks, and the model never abstains."
-    values = {name: UNKNOWN if value is None else f"{value:.3g}" for name, value in calibration.items()}
+    values = {name: UNKNOWN if value is None else f"{value:.3f}" for name, value in calibration.items()}
     values["slides"] = str(calibration["slides"])
+    values["temperature"] = f"{calibration['temperature']:.2f}"
     return (
         f"Temperature {values['temperature']} and threshold {values['threshold']}, fitted on {values['slides']} out-of-fold slides "
         f"for a target precision of {values['target_precision']}: coverage {values['coverage']}, precision "

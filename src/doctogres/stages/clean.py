@@ -130,5 +130,5 @@ def _contact_sheet(run: StageRun, cohort: CohortTable) -> None:
     per_class = max(1, SHEET_SLIDES // max(1, slides["label"].nunique()))
     shown = slides.groupby("label", sort=True).head(per_class).sort_values("label", kind="stable")
     tiles = [shrunk(read_rgb(cohort.root / name), TILE) for name in shown["image"]]
-    captions = [f"{row.slide_id} {row.label}" for row in shown.itertuples()]
+    captions = [f"{row.slide_id}\n{row.label}" for row in shown.itertuples()]
     run.attach("contact_sheet.png").write_bytes(encode_png(contact_sheet(tiles, captions, columns=6, tile=TILE)))

@@ -239,13 +239,13 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
 
 
 def _training_metrics(run: StageRun, result: Result) -> dict[str, float]:
-    """Metrics of the first fine-tuned network, whose curves are drawn; none for a probe."""
+    """Draws the curves of the fine-tuned networks; metrics of them and of the first. None for a probe."""
     from doctogres.report.figures import training_curves_figure
 
     trained = [member.trained for member in result.members if member.trained]
     if not trained:
         return {}
-    training_curves_figure(trained[0].history).savefig(run.attach("curves.png"), dpi=120)
+    training_curves_figure([network.history for network in trained]).savefig(run.attach("curves.png"), dpi=120)
     return {
         "best/epoch": trained[0].best.epoch,
         "best/slide_macro_f1": trained[0].best.slide_macro_f1,

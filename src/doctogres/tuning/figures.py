@@ -1,15 +1,19 @@
 """The study's figures."""
 
 import warnings
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import matplotlib
 import numpy as np
 import optuna
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
+
+SCORE: Final = "slide-level macro-F1"
+FEW_TRIALS: Final = 30
 
 
 def study_figures(study: optuna.Study) -> dict[str, Figure]:
@@ -18,15 +22,21 @@ def study_figures(study: optuna.Study) -> dict[str, Figure]:
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     makers: dict[str, tuple[Any, str]] = {
-        "history": (plots.plot_optimization_history, "Score of each trial and the best so far"),
+        "history": (
+            partial(plots.plot_optimization_history, target_name=SCORE),
+            "Score of each trial and the best so far",
+        ),
         "timeline": (plots.plot_timeline, "When each trial ran and how it ended"),
     }
     if any(trial.intermediate_values for trial in complete):
         title = "Scores reported to the pruner: slide-level macro-F1 per epoch"
         makers["intermediate_values"] = plots.plot_intermediate_values, title
     if len({trial.value for trial in complete}) > 1 and complete[0].params:
-        makers["importance"] = plots.plot_param_importances, "Importance of each setting for the score"
-        makers["slice"] = plots.plot_slice, "Score by setting, one point per trial"
+        makers["importance"] = (
+            partial(plots.plot_param_importances, target_name=SCORE),
+            _importance_title(len(complete)),
+        )
+        makers["slice"] = partial(plots.plot_slice, target_name=SCORE), "Score by setting, one point per trial"
     figures: dict[str, Figure] = {}
     # Optuna changes the style of the whole process.
     with warnings.catch_warnings(), matplotlib.rc_context():
@@ -40,9 +50,19 @@ def study_figures(study: optuna.Study) -> dict[str, Figure]:
                 panel.set_title("", loc="left")
                 panel.set_title("" if len(panels) > 1 else title)
                 panel.xaxis.set_minor_formatter(NullFormatter())  # labels overlap on a logarithmic axis
-                if panel.get_ylabel() in ("Objective Value", "Intermediate Value"):
-                    panel.set_ylabel("slide-level macro-F1")
+                if panel.get_ylabel() == "Intermediate Value":
+                    panel.set_ylabel(SCORE)
+            for panel in figure.axes:
+                for axis in (panel.xaxis, panel.yaxis):
+                    if axis.get_label_text() == "Trial":
+                        axis.set_major_locator(MaxNLocator(integer=True))
             if len(panels) > 1:
                 figure.suptitle(title)
             figures[name] = figure
     return figures
+
+
+def _importance_title(trials: int) -> str:
+    """The title, with a caveat where a forest fitted to so few trials mostly shows chance."""
+    caveat = f"\nonly {trials} trials: with fewer than {FEW_TRIALS} the order is mostly chance" * (trials < FEW_TRIALS)
+    return f"Importance of each setting for the score{caveat}"
