@@ -223,7 +223,7 @@ def test_a_run_says_how_the_input_of_a_weights_file_is_normalised(
     given = {"epochs": 1, "oof_folds": 1, "weights": str(path)}
     trained = run(patches, given=given)
     assert load_classifier(trained.artifacts["model"]).card.sources[0].architecture.mean == expected
-    assert ("the weights have no configuration" in capsys.readouterr().out) is not configured
+    assert ("have no configuration" in capsys.readouterr().out) is not configured
     said = MlflowClient().get_run(trained.run_id).data.params["train.input"]
     assert said.startswith(f"mean {', '.join(map(str, expected))}, deviation")
     assert ("encoder.json" in said) is configured
