@@ -95,18 +95,19 @@ def test_the_curves_of_every_network_are_drawn() -> None:
     one.loc[3, "slide_macro_f1"], two.loc[2, "slide_macro_f1"] = 0.9, 0.7
     figure = training_curves_figure([one, two])
     assert "2 networks; best slide macro-F1 of each 0.700 to 0.900" in texts(figure)
-    losses = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1]
-    assert sorted(len(line.get_xdata()) for line in losses) == [6, 6, 9, 9]
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["training", "validation"]
+    assert sorted(len(np.asarray(line.get_xdata())) for line in figure.axes[0].lines) == [6, 6, 9, 9]
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
 
 
 def test_no_line_leads_through_a_bin_of_one_slide() -> None:
     rows = np.array([[0.65, 0.35]] * 3 + [[0.75, 0.25]] + [[0.95, 0.05]] * 4)
     figure = reliability_figure(["a"] * 8, rows, ["a", "b"])
     drawn = {line.get_label(): line for line in figure.axes[0].lines}
-    assert drawn["this model"].get_xdata().tolist() == pytest.approx([0.65, 0.95])
+    assert np.asarray(drawn["this model"].get_xdata()) == pytest.approx([0.65, 0.95])
     alone = drawn["this model: one slide"]
-    assert alone.get_xdata().tolist() == pytest.approx([0.75])
+    assert np.asarray(alone.get_xdata()) == pytest.approx([0.75])
     assert alone.get_linestyle() == "None"
 
 

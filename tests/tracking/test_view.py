@@ -34,7 +34,7 @@ def test_a_description_that_a_person_wrote_is_kept(store: Path) -> None:
 
 
 def test_a_command_that_was_slower_than_another_goes_on(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh = Experiment(experiment_id(), "doctogres", "", "active", tags={})
+    fresh = Experiment(experiment_id(), "doctogres", "", "active", tags=[])
 
     class Refusing(MlflowClient):
         def set_experiment_tag(self, experiment_id: str, key: str, value: object) -> None:

@@ -87,8 +87,18 @@ def reliability_figure(
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
     detail = f"ECE {error:.3f} on {len(truth)} slides"
     if raw is not None:
-        before, *bins = _calibration(truth, raw, classes)
-        _bins(upper, *bins, "before temperature scaling", color=ORANGE, marker="s", markersize=5, alpha=0.7)
+        before, stated_raw, correct_raw, slides_raw = _calibration(truth, raw, classes)
+        _bins(
+            upper,
+            stated_raw,
+            correct_raw,
+            slides_raw,
+            "before temperature scaling",
+            color=ORANGE,
+            marker="s",
+            markersize=5,
+            alpha=0.7,
+        )
         detail = f"ECE {before:.3f} before, {error:.3f} after temperature scaling; {len(truth)} slides"
     _bins(upper, stated, correct, slides, "this model", color=BLUE, marker="o", markersize=7)
     upper.set(ylim=(-0.03, 1.03), xlim=(0, 1), ylabel="correct predictions")
@@ -192,8 +202,8 @@ def training_curves_figure(networks: Sequence[pd.DataFrame]) -> Figure:
     losses.set(ylabel="loss")
     scores.set(ylabel="validation macro-F1")
     best = [
-        history.loc[history["slide_macro_f1"].astype(float).idxmax()]
-        for history in (network.reset_index(drop=True) for network in networks)
+        history.iloc[int(np.nanargmax(history["slide_macro_f1"].to_numpy(dtype=np.float64)))]
+        for history in networks
         if "slide_macro_f1" in history and history["slide_macro_f1"].notna().any()
     ]
     for epoch in best:
