@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -35,6 +36,21 @@ def new_store(empty_store: Path, folder: Path) -> str:
     """An empty SQLite store in the folder; its address."""
     shutil.copy(empty_store, folder / "mlflow.db")
     return f"sqlite:///{folder}/mlflow.db"
+
+
+def used_models(run_id: str) -> list[str]:
+    """The ids of the logged models that are inputs of a run."""
+    import mlflow
+
+    inputs = mlflow.get_run(run_id).inputs
+    return [used.model_id for used in inputs.model_inputs] if inputs else []
+
+
+def measured(model_id: str) -> dict[str, Any]:
+    """The metrics on the page of a logged model, by name."""
+    import mlflow
+
+    return {metric.key: metric for metric in mlflow.get_logged_model(model_id).metrics or []}
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from doctogres.slides.table import CohortTable
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.tracking.runs import StageResult
+from tests.stores import measured, used_models
 
 pytestmark = pytest.mark.slow
 
@@ -69,10 +70,16 @@ def local(uri: str) -> Path:
 
 
 def evaluated(
-    classifier: SlideClassifier, cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch, split: str = "holdout"
+    classifier: SlideClassifier,
+    cohort: Path,
+    preset: Preset,
+    monkeypatch: pytest.MonkeyPatch,
+    split: str = "holdout",
+    model_id: str = "",
 ) -> StageResult:
     monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
-    return evaluate(model="models:/m-made-here", cohort=str(cohort), split=split, preset=preset, seed=1)
+    model_id = model_id or mlflow.create_external_model(name="made-here").model_id
+    return evaluate(model=f"models:/{model_id}", cohort=str(cohort), split=split, preset=preset, seed=1)
 
 
 @pytest.mark.parametrize("split", ["holdout", "test"])
@@ -114,6 +121,32 @@ def test_what_it_leaves(
     page = local(result.artifacts["report"]).read_bytes()
     assert len(page) < 5_000_000
     assert "heat map of patch 1" in page.decode()
+
+
+def test_models_are_ranked_by_the_hold_out_whatever_else_they_are_scored_on(
+    cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes = sorted(CohortTable.read(cohort).rows["label"].dropna().unique())
+    backwards, forwards = untrained(classes[::-1]), untrained(classes)
+    scored = {}
+    for name, classifier in (("one", backwards), ("other", forwards)):
+        model_id = mlflow.create_external_model(name=name).model_id
+        scored[model_id] = [
+            evaluated(classifier, cohort, preset, monkeypatch, split, model_id) for split in ("holdout", "test")
+        ]
+    ranked = mlflow.search_logged_models(
+        order_by=[{"field_name": "metrics.macro_f1", "ascending": False}], output_format="list"
+    )
+    best_first = sorted(scored, key=lambda model_id: -scored[model_id][0].metrics["macro_f1"])
+    assert [model.model_id for model in ranked] == best_first
+    assert len({held.metrics["macro_f1"] for held, _ in scored.values()}) == 2  # otherwise any order would do
+    for model_id, (held, tested) in scored.items():
+        shown = measured(model_id)
+        assert shown["macro_f1"].value == held.metrics["macro_f1"]
+        assert shown["test/macro_f1"].value == tested.metrics["macro_f1"]
+        assert shown["macro_f1"].dataset_name == "slides (holdout)"
+        assert shown["test/macro_f1"].dataset_name == "slides (test)"
+        assert used_models(held.run_id) == used_models(tested.run_id) == [model_id]
 
 
 def test_it_does_not_score_what_the_model_has_seen(

@@ -27,6 +27,7 @@ from doctogres.tracking.runs import DATA_TAG, FINGERPRINT_TAG, StageResult
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
 from entrypoints.reference import ROOT
+from tests.stores import measured, used_models
 
 pytestmark = pytest.mark.slow
 STAGES = ("clean", "patch", "tune", "train", "evaluate", "register", "predict")
@@ -89,6 +90,21 @@ print(sorted({{"torch", "timm", "openvino", "optuna", "matplotlib", "accelerate"
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("reused the finished run") == len(STAGES)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_models_page_shows_the_hold_out_and_the_out_of_fold_score_and_nothing_of_an_epoch(
+    flow: StageResult,
+) -> None:
+    model = MlflowClient().get_logged_model(flow.artifacts["train/model"].removeprefix("models:/"))
+    probe = child(flow, "train").data.params["train.recipe"] == "probe"  # the study chooses
+    assert model.name == f"doctogres-test_resnet{'-probe' if probe else ''}"
+    shown = measured(model.model_id)
+    assert shown["macro_f1"].value == flow.metrics["macro_f1"]
+    assert shown["macro_f1"].dataset_name == "slides (holdout)"
+    assert shown["oof/macro_f1"].dataset_name == "patches"
+    assert not shown.keys() & {"train_loss", "val_loss", "slide_macro_f1", "system/cpu_utilization_percentage"}
+    for stage in ("evaluate", "predict"):
+        assert used_models(child(flow, stage).info.run_id) == [model.model_id]
 
 
 def test_the_training_has_curves_per_epoch_and_unfreezes(flow: StageResult, quick: Preset) -> None:

@@ -27,6 +27,7 @@ from doctogres.slides.images import encode_png, read_rgb
 from doctogres.slides.reasons import Reason
 from doctogres.stages.predict import predict
 from doctogres.tracking.runs import PROBLEMS, StageResult
+from tests.stores import used_models
 
 CLASSES = ("slide_id", "label")
 
@@ -70,7 +71,13 @@ def slides(small_cohort: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def result(store: Path, slides: Path, classifier: SlideClassifier, monkeypatch: pytest.MonkeyPatch) -> StageResult:
     monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
-    return predict(data=str(slides), model="models:/m-made-here", preset=load_preset("demo"))
+    return predict(data=str(slides), model=made_here(), preset=load_preset("demo"))
+
+
+def made_here() -> str:
+    """The address of the store's only model, whose place in the tests `classifier` takes."""
+    found = mlflow.search_logged_models(output_format="list")
+    return f"models:/{(found[0] if found else mlflow.create_external_model(name='made-here')).model_id}"
 
 
 def local(uri: str) -> Path:
@@ -93,11 +100,13 @@ def run(
     monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
 
     def made(output: str = "", **settings: Any) -> StageResult:
-        return predict(
-            data=str(slides), model="models:/m-made-here", preset=load_preset("demo", settings), output=output
-        )
+        return predict(data=str(slides), model=made_here(), preset=load_preset("demo", settings), output=output)
 
     return made
+
+
+def test_the_model_is_an_input_of_the_run(result: StageResult) -> None:
+    assert [f"models:/{model_id}" for model_id in used_models(result.run_id)] == [made_here()]
 
 
 def test_every_slide_has_a_row_and_what_cannot_be_used_its_reason_and_a_guess(result: StageResult) -> None:
@@ -135,7 +144,7 @@ def test_the_table_for_people_says_which_answers_are_none(result: StageResult) -
     np.testing.assert_allclose(
         rows.loc[:1, ["p_slide_id", "p_label"]].astype(float).to_numpy(), predictions.probabilities[:2]
     )
-    assert set(rows["model"]) == {"models:/m-made-here"}
+    assert set(rows["model"]) == {made_here()}
     assert all(rows["reason"][2:])
 
 
@@ -225,8 +234,8 @@ def test_pictures_of_one_name_in_two_folders_and_a_sidecar(
         for kind, name in (("img", "a.png"), ("mask", "drawn.png")):
             shutil.copy(sorted(slides.glob(f"{kind}_*.png"))[-5 if kind == "img" else 0], root / patient / name)
     (root / "test_labels.csv").write_text("image,mask\nP1/a.png,P1/drawn.png\nP2/a.png,P2/drawn.png\n")
-    result = predict(data=str(root), model="models:/m-made-here", preset=load_preset("demo"))
+    result = predict(data=str(root), model=made_here(), preset=load_preset("demo"))
     assert pd.read_csv(local(result.artifacts["submission"]))["sample_index"].tolist() == ["P1_a.png", "P2_a.png"]
     assert result.metrics[PROBLEMS] == 0
     (root / "test_labels.csv").write_text("image,mask\nP1/a.png,P2/drawn.png\nP2/a.png,P1/drawn.png\n")
-    assert not predict(data=str(root), model="models:/m-made-here", preset=load_preset("demo")).reused
+    assert not predict(data=str(root), model=made_here(), preset=load_preset("demo")).reused

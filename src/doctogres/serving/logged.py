@@ -9,7 +9,9 @@ from typing import Any, Final
 import mlflow
 
 import doctogres
+from doctogres.model.card import ClassifierCard
 from doctogres.model.classifier import SlideClassifier
+from doctogres.names import artifact_name
 from doctogres.serving.contract import input_example, model_signature
 from doctogres.telemetry import OFF
 
@@ -19,16 +21,34 @@ REQUIREMENTS: Final = (
     "openvino", "pillow", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic",
 )  # fmt: skip
 
+# `log_model` copies the metrics that the run has at this step to the model, and later ones of this step, too: by default
+# those of the first epoch. At a step that no metric has, a model gets only the metrics logged to it on purpose.
+STEP: Final = -1
 
-def log_classifier(classifier: SlideClassifier, *, metadata: dict[str, Any]) -> str:
-    """Logs the model to the active run and returns its address (`models:/m-...`)."""
+
+def model_name(card: ClassifierCard, *, holdout: bool = False) -> str:
+    """What a logged model is called: `doctogres-convnext_tiny`, with `-probe` or `-with_holdout` where that is so."""
+    backbones = dict.fromkeys(source.architecture.name for source in card.sources)
+    words = ["doctogres", *backbones, *["probe"] * (card.recipe == "probe"), *["with_holdout"] * holdout]
+    return artifact_name("-".join(words).replace(".", "_"))  # MLflow refuses a dot
+
+
+def log_classifier(classifier: SlideClassifier, *, metadata: dict[str, Any], holdout: bool = False) -> str:
+    """Logs the model to the active run and returns its address (`models:/m-...`).
+
+    Args:
+        classifier: the model.
+        metadata: stored with it.
+        holdout: whether it was trained on the hold-out, too; its name says so.
+    """
     package = Path(doctogres.__file__).parent
     with tempfile.TemporaryDirectory() as folder:
         classifier.save(Path(folder) / "classifier")
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("\n".join(installed_versions()), encoding="utf-8")
         info = mlflow.pyfunc.log_model(
-            name="model",
+            name=model_name(classifier.card, holdout=holdout),
+            step=STEP,
             python_model=str(package / "serving" / "pyfunc.py"),
             artifacts={"classifier": str(Path(folder) / "classifier")},
             code_paths=[str(package)],

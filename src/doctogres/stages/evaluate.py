@@ -20,7 +20,7 @@ from doctogres.slides.labels import column_names
 from doctogres.slides.selection import CONTENT, SPLIT_NAMES, slides_of
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import CohortTable
-from doctogres.tracking.datasets import log_table
+from doctogres.tracking.datasets import log_model_input, log_table
 from doctogres.tracking.runs import SLIDES_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact, find_model, fixed_address, model_digest
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # a reused run does not load torch
     from doctogres.evaluation.scoring import Scored
 
 OF_CLASS: Final = re.compile(rf"^(?P<kind>(patch/)?({'|'.join(PER_CLASS)})/)(?P<label>.*)", re.DOTALL)
+
+ON_OTHER_SPLITS: Final = ("macro_f1", "macro_f1/low", "macro_f1/high", "accuracy")  # on the model's page, with a prefix
 
 
 def evaluate(
@@ -54,7 +56,9 @@ def evaluate(
         from doctogres.serving.loading import load_classifier
 
         mlflow.set_tag(SLIDES_TAG, str(root))
+        log_table(slides, name=f"slides ({split})", source=upstream.uri, context="evaluation", targets="label")
         classifier = load_classifier(address)
+        model_id = log_model_input(address)
         check_unseen(slides, classifier.card.seen, data_digest=table.data_digest, split=split)
         report = reporter(f"evaluate ({split})", "slides")
         answers = []
@@ -73,7 +77,7 @@ def evaluate(
             "resamples": str(resamples),
         }
         _publish(run, scored, scores, root, facts)
-        log_table(slides, name=f"slides ({split})", source=upstream.uri, context="evaluation", targets="label")
+        _log_scores(run, scores, model_id)
 
     return run_stage(
         "evaluate",
@@ -107,7 +111,16 @@ def _publish(run: StageRun, scored: "Scored", scores: Scores, root: Path, facts:
     run.name(f"evaluate · {scores.split} · macro-F1 {scores.metrics['macro_f1'].value:.3f}")
     summary = result_sentence(slides, scores.metrics, scores.null)
     run.note(f"{summary} report.html contains the figures and example slides.")
-    run.log_metrics(_flat(scores))
+
+
+def _log_scores(run: StageRun, scores: Scores, model_id: str | None) -> None:
+    """Logs the metrics to the run and to its model, whose metrics without a prefix are those on the hold-out."""
+    metrics = _flat(scores)
+    held = scores.split == HOLDOUT
+    run.log_metrics(metrics, model_id=model_id if held else None)
+    if model_id and not held:
+        named = {f"{scores.split}/{name}": metrics[name] for name in ON_OTHER_SPLITS}
+        run.log_metrics(named, model_id=model_id)
 
 
 def _flat(scores: Scores) -> dict[str, float]:

@@ -28,7 +28,7 @@ from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png
 from doctogres.slides.reasons import by_reason
 from doctogres.spreadsheets import write_csv
-from doctogres.tracking.datasets import log_table
+from doctogres.tracking.datasets import log_model_input, log_table
 from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
@@ -48,6 +48,7 @@ def predict(
         from doctogres.serving.loading import load_classifier
 
         classifier = load_classifier(address)
+        log_model_input(address)
         report = reporter("predict", "slides")
         rows, probabilities, answered = [], [], {}
         for row, answer in answers(classifier, slides, root):

@@ -223,13 +223,16 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
     run.artifacts["model"] = log_classifier(classifier, metadata=metadata)
     if result.final:
         everything = classifier_of(job.manifest, parts, result.final, assessment, recipe, holdout=True)
-        run.artifacts[SECOND] = log_classifier(everything, metadata=metadata)
+        run.artifacts[SECOND] = log_classifier(everything, metadata=metadata, holdout=True)
     oof = {name: Estimate.from_dict(fields) for name, fields in assessment.evidence["metrics"].items()}
     calibration = assessment.calibration.model_dump()
-    run.log_metrics({
+    of_model = {
         **{f"oof/{name}": estimate.value for name, estimate in oof.items() if "/" not in name},
         "oof/macro_f1/low": oof["macro_f1"].low,
         "oof/macro_f1/high": oof["macro_f1"].high,
+    }
+    run.log_metrics(of_model, model_id=run.artifacts["model"].removeprefix("models:/"))
+    run.log_metrics({
         **{f"calibration/{name}": value for name, value in calibration.items() if value is not None},
         "tta_cost": assessment.evidence["tta_cost"],
         "members": sum(len(networks) for _, networks, _ in result.kept),

@@ -1,4 +1,4 @@
-"""Logs tables as MLflow dataset inputs, so that a run's page shows what went into it, with a digest."""
+"""Logs tables and models as inputs of a run, so that its page shows what went into it, with a digest."""
 
 import json
 import warnings
@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.digest_utils import compute_pandas_digest
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import Run
+from mlflow.entities import LoggedModelInput, Run
 
 from doctogres.files import digest_of
 
@@ -62,6 +62,15 @@ def log_table(table: pd.DataFrame, *, name: str, source: str, context: str, targ
         digest = digest_of(source, compute_pandas_digest(plain))
         dataset = from_pandas(plain, source=TableSource(source), name=name, targets=targets, digest=digest)
         mlflow.log_input(dataset, context=context)
+
+
+def log_model_input(address: str) -> str | None:
+    """Logs a model of this store as an input of the active run; returns its id, None if the address is another one."""
+    if not address.startswith("models:/m-"):
+        return None
+    model_id = address.removeprefix("models:/")
+    mlflow.log_input(model=LoggedModelInput(model_id))
+    return model_id
 
 
 def source_of(run: Run) -> str:

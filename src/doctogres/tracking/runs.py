@@ -90,13 +90,20 @@ class StageRun:
         """Stores what is attached so far, now: a stage does it at its end, one that is about to fail does it before."""
         mlflow.log_artifacts(str(self.folder))
 
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
+    def log_metrics(
+        self, metrics: Mapping[str, float], *, step: int | None = None, model_id: str | None = None
+    ) -> None:
         """Logs metrics of the run; those without a step also go into the stage's result.
 
-        A class stands in a metric's name as its `class_key`.
+        A class stands in a metric's name as its `class_key`. With `model_id` they stand on the page of that model, too, as
+        measured on the dataset that this run has logged as its first input.
         """
         finite = {metric_name(name): float(value) for name, value in metrics.items() if value == value}
-        mlflow.log_metrics(finite, step=step)
+        dataset = None
+        if model_id is not None:
+            inputs = MlflowClient().get_run(self.run_id).inputs
+            dataset = inputs.dataset_inputs[0].dataset if inputs and inputs.dataset_inputs else None
+        mlflow.log_metrics(finite, step=step, model_id=model_id, dataset=dataset)
         if step is None:
             self.metrics.update(finite)
 
