@@ -225,6 +225,17 @@ TABLE: Final = (
         {"card": "model_card.md", "version": "version.json", MODEL: ""},
     ),
     Stage(
+        "promote",
+        "Moves an alias of the registered model to a version, for example to roll back, and records who, when and why.",
+        (
+            Parameter("version", "", "number of the version, or the alias it has now, such as former-champion"),
+            Parameter("alias", "champion", "alias to move", choices=("champion", "challenger")),
+            Parameter("reason", "", "why; required for a version without an evaluation on its hold-out"),
+            MODEL_NAME,
+        ),
+        artifacts={MODEL: ""},
+    ),
+    Stage(
         "predict",
         "Classifies slides without labels.",
         (

@@ -15,8 +15,11 @@ from doctogres.registry.gate import CHALLENGER, CHAMPION, GateDecision
 FORMER: Final = "former-champion"  # the version to roll back to
 NO_CHAMPION: Final = "no champion"
 
-REASON_TAG: Final = "gate_reason"
-PROMOTED_TAG: Final = "promoted_by"  # gate or force, on versions that became champion
+REASON_TAG: Final = "gate_reason"  # of the first decision, which stays
+LATEST_REASON_TAG: Final = "latest_gate_reason"  # of a later one
+PROMOTED_TAG: Final = "promoted_by"  # on versions that became champion: gate, force, a user's name, or BY_HAND
+BY_HAND: Final = "by hand, outside doctogres"
+SET_TAG: Final = "doctogres.champion"  # of the registered model: the version that was last made champion here
 EVALUATION_TAG: Final = "evaluation_run"
 COMPARED_TAG: Final = "compared_with"
 UNEVALUATED_TAG: Final = "not_evaluated_on_holdout"
@@ -72,7 +75,10 @@ class RegisteredModel:
     ) -> str:
         """Registers a logged model, or updates its existing version, with card and tags; returns the version number."""
         client = MlflowClient()
-        version = str((self.version_of(source) or mlflow.register_model(source, self.name, tags=dict(tags))).version)
+        known = self.version_of(source)
+        version = str((known or mlflow.register_model(source, self.name, tags=dict(tags))).version)
+        if known and known.tags.get(REASON_TAG, tags[REASON_TAG]) != tags[REASON_TAG]:
+            tags = {LATEST_REASON_TAG if tag == REASON_TAG else tag: value for tag, value in tags.items()}
         for tag, value in tags.items():
             client.set_model_version_tag(self.name, version, tag, value)
         if decision.alias != CHAMPION:
@@ -102,8 +108,8 @@ class RegisteredModel:
     def move_alias(self, version: str, alias: str, champion: ModelVersion | None) -> bool:
         """Sets the alias of a finished version, unless the champion has changed since the decision.
 
-        This is the last step, so that `champion` never points to an incomplete version, and directly follows the check.
-        MLflow cannot do both atomically: two registrations at the same moment can still interfere.
+        `set_alias` is the last step, so that `champion` never points to an incomplete version, and directly follows the
+        check. MLflow cannot do both atomically: two registrations at the same moment can still interfere.
 
         Args:
             version: receives the alias.
@@ -113,16 +119,53 @@ class RegisteredModel:
         Returns:
             False if another model became champion meanwhile; then no alias was changed.
         """
-        client, aliases = MlflowClient(), self.aliases()
-        if aliases.get(CHAMPION) != (str(champion.version) if champion else None):
+        if self.aliases().get(CHAMPION) != (str(champion.version) if champion else None):
             return False
-        if alias == CHAMPION and aliases.get(CHAMPION, version) != version:
-            client.set_registered_model_alias(self.name, FORMER, aliases[CHAMPION])
-        if alias == CHAMPION and aliases.get(CHALLENGER) == version:
-            client.delete_registered_model_alias(self.name, CHALLENGER)
+        self.set_alias(version, alias)
+        return True
+
+    def set_alias(self, version: str, alias: str) -> None:
+        """Gives an alias to a version: the only place that moves one.
+
+        A new champion loses its other aliases first, so that not even an interruption leaves `champion` and
+        `former-champion` on the same version; then the champion before it becomes the former one.
+        """
+        client, aliases = MlflowClient(), self.aliases()
+        for other in (FORMER, CHALLENGER) if alias == CHAMPION else ():
+            if aliases.get(other) == version:
+                client.delete_registered_model_alias(self.name, other)
+        before = aliases.get(alias, version)
         if aliases.get(alias) != version:
             client.set_registered_model_alias(self.name, alias, version)
-        return True
+        if alias == CHAMPION:
+            if before != version:
+                client.set_registered_model_alias(self.name, FORMER, before)
+            client.set_registered_model_tag(self.name, SET_TAG, version)
+
+    def notice_moved_champion(self) -> str:
+        """A sentence if somebody has moved `champion` since it was last set here, such as in the UI; otherwise empty.
+
+        The move stays. The version that was champion before becomes `former-champion`, and the new one's tags say that it
+        was promoted by hand.
+        """
+        client, champion = MlflowClient(), self.champion()
+        if champion is None:
+            return ""
+        version, tags = str(champion.version), client.get_registered_model(self.name).tags
+        before = tags.get(SET_TAG, version)
+        if before == version:
+            return ""
+        self.set_alias(version, CHAMPION)
+        known = {str(one.version) for one in client.search_model_versions(f"name = '{self.name}'")}
+        if before in known:
+            client.set_registered_model_alias(self.name, FORMER, before)
+        client.set_model_version_tag(self.name, version, PROMOTED_TAG, BY_HAND)
+        return f"{CHAMPION} was moved by hand from version {before} to version {version}"
+
+
+def reason_of(version: ModelVersion) -> str:
+    """The gate's newest reason for a version's place."""
+    return str(version.tags.get(LATEST_REASON_TAG) or version.tags.get(REASON_TAG, "promoted by hand"))
 
 
 def _shortened(card: str, uri: str) -> str:

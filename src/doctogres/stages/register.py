@@ -19,8 +19,8 @@ from doctogres.registry.versions import (
     EVALUATION_TAG,
     NO_CHAMPION,
     PROMOTED_TAG,
-    REASON_TAG,
     RegisteredModel,
+    reason_of,
     tags_of,
 )
 from doctogres.report.model_card import model_card
@@ -97,6 +97,8 @@ def register(
         )
     source = _source(scored.scores.model)
     candidate = Candidate(scored, source, RegisteredModel(model_name), preset, seed, promote, data)
+    if moved := candidate.model.notice_moved_champion():
+        print(f"register: {moved}; the next model is compared with that one", flush=True)
     while True:
         try:
             result = _run(candidate, rerun=rerun)
@@ -173,7 +175,7 @@ def _decide(candidate: Candidate, champion: ModelVersion | None) -> tuple[GateDe
     if (
         champion is not None and champion.source == candidate.source
     ):  # checked first, because a forced champion may be no better than guessing
-        reason = ALREADY + champion.tags.get(REASON_TAG, "promoted by hand").removeprefix(ALREADY)
+        reason = ALREADY + reason_of(champion).removeprefix(ALREADY)
         return GateDecision(CHAMPION, reason, forced=champion.tags.get(PROMOTED_TAG) == FORCE), None
     against_nulls = gated(None)
     if champion is None or not against_nulls.alias:
