@@ -19,7 +19,7 @@ from tests.servers import ROOT, free_port
 ANSWER: dict[str, Any] = {
     "slide_id": "biopsy", "label": "HER2(+)", "abstained": True, "confidence": 0.41,
     "probabilities": {"Luminal A": 0.3, "HER2(+)": 0.41, "Luminal B": 0.29}, "n_patches": 7, "n_dropped": 2,
-    "mask_source": "given", "patches": [], "overlay": base64.b64encode(b"PNG").decode(), "model_version": "doctogres/3",
+    "mask_source": "given", "patches": [], "overlay": base64.b64encode(b"PNG").decode(), "model_version": "doctogres/3", "model_id": "m-1",
     "reasons": [], "warnings": ["a warning"], "error": None,
 }  # fmt: skip
 
@@ -115,6 +115,28 @@ def test_what_the_server_refuses_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("doctogres.client: error: ")
     assert words in line
+
+
+def test_the_identity_is_asked_for_without_a_slide(url: str, slide: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identity = {
+        "model_version": "doctogres/3",
+        "model_id": "m-1",
+        "classes": ["a", "b"],
+        "threshold": None,
+    }
+    says(200, {"predictions": [identity]})
+    assert main(["--identity", "--url", url]) == 0
+    assert Scripted.asked == {"dataframe_records": [], "params": {"identity": True}}
+    printed = capsys.readouterr().out
+    for line in ("model version   doctogres/3", "model id        m-1", "classes         a, b"):
+        assert line in printed
+    says(200, {"predictions": [{"score": 1}]})
+    assert main(["--identity", "--url", url]) == 1
+    assert "does not serve a doctogres model" in capsys.readouterr().err
+    for both_or_none in ([], ["--identity", str(slide)]):
+        with pytest.raises(SystemExit):
+            main([*both_or_none, "--url", url])
+        assert "give either a slide or --identity" in capsys.readouterr().err
 
 
 def test_no_server_a_slow_one_and_no_file(url: str, slide: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,22 @@ def test_what_is_too_deep_for_mlflows_reader_ends_its_request_only(address: str)
     assert answers(address, files(1))[0]["error"] is None
 
 
+def test_every_answer_and_the_identity_name_the_same_model(address: str) -> None:
+    (answer,) = answers(address, files(1))
+    (identity,) = answers(address, identity=True)
+    assert answer["model_id"].startswith("m-")
+    for name in ("model_version", "model_id"):
+        assert answer[name] == identity[name]
+    command = [sys.executable, "-m", "doctogres.client", "--identity", "--url", address]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"model version   doctogres/1\nmodel id        {answer['model_id']}\n" in done.stdout
+    both = json.dumps(as_json(files(1), identity=True)).encode()
+    assert refusal(address, both) == "params: identity asks which model is served; leave out the slides"
+
+
 def test_the_client_prints_the_answer_and_writes_the_overlay(address: str, tmp_path: Path) -> None:
     for name, content in files(1).items():
         (tmp_path / f"{name}.png").write_bytes(content)

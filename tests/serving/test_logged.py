@@ -4,8 +4,10 @@ import io
 import pickle
 import pickletools
 import re
+import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,19 @@ import pytest
 import torch
 import yaml
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 
 from doctogres.model.classifier import SlideClassifier
+from doctogres.serving.loading import load_classifier
+from doctogres.serving.pyfunc import model_id, registered_name
 from doctogres.telemetry import OFF
 from tests.serving.drawn_requests import drawn, files
+from tests.stores import connected
 
 COLUMNS = [
     "slide_id", "label", "abstained", "confidence", "probabilities", "n_patches", "n_dropped", "mask_source",
-    "patches", "overlay", "model_version", "reasons", "warnings", "error",
+    "patches", "overlay", "model_version", "model_id", "reasons", "warnings", "error",
 ]  # fmt: skip
 
 
@@ -99,10 +106,47 @@ def test_the_loaded_model_answers_as_the_classifier_does(model: Any, classifier:
         assert (row["n_patches"], row["n_dropped"]) == (len(expected.patches), expected.dropped)
         assert row["overlay"]
     assert second["mask_source"] == "tissue"
-    assert first["model_version"].startswith("m-")
+    assert first["model_version"] == first["model_id"] == model.metadata.model_id
     assert third["n_patches"] == 1  # the speck, which says so
     assert [warning.partition(":")[0] for warning in third["warnings"]] == ["mask_on_glass", "largest_region"]
     assert (third["abstained"], third["reasons"]) == (True, third["warnings"][:1])
+
+
+def test_the_name_of_the_version_survives_other_loads_and_a_file_that_is_being_written(
+    champion: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(champion[1], tmp_path / "model"))
+    meta = folder / REGISTERED_MODEL_META_FILE_NAME
+    named = "model_name: doctogres\nmodel_version: '3'\n"
+    for cut in range(len(named)):  # what another process has written of it so far
+        meta.write_text(named[:cut])
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+        assert registered_name(folder) in ("", "doctogres/3")
+        monkeypatch.setattr(time, "sleep", lambda seconds: meta.write_text(named) if seconds else None)
+        assert registered_name(folder) == "doctogres/3"
+    assert model_id(folder) == Model.load(str(folder)).model_id
+
+
+def test_our_own_loads_leave_the_file_alone_in_which_a_server_reads_its_version(
+    champion: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected(champion[0], tmp_path, monkeypatch):
+        served = Path(mlflow.artifacts.download_artifacts(artifact_uri="models:/doctogres@champion"))
+        assert registered_name(served) == "doctogres/1"
+        load_classifier(f"models:/{model_id(served)}")
+        assert registered_name(served) == "doctogres/1"
+
+
+def test_the_identity_is_answered_without_a_slide(model: Any) -> None:
+    nothing = pd.DataFrame()
+    (identity,) = model.predict(nothing, params={"identity": True})
+    assert identity["model_id"] == model.metadata.model_id
+    assert identity["classes"] == list(model.unwrap_python_model().classifier.card.classes)
+    assert re.fullmatch("[0-9a-f]{64}", identity["weights_sha256"])
+    with pytest.raises(MlflowException, match="identity asks which model is served; leave out the slides"):
+        model.predict(pd.DataFrame([files(1)]), params={"identity": True})
+    with pytest.raises(MlflowException, match="the request contains no slides"):
+        model.predict(nothing)
 
 
 def test_a_slide_without_a_region_is_not_answered_and_is_no_error(model: Any) -> None:

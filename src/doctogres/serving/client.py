@@ -1,6 +1,6 @@
 """Classifies a slide with a served model: `python -m doctogres.client SLIDE [MASK] [--url URL] [--overlay FILE]`.
 
-Needs only Python's standard library.
+With `--identity` instead of a slide it prints which model is served. Needs only Python's standard library.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from doctogres.slides.layout import FORMAT_NAMES
 
 URL: Final = "http://127.0.0.1:5001"
 TIMEOUT: Final = 120.0
+OTHER_MODEL: Final = "{url} does not serve a doctogres model; give another --url"
 NO_PASSWORD: Final = "leave it out: a served model asks for none"
 
 
@@ -88,13 +89,30 @@ def ask(url: str, body: Mapping[str, Any], *, timeout: float = TIMEOUT) -> list[
         ServerError: with the server's message, if there is one.
     """
     check_address("url", url, NO_PASSWORD)
+    answers = _post(url, body, timeout)
+    if len(answers) != len(body["dataframe_records"]) or not all("model_version" in answer for answer in answers):
+        raise ServerError(OTHER_MODEL.format(url=url))
+    return answers
+
+
+def ask_identity(url: str, *, timeout: float = TIMEOUT) -> dict[str, Any]:
+    """Which model is served: `model_version`, `model_id`, digest of the weights, classes and more, without a slide.
+
+    Raises:
+        ServerError: with the server's message, if there is one; a model logged by an older version knows no identity.
+    """
+    answers = _post(url, {"dataframe_records": [], "params": {"identity": True}}, timeout)
+    if len(answers) != 1 or "model_id" not in answers[0]:
+        raise ServerError(OTHER_MODEL.format(url=url))
+    return answers[0]
+
+
+def _post(url: str, body: Mapping[str, Any], timeout: float) -> list[dict[str, Any]]:
     kind = {"Content-Type": "application/json"}
     try:
         request = urllib.request.Request(f"{url.rstrip('/')}/invocations", json.dumps(body).encode(), kind)
         with urllib.request.urlopen(request, timeout=timeout) as response:
             answers: list[dict[str, Any]] = json.load(response)["predictions"]
-        if len(answers) != len(body["dataframe_records"]) or not all("model_version" in answer for answer in answers):
-            raise ValueError("not the answer of a doctogres model")
         return answers
     except urllib.error.HTTPError as error:
         raise RefusedError(url, error.code, _sentence(error)) from error
@@ -108,7 +126,7 @@ def ask(url: str, body: Mapping[str, Any], *, timeout: float = TIMEOUT) -> list[
             f"{url} does not answer ({reason}); start a server with `make serve`, or give another --url"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ServerError(f"{url} does not serve a doctogres model; give another --url") from error
+        raise ServerError(OTHER_MODEL.format(url=url)) from error
 
 
 def _sentence(error: urllib.error.HTTPError) -> str:
@@ -132,7 +150,7 @@ def as_text(answer: Mapping[str, Any]) -> str:
     ]
     rows += [
         ("patches", f"{answer['n_patches']}, {answer['n_dropped']} left out; mask: {answer['mask_source'] or 'none'}"),
-        ("model", answer["model_version"]),
+        ("model", " ".join(dict.fromkeys([answer["model_version"], answer.get("model_id", "")])).strip()),
         *(("not sure", text) for text in answer["reasons"]),
         *(("warning", text) for text in answer["warnings"] if text not in answer["reasons"]),
         *(("error", text) for text in [answer["error"]] if text),
@@ -140,10 +158,16 @@ def as_text(answer: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:14}{text}" for name, text in rows)
 
 
+def identity_as_text(identity: Mapping[str, Any]) -> str:
+    """Which model is served, as a text table."""
+    shown = {**identity, "classes": ", ".join(identity["classes"])}
+    return "\n".join(f"{name.replace('_', ' '):16}{value}" for name, value in shown.items())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0 if the slide was classified, otherwise 1."""
     parser = argparse.ArgumentParser(prog="doctogres.client", description="Classifies a slide with a served model.")
-    parser.add_argument("slide", type=Path, help=f"image file: {FORMAT_NAMES}")
+    parser.add_argument("slide", type=Path, nargs="?", help=f"image file: {FORMAT_NAMES}")
     parser.add_argument(
         "mask", type=Path, nargs="?", help="lesion mask of the same size; without it, all tissue is classified"
     )
@@ -152,9 +176,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--overlay", type=Path, metavar="FILE", help="write an image of the slide with its regions (PNG)"
     )
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="timeout in seconds (default: %(default)g)")
+    parser.add_argument("--identity", action="store_true", help="print which model is served, without a slide")
     given = parser.parse_args(arguments)
+    if given.identity == bool(given.slide):
+        parser.error("give either a slide or --identity")
     try:
         keep_private()
+        if given.identity:
+            print(identity_as_text(ask_identity(given.url, timeout=given.timeout)))
+            return 0
         params = {"overlay": True} if given.overlay else {}
         (answer,) = ask(given.url, request_body(given.slide, given.mask, **params), timeout=given.timeout)
         print(as_text(answer))

@@ -53,6 +53,7 @@ class Parameters(BaseModel):
     overlay: bool = False
     tta: bool | None = None
     on_error: Literal["raise", "report"] = "raise"
+    identity: bool = False
     min_area: int | None = Field(None, ge=1)
 
     @classmethod
@@ -91,6 +92,7 @@ def model_signature() -> ModelSignature:
                     DataType.string, "overlay", required=False
                 ),  # base64: MLflow's spark_udf does not support binary here
                 ColSpec(DataType.string, "model_version"),
+                ColSpec(DataType.string, "model_id"),
                 ColSpec(Array(DataType.string), "reasons"),
                 ColSpec(Array(DataType.string), "warnings"),
                 ColSpec(DataType.string, "error", required=False),
@@ -102,6 +104,7 @@ def model_signature() -> ModelSignature:
                 ParamSpec("tta", DataType.boolean, None),
                 ParamSpec("on_error", DataType.string, "raise"),
                 ParamSpec("min_area", DataType.long, None),
+                ParamSpec("identity", DataType.boolean, False),
             ]
         ),
     )

@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 
+from doctogres import __version__
 from doctogres.drawing import class_colours, overlay
 from doctogres.engine import default_workers, map_slides
 from doctogres.errors import DoctogresError
@@ -24,6 +26,7 @@ from doctogres.model.cutting import NoLesionError
 from doctogres.serving.contract import Parameters, RequestedSlide, RequestError, requested_slides
 from doctogres.slides.images import encode_png
 
+WAITS: Final = (0.02,) * 50  # seconds, for a file that another process is writing
 logger: Final = logging.getLogger(__name__)
 
 
@@ -33,12 +36,13 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
     def load_context(self, context: Any) -> None:
         classifier = Path(context.artifacts["classifier"])
         self.classifier = SlideClassifier.load(classifier)
-        self.model_version = model_version(classifier.parent.parent)
+        self.model_id = model_id(classifier.parent.parent)
+        self.model_version = registered_name(classifier.parent.parent) or self.model_id
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Returns one row per slide, in the order of the request; see docs/serving.md.
+        """Returns one row per slide, in the order of the request, or the model's identity; see docs/serving.md.
 
         Args:
             context: MLflow's context.
@@ -50,6 +54,8 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         """
         try:
             asked = Parameters.of(params)
+            if asked.identity:
+                return [self._identity(model_input)]
             return list(self._rows(requested_slides(model_input), asked))
         except MlflowException:
             raise
@@ -58,6 +64,20 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         except Exception as error:
             logger.exception("the model failed")
             raise RequestError("the model failed on this request; see the server's log", INTERNAL_ERROR) from error
+
+    def _identity(self, model_input: pd.DataFrame) -> dict[str, Any]:
+        if len(model_input):
+            raise RequestError("params: identity asks which model is served; leave out the slides")
+        card = self.classifier.card
+        return {
+            "model_version": self.model_version,
+            "model_id": self.model_id,
+            "weights_sha256": card.weights_sha256,
+            "classes": list(card.classes),
+            "networks": card.networks,
+            "threshold": card.calibration.threshold,
+            "doctogres": __version__,
+        }
 
     def _rows(self, slides: list[RequestedSlide], asked: Parameters) -> Any:
         classifier = self.classifier.adjusted(tta=asked.tta, min_area=asked.min_area)
@@ -93,6 +113,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "patches": [],
             "overlay": None,
             "model_version": self.model_version,
+            "model_id": self.model_id,
             "reasons": [],
             "warnings": [],
             "error": None,
@@ -140,15 +161,29 @@ def mixed_colours(shares: npt.NDArray[np.float64], classes: list[str]) -> list[t
     return [(red, green, blue) for red, green, blue in np.rint(shares @ palette).astype(int).tolist()]
 
 
-def model_version(folder: Path) -> str:
-    """The model's name as recorded in its folder: `doctogres/3` if fetched from the registry, otherwise its id."""
-    registered = folder / REGISTERED_MODEL_META_FILE_NAME
-    if registered.is_file():
-        content = yaml.safe_load(registered.read_text(encoding="utf-8"))
-        if content["model_version"]:  # a model fetched by its id has this file, too, but empty
-            return f"{content['model_name']}/{content['model_version']}"
+def model_id(folder: Path) -> str:
+    """The id that the model got when it was logged, which nothing changes: no alias, no version, no other load."""
     model = Model.load(str(folder))
     return str(model.model_id or model.model_uuid)
+
+
+def registered_name(folder: Path) -> str:
+    """The version by which the model was fetched, such as `doctogres/3`; empty if it was fetched otherwise.
+
+    MLflow writes it into the model's folder, which in a local store all processes share: each load by a `models:/` address
+    overwrites the file, without a version if it names the id, and the file may be read while it is being written.
+    """
+    for delay in (0.0, *WAITS):
+        time.sleep(delay)
+        try:
+            text = (folder / REGISTERED_MODEL_META_FILE_NAME).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+        if text.endswith("\n") and "\nmodel_version:" in text:  # complete: its last line is the version
+            content = yaml.safe_load(text)
+            version = content["model_version"]
+            return f"{content['model_name']}/{version}" if version else ""
+    return ""
 
 
 mlflow.models.set_model(SlideModel())

@@ -29,11 +29,15 @@ REMEDY: Final = (
 def fetch(uri: str) -> Path:
     """The local path of an artifact, a folder of artifacts or a model.
 
+    A model given by its id is fetched from where it lies: by its `models:/` address, MLflow would overwrite a file in its
+    folder, in which a server may be reading at that moment which version it serves.
+
     Raises:
         UpstreamError: it is not there; where its place is not on this machine, the message says so.
     """
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        where = _recorded(uri) if uri.startswith("models:/m-") and uri.count("/") == 1 else uri
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=where))
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UpstreamError(masked(f"{uri} could not be fetched ({reason}){_absence(uri)}")) from error
