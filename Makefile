@@ -35,7 +35,7 @@ telemetry: # Python reads this file before anything is imported: `mlflow` in .ve
 
 demo: setup ## draw the demo cohort, run `mlflow run .` on it, print the next steps
 	$(BIN)/python -m entrypoints.demo_data
-	$(BIN)/mlflow run . --env-manager local
+	$(BIN)/mlflow run . --env-manager local -P model_name=doctogres-demo
 	@cat .doctogres/summary.txt
 
 test: setup lint ## run all tests, the fast ones first
@@ -56,7 +56,7 @@ ui: setup ## start the tracking UI on http://127.0.0.1:5000
 	@$(BIN)/python -m entrypoints.ui
 	$(BIN)/mlflow ui
 
-serve: setup ## serve the champion on http://127.0.0.1:$(PORT)/invocations
+serve: setup ## serve the champion on http://127.0.0.1:$(PORT)/invocations; MODEL=doctogres-demo for that of `make demo`
 	@echo "After 'Application startup complete', in another terminal:  make request"
 	$(BIN)/mlflow models serve --model-uri models:/$(MODEL)@champion --env-manager local --port $(PORT) --timeout 600
 

@@ -46,7 +46,7 @@ def card_facts(scored: Evaluation) -> CardFacts:
     """What the runs behind an evaluation recorded."""
     model = scored.scores.model
     info = mlflow.models.get_model_info(model)
-    runs = _runs(scored, info.run_id)
+    runs = runs_behind(scored, info.run_id)
     recipe = {
         stage: {name.removeprefix(f"{stage}."): value for name, value in run.data.params.items() if name.startswith(f"{stage}.")}
         for stage, run in runs.items()
@@ -83,7 +83,7 @@ def _decisions(clean: Run | None) -> tuple[dict[str, str], list[str]]:
     return {"decisions": DECISIONS}, [shlex.join(download)]
 
 
-def _runs(scored: Evaluation, trained_by: str | None) -> dict[str, Run]:
+def runs_behind(scored: Evaluation, trained_by: str | None) -> dict[str, Run]:
     """The runs found in this store, by stage, in the order in which they ran."""
     train = _run(trained_by)
     runs = {"clean": _run_of(scored.run), "patch": _run_of(train), "train": train, "evaluate": scored.run}

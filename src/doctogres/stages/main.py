@@ -1,5 +1,6 @@
 """main: all stages in one process, as nested runs of one parent run; ends with a summary."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,9 @@ from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.files import replacing, workspace
 from doctogres.model.weights import check_all_weights
 from doctogres.presets import check_default_in_space
+from doctogres.registry.champion_comparison import read_evaluation
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
+from doctogres.registry.origin import origin_of, recorded_origin
 from doctogres.registry.versions import RegisteredModel
 from doctogres.settings import Preset
 from doctogres.slides.cohort import open_cohort
@@ -45,11 +48,18 @@ def run_all(
         mlflow.set_tags({STAGE_TAG: "main", "mlflow.runName": f"main · {Path(data).name}"})
         mlflow.log_params({"main.data": data, "main.seed": seed, "main.backbone": preset.train.backbone})
         results = _stages(data, preset, seed, decisions, ignore_columns, model_name, rerun, strict)
+        registered = RegisteredModel(model_name)
+        standing = standing_of(registered, {result.stage: result for result in results})
+        if (open_cohort(data, workspace=workspace()) / "test_data").is_dir():
+            print(f"predict: {standing.answered}", flush=True)
+            results.append(predict(data=data, model=standing.model, preset=preset, strict=strict, rerun=rerun))
+        else:
+            print("predict: skipped, the cohort has no test_data folder", flush=True)
         by_stage = {result.stage: result for result in results}
         scores = by_stage["evaluate"].metrics
         metrics = {name: value for name, value in scores.items() if name.startswith(("macro_f1", "null/"))}
         mlflow.log_metrics(metrics)
-        summary = summarise(by_stage)
+        summary = summarise(by_stage, standing)
         mlflow.set_tag(NOTE_TAG, _note(results, summary))
         with replacing(workspace() / SUMMARY_FILE) as partial:
             partial.write_text(summary + "\n", encoding="utf-8")
@@ -86,16 +96,44 @@ def _stages(
         model=trained.run_id, cohort=cleaned.run_id, split=HOLDOUT, preset=preset, seed=seed, data=data, **again
     )
     registered = register(evaluation=scored.run_id, preset=preset, seed=seed, model_name=model_name, data=data, **again)
-    results = [cleaned, cut, tuned, trained, scored, registered]
-    if (open_cohort(data, workspace=workspace()) / "test_data").is_dir():
-        model = registered.artifacts.get("model", trained.artifacts["model"])
-        results.append(predict(data=data, model=model, preset=preset, strict=strict, **again))
-    else:
-        print("predict: skipped, the cohort has no test_data folder", flush=True)
-    return results
+    return [cleaned, cut, tuned, trained, scored, registered]
 
 
-def summarise(results: dict[str, StageResult]) -> str:
+@dataclass(frozen=True)
+class Standing:
+    """The champion of the registered model beside the model of this run.
+
+    Attributes:
+        champion: its version, cohort, classes and training run in words; empty if there is no champion.
+        warning: how it differs from this run; empty if it does not.
+        model: address of the model that answers the test slides.
+        answered: which one that is, and why, in words.
+    """
+
+    champion: str
+    warning: str
+    model: str
+    answered: str
+
+
+def standing_of(registered: RegisteredModel, results: dict[str, StageResult]) -> Standing:
+    """Compares the champion with this run; it answers the test slides unless it has other classes."""
+    own_model, champion = results["train"].artifacts["model"], registered.champion()
+    this = "the test slides are answered by the model of this run, because"
+    if champion is None:
+        return Standing("", "", own_model, f"{this} {registered.name} has no champion")
+    origin, own = recorded_origin(champion), origin_of(read_evaluation(results["evaluate"].run_id))
+    named = f"{registered.name} version {champion.version}"
+    said, warning = f"{named}: {origin}", ""
+    if differs := origin.differs_from(own):
+        warning = f"the champion has {differs} than this run: {said}; give this cohort a model_name of its own"
+    if origin.classes != own.classes:
+        return Standing(said, warning, own_model, f"{this} the champion ({named}) has other classes")
+    answered = f"the test slides are answered by the champion ({named})"
+    return Standing(said, warning, registered.address(str(champion.version)), answered)
+
+
+def summarise(results: dict[str, StageResult], standing: Standing) -> str:
     """The summary: the model's status, its score compared with null models, and the next commands."""
     decided = decision(results["register"])
     metrics = results["evaluate"].metrics
@@ -104,8 +142,15 @@ def summarise(results: dict[str, StageResult]) -> str:
     return "\n".join(
         [
             "",
+            *([f"warning     {standing.warning}"] if standing.warning else []),
             f"model       {_standing(decided)}: {decided['reason']}",
             f"hold-out    macro-F1 {score}; null models: {rivals}",
+            f"champion    {standing.champion or 'none'}",
+            *(
+                [f"test slides {standing.answered.removeprefix('the test slides are ')}"]
+                if "predict" in results
+                else []
+            ),
             "",
             "next        make ui       browse the runs on http://127.0.0.1:5000",
             *_serving(decided["name"]),
@@ -115,7 +160,7 @@ def summarise(results: dict[str, StageResult]) -> str:
 
 def _standing(decided: dict[str, Any]) -> str:
     if not decided["version"]:
-        return f"{NOT_REGISTERED}; the test slides are predicted with the model of this run"
+        return NOT_REGISTERED
     now = RegisteredModel(decided["name"]).aliases_of(decided["version"])
     moved = "" if decided["alias"] in now.split(", ") else f" (now {now})"
     return f"{decided['name']} version {decided['version']}, {decided['alias']}{moved}"

@@ -14,6 +14,7 @@ from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.registry.champion_comparison import Evaluation, compare_with_champion, read_evaluation
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, ChampionComparison, GateDecision, gate, overruled
 from doctogres.registry.lineage import card_facts
+from doctogres.registry.origin import origin_of
 from doctogres.registry.versions import (
     COMPARED_TAG,
     EVALUATION_TAG,
@@ -228,7 +229,7 @@ def _version(run: StageRun, candidate: Candidate, decided: GateDecision, compare
         macro_f1=f"{scored.scores.metrics['macro_f1'].value:.6f}",
         split=scored.scores.split,
         split_digest=scored.split_digest,
-        data_digest=scored.data_digest,
+        **origin_of(scored).tags,
         **{EVALUATION_TAG: scored.run.info.run_id if scored.run else "", COMPARED_TAG: compared_with},
     )
     version = candidate.model.register(
