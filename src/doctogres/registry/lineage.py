@@ -1,10 +1,8 @@
 """The runs behind an evaluated model, for its card: clean, patch, train, evaluate."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import mlflow
@@ -18,13 +16,13 @@ from doctogres.errors import DoctogresError
 from doctogres.evaluation.scores import Scores
 from doctogres.presets import PRESETS, load_preset, sections_of
 from doctogres.registry.champion_comparison import Evaluation
+from doctogres.serving.loading import classifier_json
 from doctogres.slides.table import CohortTable
 from doctogres.tracking.datasets import source_of
 from doctogres.tracking.runs import DATA_TAG
 from doctogres.tracking.upstream import find_artifact
 
 COMMIT_TAG: Final = "mlflow.source.git.commit"
-CLASSIFIER: Final = "artifacts/classifier/classifier.json"
 DECISIONS: Final = "decisions_given.csv"  # the decisions given to `clean`, an artifact of its run
 
 
@@ -59,7 +57,7 @@ def card_facts(scored: Evaluation) -> CardFacts:
         scores=scored.scores,
         slides=scored.slides,
         cohort=_cohort(scored),
-        classifier=_classifier(model, info.model_id),
+        classifier=classifier_json(model),
         recipe=recipe,
         commands=first + commands(recipe, given | {"train": {"params": "none"}}),
         data_digest=tags.get("evaluate", {}).get(DATA_TAG, ""),
@@ -109,17 +107,6 @@ def _cohort(scored: Evaluation) -> CohortTable | None:
         return CohortTable.read(find_artifact(source, stage="clean", name="cohort").path)
     except DoctogresError:
         return None
-
-
-def _classifier(model: str, model_id: str) -> dict[str, Any]:
-    """The model's classifier.json."""
-    root = model
-    if model == f"models:/{model_id}":  # MLflow cannot download single files from this address
-        root = MlflowClient().get_logged_model(model_id).artifact_location
-    content: dict[str, Any] = json.loads(
-        Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{root}/{CLASSIFIER}")).read_text(encoding="utf-8")
-    )
-    return content
 
 
 def commands(recipe: Mapping[str, Mapping[str, str]], given: Mapping[str, Mapping[str, str]]) -> list[str]:

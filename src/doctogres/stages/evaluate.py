@@ -14,6 +14,7 @@ from doctogres.evaluation.unseen import check_unseen
 from doctogres.files import digest_of, file_digest
 from doctogres.names import class_key
 from doctogres.progress import reporter
+from doctogres.serving.loading import load_classifier, training_record
 from doctogres.settings import Preset
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.labels import column_names
@@ -49,17 +50,16 @@ def evaluate(
     table = CohortTable.read(upstream.path)
     root = slide_root(table.root, data)
     slides = slides_of(table.usable, root, split, ignore_columns=column_names(ignore_columns))
+    check_unseen(slides, training_record(address), data_digest=table.data_digest, split=split)  # before a run is opened
     resamples = preset.evaluate.resamples
 
     def body(run: StageRun) -> None:
         from doctogres.evaluation.scoring import Scored, measure, score
-        from doctogres.serving.loading import load_classifier
 
         mlflow.set_tag(SLIDES_TAG, str(root))
         log_table(slides, name=f"slides ({split})", source=upstream.uri, context="evaluation", targets="label")
         classifier = load_classifier(address)
         model_id = log_model_input(address)
-        check_unseen(slides, classifier.card.seen, data_digest=table.data_digest, split=split)
         report = reporter(f"evaluate ({split})", "slides")
         answers = []
         for answer in score(classifier, slides, root):

@@ -1,7 +1,8 @@
 """register: an evaluated model -> a registered version with card and tags, as `champion` or `challenger`, or none."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import mlflow
@@ -11,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from doctogres.catalogue import DEFAULT_NAME, SECOND
 from doctogres.errors import DoctogresError, ParameterError, UpstreamError
 from doctogres.evaluation.null_models import NULL_MODELS
+from doctogres.files import workspace
 from doctogres.registry.champion_comparison import Evaluation, compare_with_champion, read_evaluation
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, ChampionComparison, GateDecision, gate, overruled
 from doctogres.registry.lineage import card_facts
@@ -26,6 +28,7 @@ from doctogres.registry.versions import (
 )
 from doctogres.report.model_card import model_card
 from doctogres.settings import Preset
+from doctogres.slides.cohort import open_cohort
 from doctogres.slides.selection import SPLIT_NAMES
 from doctogres.slides.splits import HOLDOUT
 from doctogres.tracking.datasets import source_of
@@ -68,6 +71,13 @@ class Candidate:
         """The name of the split, for messages."""
         name = self.scored.scores.split
         return SPLIT_NAMES.get(name, name)
+
+    @property
+    def moved_to(self) -> str:
+        """Where the slides lie if not where the evaluation read them; otherwise empty, given or not."""
+        read = self.scored.run.data.tags.get(SLIDES_TAG, "") if self.scored.run else ""
+        same = Path(self.data).exists() and str(open_cohort(self.data, workspace=workspace())) == read
+        return "" if same else self.data
 
 
 def register(
@@ -154,7 +164,7 @@ def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
             "model_name": candidate.model.name,
             "resamples": candidate.preset.evaluate.resamples,
             "seed": candidate.seed,
-            "data": candidate.data,
+            "data": candidate.moved_to,
         },
         inputs={
             "evaluation": scored.digest,
@@ -280,6 +290,8 @@ def _report(
     content = {"name": name, "version": version, "alias": decided.alias, "reason": decided.reason}
     path = run.publish("version")
     path.write_text(json.dumps(content | {"forced": decided.forced}, indent=1), encoding="utf-8")
+    if comparison:
+        run.attach("comparison.json").write_text(json.dumps(asdict(comparison), indent=1), encoding="utf-8")
     forced = ", by force" if decided.forced else ""
     run.name(f"register · version {version} · {decided.place}{forced}" if version else f"register · {decided.place}")
     done = f"{model} is {name} version {version}, {decided.place}{forced}" if version else f"{model} was not registered"
