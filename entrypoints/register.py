@@ -9,10 +9,13 @@ if TYPE_CHECKING:
 
 
 @stage_command("register")
-def command(**parameters: Any) -> "StageResult":
-    from doctogres.stages.register import register
+def command(*, dry_run: bool, rerun: bool, **parameters: Any) -> "StageResult | None":
+    from doctogres.stages.register import foretell, register
 
-    return register(**parameters)
+    if not dry_run:
+        return register(**parameters, rerun=rerun)
+    print(f"register: dry run: {foretell(**parameters)}", flush=True)
+    return None
 
 
 if __name__ == "__main__":

@@ -212,9 +212,11 @@ TABLE: Final = (
             Parameter(
                 "promote",
                 "auto",
-                "auto (the gate decides) or force (champion even if the gate refuses; the version is tagged accordingly)",
-                choices=("auto", "force"),
+                "auto (the gate decides), force (champion even if the gate refuses; the version is tagged accordingly), or ask "
+                "(it becomes a version, but aliases move only when a person runs `promote`)",
+                choices=("auto", "force", "ask"),
             ),
+            Parameter("dry_run", False, "say what would be decided, and change nothing"),
             MODEL_NAME,
             SLIDES,
             PRESET,

@@ -390,6 +390,13 @@ class GateSettings(BaseModel):
         le=1,
         description="loss of macro-F1 against the champion that the 95 % interval of the paired difference must exclude",
     )
+    min_recall: float = Field(0.0, ge=0, le=1, description="recall of every class that a champion must reach")
+    max_model_mb: float = Field(0.0, ge=0, description="largest size of a champion's files in megabytes; 0 is no limit")
+    max_latency_ms: float = Field(
+        0.0,
+        ge=0,
+        description="longest time for one slide (95th percentile) that a champion may take on this machine; 0 is no limit",
+    )
 
 
 class AblateSettings(BaseModel):

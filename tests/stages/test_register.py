@@ -337,7 +337,7 @@ def test_a_rollback_is_one_alias_and_the_next_model_meets_the_old_champion(
     assert served() == "old"
     capsys.readouterr()
     assert stage(newer).reused  # a repeat does not undo what a person did
-    assert "version 2 now has no alias" in capsys.readouterr().out
+    assert "version 2 now has former-champion" in capsys.readouterr().out
     assert served() == "old"
     third = enter(evaluated(trained("third"), wrong=6))  # worse than `new`, better than `old`
     assert third["alias"] == "champion"

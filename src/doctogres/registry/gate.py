@@ -1,6 +1,6 @@
 """The gate: which models are registered, and which version is served."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,6 +84,13 @@ def gate(
         CHAMPION,
         f"{compared}: it scores at least as high, and a loss of more than {settings.loss_margin:g} is excluded",
     )
+
+
+def held(decision: GateDecision, violated: Sequence[str]) -> GateDecision:
+    """The decision if the model would become champion, but violates these limits: it becomes challenger."""
+    if decision.alias != CHAMPION or not violated:
+        return decision
+    return GateDecision(CHALLENGER, f"{'; '.join(violated)} (otherwise champion: {decision.reason})")
 
 
 def overruled(decision: GateDecision) -> GateDecision:

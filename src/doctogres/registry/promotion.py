@@ -8,10 +8,15 @@ from mlflow.tracking import MlflowClient
 
 from doctogres.errors import ParameterError
 from doctogres.registry.gate import CHAMPION
-from doctogres.registry.versions import EVALUATION_TAG, UNEVALUATED_TAG, RegisteredModel
+from doctogres.registry.versions import EVALUATION_TAG, PROPOSED_TAG, UNEVALUATED_TAG, RegisteredModel
 
 NOT_EVALUATED: Final = "not evaluated on its hold-out"
 NOBODY: Final = "no version"
+
+
+def how_to_promote(name: str, version: str, alias: str) -> str:
+    """The command that gives a version an alias."""
+    return f"to make it {alias}: mlflow run . -e promote --env-manager local -P model_name={name} -P version={version} -P alias={alias}"
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Promotion:
             for tag, value in tags.items():
                 MlflowClient().set_model_version_tag(self.model.name, self.version, tag, value)
         self.model.set_alias(self.version, self.alias)
+        MlflowClient().delete_model_version_tag(self.model.name, self.version, PROPOSED_TAG)
 
 
 def promotion(model: RegisteredModel, version: str, alias: str, reason: str) -> Promotion:

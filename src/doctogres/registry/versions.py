@@ -20,6 +20,7 @@ LATEST_REASON_TAG: Final = "latest_gate_reason"  # of a later one
 PROMOTED_TAG: Final = "promoted_by"  # on versions that became champion: gate, force, a user's name, or BY_HAND
 BY_HAND: Final = "by hand, outside doctogres"
 SET_TAG: Final = "doctogres.champion"  # of the registered model: the version that was last made champion here
+PROPOSED_TAG: Final = "proposed_alias"  # until a person runs `promote`
 EVALUATION_TAG: Final = "evaluation_run"
 COMPARED_TAG: Final = "compared_with"
 UNEVALUATED_TAG: Final = "not_evaluated_on_holdout"
@@ -87,6 +88,14 @@ class RegisteredModel:
         if not client.get_registered_model(self.name).description:
             client.update_registered_model(self.name, ABOUT)
         return version
+
+    def withdraw_reason(self, version: str) -> None:
+        """Removes the newest reason from a version's tags, because its decision did not take effect."""
+        client = MlflowClient()
+        newest = (
+            LATEST_REASON_TAG if LATEST_REASON_TAG in client.get_model_version(self.name, version).tags else REASON_TAG
+        )
+        client.delete_model_version_tag(self.name, version, newest)
 
     def register_unevaluated(self, source: str, *, of: str) -> str:
         """Registers the model that was trained on the hold-out, too, without an alias; returns the version number.

@@ -21,10 +21,15 @@ def load_classifier(uri: str) -> "SlideClassifier":
     """Downloads and loads the classifier inside a logged or registered model."""
     from doctogres.model.classifier import SlideClassifier
 
+    return SlideClassifier.load(classifier_folder(uri))
+
+
+def classifier_folder(uri: str) -> Path:
+    """The local folder with the classifier's files."""
     inner = _fetched(uri, uri) / INNER
     if not inner.is_dir():
         raise _other_model(uri)
-    return SlideClassifier.load(inner)
+    return inner
 
 
 def classifier_json(uri: str) -> dict[str, Any]:

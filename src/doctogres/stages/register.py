@@ -1,9 +1,8 @@
 """register: an evaluated model -> a registered version with card and tags, as `champion` or `challenger`, or none."""
 
 import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Any
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -11,31 +10,26 @@ from mlflow.exceptions import MlflowException
 
 from doctogres.catalogue import DEFAULT_NAME, SECOND
 from doctogres.errors import DoctogresError, ParameterError, UpstreamError
-from doctogres.evaluation.null_models import NULL_MODELS
-from doctogres.files import workspace
-from doctogres.registry.champion_comparison import Evaluation, compare_with_champion, read_evaluation
-from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, ChampionComparison, GateDecision, gate, overruled
+from doctogres.registry.champion_comparison import read_evaluation
+from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, GateDecision, overruled
 from doctogres.registry.lineage import card_facts
 from doctogres.registry.origin import origin_of
+from doctogres.registry.promotion import how_to_promote
 from doctogres.registry.versions import (
     COMPARED_TAG,
     EVALUATION_TAG,
     NO_CHAMPION,
     PROMOTED_TAG,
+    PROPOSED_TAG,
     RegisteredModel,
-    reason_of,
     tags_of,
 )
 from doctogres.report.model_card import model_card
 from doctogres.settings import Preset
-from doctogres.slides.cohort import open_cohort
-from doctogres.slides.selection import SPLIT_NAMES
 from doctogres.slides.splits import HOLDOUT
-from doctogres.tracking.datasets import source_of
+from doctogres.stages.candidate import ALREADY, ASK, FORCE, Candidate, Outcome, ScoringNeeded, decide
 from doctogres.tracking.runs import (
     NOTE_TAG,
-    PART_TAG,
-    SLIDES_TAG,
     STAGE_TAG,
     StageResult,
     StageRun,
@@ -44,40 +38,11 @@ from doctogres.tracking.runs import (
 )
 from doctogres.tracking.upstream import find_artifact
 
-FORCE: Final = "force"
-ALREADY: Final = "it is already the champion: "
-
 
 class ChampionChangedError(DoctogresError):
     """Another model became champion while this one was being compared with the previous champion."""
 
     code = "champion_changed"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An evaluated model, and what the gate's decision depends on."""
-
-    scored: Evaluation
-    source: str  # the address of its logged model
-    model: RegisteredModel
-    preset: Preset
-    seed: int
-    promote: str
-    data: str
-
-    @property
-    def split(self) -> str:
-        """The name of the split, for messages."""
-        name = self.scored.scores.split
-        return SPLIT_NAMES.get(name, name)
-
-    @property
-    def moved_to(self) -> str:
-        """Where the slides lie if not where the evaluation read them; otherwise empty, given or not."""
-        read = self.scored.run.data.tags.get(SLIDES_TAG, "") if self.scored.run else ""
-        same = Path(self.data).exists() and str(open_cohort(self.data, workspace=workspace())) == read
-        return "" if same else self.data
 
 
 def register(
@@ -91,7 +56,10 @@ def register(
     data: str = "",
     rerun: bool = False,
 ) -> StageResult:
-    """Registers an evaluated model or reuses a finished run; `promote="force"` makes it champion regardless of the gate.
+    """Registers an evaluated model or reuses a finished run.
+
+    `promote="force"` makes it champion regardless of the gate; with `promote="ask"` it becomes a version, but no alias moves
+    until a person runs `promote`.
 
     A finished run is reused if the evaluation, the settings and the champion are the same. Aliases then stay as they
     are, even if a user has moved them since; a message says so. If another model becomes champion during the
@@ -100,14 +68,7 @@ def register(
     Raises:
         ParameterError: the evaluation is of another split than `split`.
     """
-    scored = read_evaluation(evaluation, split=split)
-    if scored.scores.split != split:
-        raise ParameterError(
-            f"evaluation={evaluation}: its split is {scored.scores.split}, but {split} decides; give an evaluation of "
-            f"{split}, or split={scored.scores.split} to let this one decide"
-        )
-    source = _source(scored.scores.model)
-    candidate = Candidate(scored, source, RegisteredModel(model_name), preset, seed, promote, data)
+    candidate = _candidate(evaluation, split, model_name, preset=preset, seed=seed, promote=promote, data=data)
     if moved := candidate.model.notice_moved_champion():
         print(f"register: {moved}; the next model is compared with that one", flush=True)
     while True:
@@ -124,6 +85,33 @@ def register(
         return result
 
 
+def foretell(
+    *,
+    evaluation: str,
+    preset: Preset,
+    seed: int,
+    split: str = HOLDOUT,
+    promote: str = "auto",
+    model_name: str = DEFAULT_NAME,
+    data: str = "",
+) -> str:
+    """What `register` would decide now, in words, without a run, a version or an alias; the parameters are the same."""
+    candidate = _candidate(
+        evaluation, split, model_name, preset=preset, seed=seed, promote=promote, data=data, dry_run=True
+    )
+    return f"{_foretold(candidate)}; nothing was changed"
+
+
+def _candidate(evaluation: str, split: str, model_name: str, **options: Any) -> Candidate:
+    scored = read_evaluation(evaluation, split=split)
+    if scored.scores.split != split:
+        raise ParameterError(
+            f"evaluation={evaluation}: its split is {scored.scores.split}, but {split} decides; give an evaluation of "
+            f"{split}, or split={scored.scores.split} to let this one decide"
+        )
+    return Candidate(scored, _source(scored.scores.model), RegisteredModel(model_name), **options)
+
+
 def decision(result: StageResult) -> dict[str, Any]:
     """The decision of the stage (version.json): name, version, alias, reason, forced."""
     artifact = find_artifact(result.run_id, stage="register", name="version")
@@ -137,15 +125,19 @@ def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
     compared_with = _compared_with(champion, candidate.source)
 
     def body(run: StageRun) -> None:
-        decided, comparison = _decide(candidate, champion)
-        if candidate.promote == FORCE and not decided.reason.startswith(ALREADY):
-            decided = overruled(decided)
+        outcome = decide(candidate, champion)
+        decided = _final(outcome.decision, candidate)
         version = _version(run, candidate, decided, compared_with)
-        if version is not None and not candidate.model.move_alias(version, decided.alias, champion):
+        if (
+            version is not None
+            and not _asked(decided, candidate)
+            and not candidate.model.move_alias(version, decided.alias, champion)
+        ):
+            candidate.model.withdraw_reason(version)
             changed = "another model became champion meanwhile"
             mlflow.set_tag(NOTE_TAG, f"No decision: {changed}. The next run compares the model with that one.")
             raise ChampionChangedError(changed)
-        _report(run, candidate, decided, comparison, version)
+        _report(run, candidate, decided, outcome, version)
         if version is not None and (everything := _model_of_everything(candidate)):
             second = candidate.model.register_unevaluated(everything, of=version)
             run.artifacts[SECOND] = candidate.model.address(second)
@@ -176,57 +168,6 @@ def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
     )
 
 
-def _decide(candidate: Candidate, champion: ModelVersion | None) -> tuple[GateDecision, ChampionComparison | None]:
-    scored, preset = candidate.scored, candidate.preset
-    macro_f1, nulls = scored.scores.metrics["macro_f1"], {name: scored.scores.null[name] for name in NULL_MODELS}
-
-    def gated(comparison: ChampionComparison | None) -> GateDecision:
-        return gate(macro_f1, nulls, comparison, settings=preset.gate, split=candidate.split)
-
-    if (
-        champion is not None and champion.source == candidate.source
-    ):  # checked first, because a forced champion may be no better than guessing
-        reason = ALREADY + reason_of(champion).removeprefix(ALREADY)
-        return GateDecision(CHAMPION, reason, forced=champion.tags.get(PROMOTED_TAG) == FORCE), None
-    against_nulls = gated(None)
-    if champion is None or not against_nulls.alias:
-        return against_nulls, None
-    address = candidate.model.address(str(champion.version))
-    try:
-        comparison = compare_with_champion(
-            champion,
-            scored,
-            score_champion=lambda new: _score(address, new, candidate),
-            resamples=preset.evaluate.resamples,
-            seed=candidate.seed,
-        )
-    except DoctogresError as error:  # a champion that cannot be compared must not block later models
-        comparison = ChampionComparison(str(champion.version), 0, None, f"the comparison failed: {error}")
-    return gated(comparison), comparison
-
-
-def _score(model: str, new: Evaluation, candidate: Candidate) -> str:
-    """The run of `evaluate` for a model on the slides of another model's evaluation."""
-    from doctogres.stages.evaluate import (
-        evaluate,
-    )  # loads torch, which a comparison of stored predictions does not need
-
-    cohort = source_of(new.run) if new.run else ""
-    if new.run is None or not cohort:
-        raise UpstreamError("the new evaluation does not name its cohort table; give the id of a run of `evaluate`")
-    scored = evaluate(
-        model=model,
-        cohort=cohort,
-        split=new.scores.split,
-        preset=candidate.preset,
-        seed=candidate.seed,
-        data=candidate.data or new.run.data.tags.get(SLIDES_TAG, ""),
-    )
-    if not scored.reused and (parent := mlflow.active_run()):
-        mlflow.MlflowClient().set_tag(scored.run_id, PART_TAG, parent.info.run_id)
-    return scored.run_id
-
-
 def _version(run: StageRun, candidate: Candidate, decided: GateDecision, compared_with: str) -> str | None:
     """Writes the card, and registers the version, without an alias yet, if the gate passed it."""
     scored = candidate.scored
@@ -234,6 +175,7 @@ def _version(run: StageRun, candidate: Candidate, decided: GateDecision, compare
     run.publish("card").write_text(card, encoding="utf-8")
     if not decided.alias:
         return None
+    asked = _asked(decided, candidate)
     tags = tags_of(
         decided,
         macro_f1=f"{scored.scores.metrics['macro_f1'].value:.6f}",
@@ -242,6 +184,9 @@ def _version(run: StageRun, candidate: Candidate, decided: GateDecision, compare
         **origin_of(scored).tags,
         **{EVALUATION_TAG: scored.run.info.run_id if scored.run else "", COMPARED_TAG: compared_with},
     )
+    if asked:
+        tags |= {PROPOSED_TAG: decided.alias}
+        tags.pop(PROMOTED_TAG, None)
     version = candidate.model.register(
         candidate.source, tags=tags, card=card, card_uri=run.artifacts["card"], decision=decided
     )
@@ -279,27 +224,58 @@ def _compared_with(champion: ModelVersion | None, source: str) -> str:
     return f"version {champion.version} ({champion.source})"
 
 
+def _final(decided: GateDecision, candidate: Candidate) -> GateDecision:
+    """The decision after the user's `promote`."""
+    forced = candidate.promote == FORCE and not decided.reason.startswith(ALREADY)
+    return overruled(decided) if forced else decided
+
+
+def _asked(decided: GateDecision, candidate: Candidate) -> bool:
+    """Whether the alias waits for a person."""
+    return candidate.promote == ASK and bool(decided.alias) and not decided.reason.startswith(ALREADY)
+
+
+def _foretold(candidate: Candidate) -> str:
+    """What `register` would do now, in words."""
+    name, champion = candidate.model.name, candidate.model.champion()
+    try:
+        decided = _final(decide(candidate, champion).decision, candidate)
+    except ScoringNeeded:
+        return "the champion would first be evaluated on these slides, on which the decision depends"
+    would = "would not be registered"
+    if decided.alias:
+        known = candidate.model.version_of(candidate.source)
+        version = f"version {known.version}" if known else "a new version"
+        would = f"would be {version} of {name} and {'proposed as ' if candidate.promote == ASK else ''}{decided.alias}"
+    return f"{candidate.scored.scores.model} {would}: {decided.reason}"
+
+
 def _report(
     run: StageRun,
     candidate: Candidate,
     decided: GateDecision,
-    comparison: ChampionComparison | None,
+    outcome: Outcome,
     version: str | None,
 ) -> None:
     name, model = candidate.model.name, candidate.scored.scores.model
-    content = {"name": name, "version": version, "alias": decided.alias, "reason": decided.reason}
-    path = run.publish("version")
-    path.write_text(json.dumps(content | {"forced": decided.forced}, indent=1), encoding="utf-8")
-    if comparison:
+    asked = version is not None and _asked(decided, candidate)
+    content: dict[str, Any] = {"name": name, "version": version, "alias": decided.alias, "reason": decided.reason}
+    content |= {"forced": decided.forced, "moved": bool(version) and not asked}
+    run.publish("version").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    if comparison := outcome.comparison:
         run.attach("comparison.json").write_text(json.dumps(asdict(comparison), indent=1), encoding="utf-8")
-    forced = ", by force" if decided.forced else ""
-    run.name(f"register · version {version} · {decided.place}{forced}" if version else f"register · {decided.place}")
-    done = f"{model} is {name} version {version}, {decided.place}{forced}" if version else f"{model} was not registered"
+    how = ", by force" if decided.forced else ", proposed" if asked else ""
+    run.name(f"register · version {version} · {decided.place}{how}" if version else f"register · {decided.place}")
+    done = f"{model} is {name} version {version}, {decided.place}{how}" if version else f"{model} was not registered"
     run.note(f"{done}. Reason: {decided.reason}.")
     print(f"register: {done}: {decided.reason}", flush=True)
+    if asked:
+        print(f"register: no alias was moved; {how_to_promote(name, str(version), decided.alias)}", flush=True)
     run.log_metrics({"macro_f1": candidate.scored.scores.metrics["macro_f1"].value})
     if version:
         run.log_metrics({"version": float(version)})
+    if outcome.measured:
+        run.log_metrics(outcome.measured.metrics)
     if comparison and (gain := comparison.difference):
         run.log_metrics(
             {"gain": gain.value, "gain/low": gain.low, "gain/high": gain.high, "gain/slides": comparison.slides}
@@ -322,6 +298,10 @@ def _outdated(decided: dict[str, Any], candidate: Candidate) -> str:
 
 def _say_if_moved(decided: dict[str, Any], candidate: Candidate) -> None:
     version = candidate.model.version_of(candidate.source)
+    if version and not decided.get("moved", True) and version.tags.get(PROPOSED_TAG):
+        name, number = candidate.model.name, str(version.version)
+        print(f"register: {how_to_promote(name, number, decided['alias'])}", flush=True)
+        return
     if version and decided["alias"] not in (now := candidate.model.aliases_of(str(version.version))).split(", "):
         print(
             f"register: decision of that run: {decided['alias'] or NOT_REGISTERED}; version {version.version} now has {now}. "
