@@ -68,6 +68,7 @@ def connected(address: str, folder: Path, patcher: pytest.MonkeyPatch) -> Iterat
     patcher.chdir(folder)
     patcher.setenv("MLFLOW_TRACKING_URI", address)
     patcher.setenv("DOCTOGRES_WORKSPACE", str(folder / "workspace"))
+    patcher.setattr("doctogres.tracking.runs.code_changes", lambda: None)  # of whoever works on the code at that moment
     patcher.setenv("MLFLOW_EXPERIMENT_ID", "0")  # so that what connect() sets is undone with the rest
     connect()
     try:

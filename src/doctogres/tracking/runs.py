@@ -21,6 +21,7 @@ from doctogres.launcher import RUN_VARIABLE
 from doctogres.liveness import this_process
 from doctogres.names import metric_name
 from doctogres.pages import markdown
+from doctogres.tracking.code import DIFF_FILE, DIRTY_TAG, code_changes
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.places import fetch
 from doctogres.tracking.store import experiment_id
@@ -219,6 +220,10 @@ def run_stage(
             mlflow.set_tag(DATA_TAG, data_digest)
         mlflow.set_tags({f"doctogres.input.{name}": value for name, value in inputs.items()})
         mlflow.log_params({f"{stage}.{name}": value for name, value in settings.items()})
+        if (changes := code_changes()) is not None:
+            mlflow.set_tag(DIRTY_TAG, str(bool(changes.diff)).lower())
+            if changes.kept:
+                run.attach(DIFF_FILE).write_bytes(changes.diff)
         body(run)
         content = json.dumps({"artifacts": run.artifacts, "metrics": run.metrics})
         run.attach(RESULT_FILE).write_text(content, encoding="utf-8")
