@@ -19,6 +19,7 @@ from doctogres.presets import load_preset
 from doctogres.settings import Preset
 from doctogres.slides.splits import HOLDOUT, check_no_leakage
 from doctogres.slides.table import DROPPED, KEPT, usable
+from doctogres.spreadsheets import read_back
 from doctogres.stages import ablate as module
 from doctogres.stages.ablate import LADDER, ablate, changes, compare_link, naming, uncleaned
 from doctogres.stages.evaluate import evaluate
@@ -128,7 +129,7 @@ def ladder(interrupted: dict[str, Run], small_cohort: Path, quick: Preset) -> St
 
 @pytest.fixture(scope="module")
 def table(ladder: StageResult) -> pd.DataFrame:
-    return pd.read_csv(local(ladder.artifacts["ladder"])).fillna({"verdict": "", "changes": ""})
+    return read_back(pd.read_csv(local(ladder.artifacts["ladder"])).fillna({"verdict": "", "changes": ""}))
 
 
 def local(uri: str) -> Path:
