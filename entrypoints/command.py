@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from doctogres.addresses import check_address, check_environment, masked
 from doctogres.catalogue import STAGES, Input, Parameter
+from doctogres.disk import naming_full_disk
 from doctogres.errors import DoctogresError, ParameterError
 from doctogres.files import keep_private, sweep, temporary_files, workspace
 from doctogres.launcher import RUN_VARIABLE, Launch, find_launch, typed_command
@@ -147,6 +148,14 @@ def _refuse_passwords(words: Sequence[str]) -> None:
         raise
 
 
+def _written_folders() -> list[Path]:
+    """The workspace, and where temporary files and a store in a file lie; known before MLflow is imported."""
+    from doctogres.tracking.fresh import database
+
+    store = database()
+    return [workspace(), Path(os.environ.get("TMPDIR") or "/tmp"), *([store.parent] if store else [])]
+
+
 def _begin() -> None:
     """Connects to the tracking store, and clears away what killed commands left."""
     with held():
@@ -187,7 +196,7 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
             if process_count() > 1 and name != "train":
                 raise ParameterError(f"{name} runs in a single process; use torchrun or accelerate only for `train`")
             check_paths(stage, values)  # before MLflow is loaded, which takes seconds
-            with temporary_files():
+            with naming_full_disk(*_written_folders()), temporary_files():
                 if is_leader():
                     _begin()
                 result = function(**values)

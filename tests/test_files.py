@@ -58,7 +58,12 @@ def dead_process() -> str:
 
 def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     dead, elsewhere = dead_process(), "-".join(["00000000"] * 2 + dead_process().split("-")[2:])
-    left = [f".patches.npy.{dead}.partial", f".cohort.{dead}.partial/half", f"{TEMPORARY}{dead}-x1/file"]
+    left = [
+        f".patches.npy.{dead}.partial",
+        f".mlflow.db.{dead}.partial-journal",
+        f".cohort.{dead}.partial/half",
+        f"{TEMPORARY}{dead}-x1/file",
+    ]
     kept = [
         f".patches.npy.{process_name()}.partial", f"{TEMPORARY}{process_name()}-x2/file", f".zip.{elsewhere}.partial",
         f".demo.{dead}.partial-old/slide", "patches.npy", f"{dead}.partial", "doctogres-notes",
@@ -66,7 +71,7 @@ def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) ->
     for name in left + kept:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert sweep(tmp_path) == 3
+    assert sweep(tmp_path) == 4
     assert [name for name in left if (tmp_path / name).exists()] == []
     assert [name for name in kept if not (tmp_path / name).is_file()] == []
     assert sweep(tmp_path / "missing") == 0

@@ -45,6 +45,12 @@ class WeightsError(DoctogresError):
     code = "weights"
 
 
+class DiskFullError(DoctogresError):
+    """A disk, or the user's share of it, has too little space left."""
+
+    code = "disk_full"
+
+
 def listed(names: Sequence[object], *, separator: str = ", ") -> str:
     """Names for a sentence: the first five and the number of further ones; empty if there are none."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""

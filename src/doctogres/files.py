@@ -12,12 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from doctogres.disk import check_space, naming_full_disk
 from doctogres.errors import DoctogresError
 from doctogres.liveness import NAME, is_left_over, process_name
 
 WORKSPACE_VARIABLE: Final = "DOCTOGRES_WORKSPACE"
 TEMPORARY: Final = "doctogres-"
-OWNED: Final = re.compile(rf"\..+\.({NAME})\.partial|{TEMPORARY}({NAME})-.+")
+OWNED: Final = re.compile(rf"\..+\.({NAME})\.partial(?:-journal|-wal|-shm)?|{TEMPORARY}({NAME})-.+")
 UMASK_VARIABLE: Final = "DOCTOGRES_UMASK"
 PRIVATE: Final = "077"  # files for their owner only
 
@@ -70,26 +71,38 @@ def closed_above(folder: Path) -> Path | None:
 
 
 @contextmanager
-def partial_beside(path: Path) -> Iterator[Path]:
+def partial_beside(path: Path, *, needed: int = 0) -> Iterator[Path]:
     """A temporary path beside `path`, for a file or a folder that is renamed when it is complete.
 
     Whatever is left there when the block ends is removed. A killed process leaves `.NAME.PROCESS.partial` behind, which
     the next command sweeps.
+
+    Args:
+        path: the final path.
+        needed: bytes that will be written, as far as they are known.
+
+    Raises:
+        DiskFullError: the disk has less space, or is full during the block.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     partial = path.with_name(f".{path.name}.{process_name()}.partial")
     _remove(partial)  # left by an earlier process with the same id
+    check_space(path.parent, needed)
     try:
-        yield partial
+        with naming_full_disk(path.parent, partial=partial, needed=needed):
+            yield partial
     finally:
         _remove(partial)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path for a file that replaces `path` if the block succeeds, and is removed otherwise."""
-    with partial_beside(path) as partial:
+def replacing(path: Path, *, needed: int = 0) -> Iterator[Path]:
+    """A temporary path for a file that replaces `path` if the block succeeds, and is removed otherwise.
+
+    See `partial_beside` for `needed` and for what is raised if the disk is full.
+    """
+    with partial_beside(path, needed=needed) as partial:
         yield partial
         partial.replace(path)
 

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from doctogres.cleaning.reading import read_slide
-from doctogres.errors import CohortError, DoctogresError
+from doctogres.disk import size_text
+from doctogres.errors import CohortError, DiskFullError, DoctogresError
+from doctogres.patches import pixels as cutting
 from doctogres.patches.crops import cut_patches
 from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
 from doctogres.patches.pixels import cut_cohort, load_patches
@@ -22,6 +24,7 @@ from doctogres.slides.table import COLUMNS as COHORT_COLUMNS
 from doctogres.slides.table import DROPPED as SLIDE_DROPPED
 from doctogres.slides.table import KEPT as SLIDE_KEPT
 from doctogres.slides.table import REPAIRED, REVIEW, CohortTable
+from tests.disks import small_disk
 
 SETTINGS = PatchSettings(patch_size=32, min_area=100)
 SPLAT = (60, 60, 30)  # x, y, radius
@@ -282,3 +285,14 @@ def test_empty_masks_are_an_error_and_leave_nothing(root, tmp_path):
     with pytest.raises(CohortError, match="no slide has any region left"):
         cut_cohort(table, root, SETTINGS, cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_disk_too_small_for_the_pixels_is_named_before_a_slide_is_read(cut, cohort, root, tmp_path, monkeypatch):
+    manifest, _ = cut
+    size = len(manifest.kept) * 32 * 32 * 3
+    with small_disk(tmp_path / "disk", kilobytes=8) as disk, monkeypatch.context() as patcher:
+        patcher.setattr(cutting, "map_slides", lambda *arguments: pytest.fail("work was begun"))
+        with pytest.raises(DiskFullError, match=f"^{disk.path}/cache: .* {size_text(size)} needed, 8.19 kB free"):
+            load_patches(manifest, cache=disk.path / "cache")
+        with pytest.raises(DiskFullError, match=f"^{disk.path}/cache: .* {size_text(3 * 32 * 32 * 3)} needed"):
+            cut_cohort(cohort, root, SETTINGS, cache=disk.path / "cache")

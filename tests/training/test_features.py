@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from doctogres.errors import DiskFullError
 from doctogres.model.network import create_network, layer_groups
 from doctogres.training import features
 from doctogres.training.features import head_reduction, is_cut_before_head
 from doctogres.training.loop import train_network
 from doctogres.training.samples import Samples
 from doctogres.training.schedule import apply_freezing
+from tests.disks import small_disk
 from tests.training.coloured_squares import RECIPE, coloured_squares
 
 HEAD_ONLY = RECIPE.model_copy(update={"unfreeze_every": 100, "epochs": 3})
@@ -91,6 +93,14 @@ def test_the_features_serve_until_the_backbone_opens(tmp_path):
     assert trained.history.open_blocks.tolist()[:4] == [0, 0, 2, 2]
     assert trained.best.slide_macro_f1 == 1.0
     assert trained.best.open_blocks > 0
+
+
+def test_features_that_do_not_fit_on_the_disk_are_refused_before_they_are_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "BLOCK", 8)
+    with small_disk(tmp_path / "disk", kilobytes=4) as disk:
+        with pytest.raises(DiskFullError, match=f"^{disk.path}: .* needed, 4.1 kB free"):
+            train(coloured_squares(), HEAD_ONLY, disk.path)
+        assert not list(disk.path.iterdir())
 
 
 @pytest.mark.parametrize("settings", [{"feature_views": 0}, {"mixup": 0.4}, {"cutmix": 1.0}, {"unfreeze_every": 0}])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from doctogres.cleaning.reading import read_slide
+from doctogres.disk import check_space
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.files import digest, partial_beside, replacing
@@ -77,6 +78,7 @@ def cut_cohort(
     slides = cohort.usable
     rows: list[dict[str, Any]] = []
     masks: list[tuple[MaskFit, npt.NDArray[np.int64], str]] = []
+    check_space(cache, len(settings.views) * _pixel_bytes(len(slides), settings.patch_size))  # every slide has a patch
     with ExitStack() as stack:  # the final names depend on what was cut
         partials = [stack.enter_context(partial_beside(cache / f"patches-{view}.npy")) for view in settings.views]
         files = [stack.enter_context(_PixelFile(path, settings.patch_size)) for path in partials]
@@ -138,6 +140,10 @@ def pixel_key(rows: pd.DataFrame, settings: PatchSettings, slides: pd.DataFrame)
     boxes = kept[["slide_id", "view", "x", "y", "width", "height"]]
     contents = slides.loc[slides.slide_id.isin(kept.slide_id), ["slide_id", "image_md5", "mask_md5"]]
     return digest(settings.model_dump_json() + boxes.to_csv(index=False) + contents.to_csv(index=False))
+
+
+def _pixel_bytes(patches: int, size: int) -> int:
+    return patches * size * size * 3
 
 
 class _PixelFile:
@@ -215,7 +221,10 @@ def _rebuild(manifest: Manifest, table: pd.DataFrame, path: Path, root: Path, vi
         boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
         return cut_patches(read_rgb(content, name=str(picture)), boxes, manifest.patch, view)
 
-    with replacing(path) as partial, _PixelFile(partial, manifest.patch.patch_size) as file:
+    with (
+        replacing(path, needed=_pixel_bytes(len(table), manifest.patch.patch_size)) as partial,
+        _PixelFile(partial, manifest.patch.patch_size) as file,
+    ):
         for pixels in map_slides(cut, groups):
             file.write(pixels)
         file.finish()

@@ -27,12 +27,14 @@ def unpack_zip(path: Path, target: Path) -> None:
         CohortError: damaged; encrypted; members outside the target; links; too large, or growing as a zip bomb does.
     """
     try:
-        with partial_beside(target) as temporary, zipfile.ZipFile(path) as archive:
-            temporary.mkdir()
-            for member in _safe_members(archive, path):
-                _unpack_member(archive, member, temporary)
-            if not target.is_dir():
-                temporary.rename(target)
+        with zipfile.ZipFile(path) as archive:
+            members = _safe_members(archive, path)
+            with partial_beside(target, needed=sum(member.file_size for member in members)) as temporary:
+                temporary.mkdir()
+                for member in members:
+                    _unpack_member(archive, member, temporary)
+                if not target.is_dir():
+                    temporary.rename(target)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, struct.error) as error:
         raise CohortError(f"{path} cannot be unpacked ({error}); zip the cohort's folder again") from error
 

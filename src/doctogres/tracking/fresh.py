@@ -34,7 +34,7 @@ def make_store() -> None:
     Raises:
         TrackingError: nothing can be written there.
     """
-    path = _database()
+    path = database()
     if path is None or path.exists():
         return
     try:
@@ -49,7 +49,7 @@ def make_store() -> None:
         ) from error
 
 
-def _database() -> Path | None:
+def database() -> Path | None:
     """The file of a SQLite store; None for another store."""
     if not store_uri().startswith("sqlite:"):
         return None

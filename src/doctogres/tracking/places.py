@@ -69,6 +69,12 @@ def check_place(experiment: Experiment) -> None:
         )
 
 
+def store_folders() -> list[Path]:
+    """Where on this machine's disks the store writes: its artifacts, and its database if that is a file."""
+    artifacts = _local(mlflow.get_artifact_uri()) if mlflow.active_run() else None
+    return [folder for folder in (artifacts, _database_folder()) if folder]
+
+
 def store_address() -> str:
     """The tracking store's address, without a password."""
     return masked(mlflow.get_tracking_uri())

@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from doctogres import __version__
 from doctogres.catalogue import STAGES
+from doctogres.disk import naming_full_disk
 from doctogres.errors import CohortError, UpstreamError
 from doctogres.launcher import RUN_VARIABLE
 from doctogres.liveness import this_process
@@ -23,7 +24,7 @@ from doctogres.names import metric_name
 from doctogres.pages import markdown
 from doctogres.tracking.code import DIFF_FILE, DIRTY_TAG, code_changes
 from doctogres.tracking.fingerprints import fingerprint
-from doctogres.tracking.places import fetch
+from doctogres.tracking.places import fetch, store_folders
 from doctogres.tracking.store import experiment_id
 
 STAGE_TAG: Final = "doctogres.stage"
@@ -224,10 +225,11 @@ def run_stage(
             mlflow.set_tag(DIRTY_TAG, str(bool(changes.diff)).lower())
             if changes.kept:
                 run.attach(DIFF_FILE).write_bytes(changes.diff)
-        body(run)
-        content = json.dumps({"artifacts": run.artifacts, "metrics": run.metrics})
-        run.attach(RESULT_FILE).write_text(content, encoding="utf-8")
-        run.store_files()
+        with naming_full_disk(Path(folder), *store_folders()):
+            body(run)
+            content = json.dumps({"artifacts": run.artifacts, "metrics": run.metrics})
+            run.attach(RESULT_FILE).write_text(content, encoding="utf-8")
+            run.store_files()
         duration = time.perf_counter() - started
         mlflow.log_metric("duration_s", duration)
         print(f"{run.title or stage} ({duration:.1f} s)", flush=True)

@@ -30,6 +30,8 @@ def connect() -> None:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
     )  # a line per small file tells nobody anything
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # Of every error of its database MLflow logs a traceback, and then raises it.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     mlflow.set_tracking_uri(store_uri())
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
     given = os.environ.get("MLFLOW_EXPERIMENT_ID")

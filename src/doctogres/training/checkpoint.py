@@ -11,8 +11,8 @@ from doctogres.files import replacing
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Writes tensors, numbers, strings and containers of these."""
-    with replacing(path) as partial:
-        torch.save(state, partial)
+    with replacing(path) as partial, partial.open("wb") as file:
+        torch.save(state, file)  # given a path, torch does not say why it cannot be written
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from doctogres.disk import check_space
 from doctogres.files import replacing
 from doctogres.model.compiled import compile_checked
 from doctogres.model.network import standardise, unit_range
@@ -98,16 +99,17 @@ class FrozenFeatures:
         return self._copies[copy]
 
     def _compute(self, copy: Copy, path: Path) -> None:
-        target: Any = None
         label = f"features of the frozen backbone, {copy}"
-        with replacing(path) as partial, self.progress(label, "patches") as report:
+        # Not memory-mapped: on a full disk the kernel would end the process without a word.
+        with replacing(path) as partial, partial.open("wb") as file, self.progress(label, "patches") as report:
             for start, block in self._blocks(copy):
-                if target is None:
+                if start == 0:
+                    check_space(path.parent, len(self.rows) * block[0].nbytes)
                     shape = (len(self.rows), *block.shape[1:])
-                    target = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-                target[start : start + len(block)] = block
+                    header = {"descr": block.dtype.str, "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_2_0(file, header)
+                file.write(np.ascontiguousarray(block).data)
                 report(start + len(block), len(self.rows))
-            target.flush()
 
     @cached_property
     def _body(self) -> Callable[[torch.Tensor], torch.Tensor]:
