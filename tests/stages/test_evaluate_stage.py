@@ -79,7 +79,7 @@ def evaluated(
 ) -> StageResult:
     monkeypatch.setattr("doctogres.stages.evaluate.load_classifier", lambda address: classifier)
     monkeypatch.setattr("doctogres.stages.evaluate.training_record", lambda address: classifier.card.seen)
-    model_id = model_id or mlflow.create_external_model(name="made-here").model_id
+    model_id = model_id or mlflow.initialize_logged_model(name="made-here").model_id
     return evaluate(model=f"models:/{model_id}", cohort=str(cohort), split=split, preset=preset, seed=1)
 
 
@@ -131,7 +131,7 @@ def test_models_are_ranked_by_the_hold_out_whatever_else_they_are_scored_on(
     backwards, forwards = untrained(classes[::-1]), untrained(classes)
     scored = {}
     for name, classifier in (("one", backwards), ("other", forwards)):
-        model_id = mlflow.create_external_model(name=name).model_id
+        model_id = mlflow.initialize_logged_model(name=name).model_id
         scored[model_id] = [
             evaluated(classifier, cohort, preset, monkeypatch, split, model_id) for split in ("holdout", "test")
         ]

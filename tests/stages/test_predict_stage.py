@@ -77,7 +77,7 @@ def result(store: Path, slides: Path, classifier: SlideClassifier, monkeypatch: 
 def made_here() -> str:
     """The address of the store's only model, whose place in the tests `classifier` takes."""
     found = mlflow.search_logged_models(output_format="list")
-    return f"models:/{(found[0] if found else mlflow.create_external_model(name='made-here')).model_id}"
+    return f"models:/{(found[0] if found else mlflow.initialize_logged_model(name='made-here')).model_id}"
 
 
 def local(uri: str) -> Path:
