@@ -3,8 +3,8 @@
     python -m benchmarks.kills DEMO_COHORT FOLDER [KILLS [NAME=VALUE ...]]
 
 Everything (store, workspace, temporary files) lies in FOLDER. First the pipeline runs to its end, with the parameters given;
-then a second one is killed, the whole tree or one random process of it, and started again, KILLS times (20 by default) before
-it may end.
+then others are killed, the whole tree or one random process of it, and started again until they end, before which all of them
+together are killed KILLS times (20 by default).
 """
 
 import json
@@ -67,11 +67,11 @@ def running(folder: Path) -> str:
 
 
 def kill(process: subprocess.Popen[str], folder: Path, chance: random.Random, longest: float) -> str:
-    """Kills the pipeline's tree, or one process of it; says which."""
+    """Kills the pipeline's tree, or one process of it; says which, or nothing if the pipeline ended before."""
     after = chance.uniform(3, longest)
     try:
         process.wait(after)
-        return "ended before"
+        return ""
     except subprocess.TimeoutExpired:
         pass
     tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
@@ -90,25 +90,35 @@ def contents(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def check(cohort: Path, plain: Path, killed: Path, expected: dict[str, Any], options: tuple[str, ...]) -> str:
+    """Runs a pipeline that was killed to its end; what differs from one that was not."""
+    result = finish(cohort, killed, options)
+    asked = subprocess.run([sys.executable, "-c", OPEN_RUNS], env=environment(killed), capture_output=True, text=True)
+    differing = sorted(contents(plain / "workspace") ^ contents(killed / "workspace"))
+    temporary = sorted(contents(killed / "tmp"))
+    return (
+        f"same metrics: {result == expected}; open runs: {asked.stdout.strip()}; other files: {differing + temporary}"
+    )
+
+
 def main(data: str, where: str, kills: str = "20", *options: str) -> None:
-    """Prints a line per kill and what is left at the end."""
+    """Prints a line per kill, and what is left at the end of every pipeline."""
     chance = random.Random(7)
-    cohort, plain, killed = Path(data).resolve(), Path(where).resolve() / "plain", Path(where).resolve() / "killed"
+    cohort, plain = Path(data).resolve(), Path(where).resolve() / "plain"
     started = time.monotonic()
     environment(plain)
     expected = finish(cohort, plain, options)
     longest = time.monotonic() - started
     print(f"unkilled: {longest:.0f} s", flush=True)
-    environment(killed)
-    for number in range(1, int(kills) + 1):
-        print(number, kill(start(cohort, killed, options), killed, chance, longest), flush=True)
-    result = finish(cohort, killed, options)
-    open_runs = subprocess.run(
-        [sys.executable, "-c", OPEN_RUNS], env=environment(killed), capture_output=True, text=True
-    )
-    print(f"same metrics: {result == expected}; runs still open: {open_runs.stdout.strip()}")
-    differing = contents(plain / "workspace") ^ contents(killed / "workspace")
-    print(f"files in one workspace only: {sorted(differing)}; temporary files: {sorted(contents(killed / 'tmp'))}")
+    number = pipeline = 0
+    while number < int(kills):
+        pipeline += 1
+        killed = Path(where).resolve() / f"killed{pipeline}"
+        environment(killed)
+        while number < int(kills) and (text := kill(start(cohort, killed, options), killed, chance, longest)):
+            number += 1
+            print(f"{number}: {text}", flush=True)
+        print(f"pipeline {pipeline}: {check(cohort, plain, killed, expected, options)}", flush=True)
 
 
 if __name__ == "__main__":
