@@ -4,6 +4,7 @@ With a few hundred slides this beats fine-tuning on many cohorts, and the fit ta
 layer of the network, so that a probe is evaluated and served like any other network.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -172,7 +173,11 @@ def _discriminant(values: Array, targets: npt.NDArray[np.int64], *, shrinkage: f
     share = shrinkage * values.shape[1] / width  # of the mean variance over the given axes
     scale = share + 1 - shrinkage
     priors = np.full(count, 1 / count)
-    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=share / scale, priors=priors).fit(values, targets)
+    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=share / scale, priors=priors)
+    with warnings.catch_warnings():
+        # A class with one row in an inner fold adds nothing to the covariance.
+        warnings.filterwarnings("ignore", message="Only one sample available")
+        fitted.fit(values, targets)
     # Its covariance is the wanted one divided by `scale`; the prior is not affected by it.
     prior = np.log(1 / count) if count > 2 else 0.0
     return _both_ways(fitted.coef_ / scale, (fitted.intercept_ - prior) / scale + prior)
