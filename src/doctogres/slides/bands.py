@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.integer[Any] | np.floating[Any]]  # what cv2 decodes, or part of it
 
-PIXELS_AT_ONCE: Final = 2**17  # of a band: a processor keeps it and what is made of it at hand
+PIXELS_AT_ONCE: Final = 2**18  # of a band: a processor keeps it and what is made of it at hand
+
+LARGE: Final = 2**24  # pixels, of which a second copy counts
 
 
 def bands(width: int, height: int) -> Iterator[slice]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from doctogres.errors import DoctogresError
-from doctogres.slides.bands import Stored
+from doctogres.slides.bands import LARGE, Stored
 from doctogres.slides.jpeg import unusual_jpeg
 from doctogres.slides.layout import FORMAT_NAMES, FORMATS
 from doctogres.slides.limits import limit_from_environment
@@ -34,7 +34,6 @@ MAX_SIDE: Final = 100_000  # a decoder that keeps a record of every row needs mo
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 ORIENTATION_TAG: Final = 0x0112
 PNG_BITS: Final = 24  # where a PNG states the bits of a value
-LARGE: Final = 2**24  # pixels
 JPEG_PIXELS_PER_BYTE: Final = 8 * 64  # at most: every block of 8 x 8 pixels costs a bit of Huffman code or more
 
 # Our errors say what cv2 would print on top; OPENCV_LOG_LEVEL brings its words back. One line that libpng or libjpeg
@@ -91,11 +90,6 @@ class Header:
     stated_orientation: int = 1
     clear_grey: int | None = None
     page: Page | None = None
-
-    @property
-    def is_large(self) -> bool:
-        """Whether a second copy of its pixels counts."""
-        return self.width * self.height > LARGE
 
 
 def _png_is_complete(data: bytes) -> bool:
@@ -259,7 +253,7 @@ def decode(data: bytes, flags: int, header: Header, name: str) -> Stored:
     try:
         if header.page:
             stored: Stored | None = first_page_pixels(data, flags, header.page)
-        elif header.kind == "PNG" and flags == cv2.IMREAD_UNCHANGED and header.is_large and header.bits <= 8:
+        elif header.kind == "PNG" and flags == cv2.IMREAD_UNCHANGED and _is_better_in_pieces(header):
             stored = png_pixels(data)
         else:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -280,6 +274,10 @@ def decode(data: bytes, flags: int, header: Header, name: str) -> Stored:
             f"but {width} x {height} were decoded; export it again"
         )
     return stored
+
+
+def _is_better_in_pieces(header: Header) -> bool:
+    return header.width * header.height > LARGE and header.bits <= 8
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

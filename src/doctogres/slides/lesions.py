@@ -74,7 +74,7 @@ def _colours(stored: Stored, header: Header) -> Colours:
     found: set[int] = set()
     for _, band in stored.bands():
         codes = _codes(band).ravel()
-        found.update(codes[:1].tolist(), np.unique(codes[1:][codes[1:] != codes[:-1]]).tolist())
+        found.update(_different(codes))
         if band.ndim == 3 and len(found) > MOST_COLOURS:
             break
     all_codes = np.array(sorted(found), dtype=codes.dtype)
@@ -83,6 +83,16 @@ def _colours(stored: Stored, header: Header) -> Colours:
         return Colours(all_codes, bgr, np.where(all_codes == _clear_value(header), 0, 255))
     values = all_codes[:, np.newaxis].view(band.dtype)
     return Colours(all_codes, values[:, :3], values[:, 3])
+
+
+def _different(codes: NDArray[Any]) -> list[int]:
+    """The different ones of some codes, at least one."""
+    if codes.dtype == np.uint8:
+        lowest, highest = int(codes.min()), int(codes.max())
+        if not cv2.countNonZero(cv2.inRange(codes, lowest + 1, highest - 1)):
+            return [lowest, highest]
+    starts = np.flatnonzero(codes[1:] != codes[:-1]) + 1  # of runs: few where there are two colours
+    return [int(codes[0]), *np.unique(codes[starts]).tolist()]
 
 
 def _codes(band: Pixels) -> NDArray[Any]:
@@ -105,14 +115,15 @@ def _clear_value(header: Header) -> int:
 
 def _lesion(stored: Stored, colours: Colours, chosen: Chosen) -> NDArray[np.bool_]:
     """True where a pixel has one of the chosen colours."""
-    inverted = 2 * np.count_nonzero(chosen) > len(chosen)
+    inverted = bool(2 * np.count_nonzero(chosen) > len(chosen))
     sought = colours.codes[chosen ^ inverted]
     lesion = np.empty((stored.height, stored.width), np.bool_)
     for rows, band in stored.bands():
         codes = _codes(band)
-        lesion[rows] = inverted
-        for code in sought:
-            lesion[rows] ^= codes == code
+        if len(sought) == 1:  # faster than `isin`
+            (np.not_equal if inverted else np.equal)(codes, sought[0], out=lesion[rows])
+        else:
+            lesion[rows] = np.isin(codes, sought, invert=inverted)
     return lesion
 
 

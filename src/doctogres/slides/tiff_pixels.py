@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from doctogres.slides.bands import Pixels, Stored
+from doctogres.slides.bands import LARGE, Pixels, Stored
 from doctogres.slides.tiff import Page, Tag, compression_name
 
 WHITE_IS_ZERO: Final = 0
@@ -75,13 +75,15 @@ def png_pixels(data: bytes) -> Stored:
 
 
 def in_pieces(image: Image.Image, lay_out: Callable[[Image.Image], Pixels]) -> Stored:
-    """A picture of Pillow's, decoded, with `lay_out` for some of its rows.
+    """A picture of Pillow's, decoded, with `lay_out` for some of its rows; a small one is faster laid out at once.
 
     Raises:
         OSError: or another of Pillow's errors where the file is damaged.
     """
     image.load()
     width, height = image.size
+    if width * height <= LARGE:
+        return Stored.of(lay_out(image))
     return Stored(width, height, lambda rows: lay_out(image.crop((0, rows.start, width, rows.stop))))
 
 
