@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache, reduce
 
 from tests.slides.hostile_files import SIGNATURE, Tags, chunk, strip_tags, tiff
 
@@ -42,11 +43,16 @@ TIFF_TYPES: dict[str, tuple[int, list[int], Tags]] = {
 }  # name: photometric, bits, further tags
 
 
+@cache
 def zeros(length: int, repeated: bytes = bytes(4096)) -> bytes:
-    """So many bytes, deflated."""
-    packer = zlib.compressobj(9)
-    parts = [packer.compress(repeated * 256) for _ in range(length // (256 * len(repeated)))]
-    return b"".join([*parts, packer.compress(repeated * 256)[: 2**40], packer.flush()])
+    """So many bytes, deflated: a block of them is packed once, and stands there as often as it is needed."""
+    block = repeated * 256
+    count, rest = divmod(length, len(block))
+    middle, end = zlib.compressobj(9, wbits=-15), zlib.compressobj(9, wbits=-15)
+    packed = middle.compress(block) + middle.flush(zlib.Z_FULL_FLUSH)
+    last = end.compress(block[:rest]) + end.flush()
+    checksum = zlib.adler32(block[:rest], reduce(lambda value, _: zlib.adler32(block, value), range(count), 1))
+    return b"\x78\xda" + packed * count + last + struct.pack(">I", checksum)
 
 
 def costly_png(kind: str, *, interlace: int = 0, before: bytes = b"", repeated: bytes = bytes(4096)) -> Maker:
