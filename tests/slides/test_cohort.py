@@ -154,7 +154,7 @@ def test_links_and_bombs_are_refused(tmp_path, monkeypatch):
         archive.writestr("zeros", b"\0" * 2_000_000)
     with pytest.raises(CohortError, match="zip bomb"):
         open_cohort(tmp_path / "bomb.zip", workspace=tmp_path / "work")
-    assert not list((tmp_path / "work").iterdir())
+    assert not list((tmp_path / "work").glob("*"))
 
 
 def test_what_is_neither_folder_nor_zip_is_named(tmp_path):
