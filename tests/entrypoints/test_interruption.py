@@ -48,7 +48,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     return started
 
 
-def wait_for(path: Path, seconds: float = 60) -> None:
+def wait_for(path: Path, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < end, f"{path.name} did not come"
