@@ -113,7 +113,8 @@ def test_the_training_has_curves_per_epoch_and_unfreezes(flow: StageResult, quic
         assert len(MlflowClient().get_metric_history(run_id, name)) == quick.train.epochs
     trainable = [point.value for point in MlflowClient().get_metric_history(run_id, "trainable_parameters")]
     assert trainable == sorted(set(trainable))
-    if run_id != child(flow, "train").info.run_id:  # the study chose other settings; the flow's own run stays the latest
+    # If the study chose other settings, the flow's own run stays the latest.
+    if run_id != child(flow, "train").info.run_id:
         MlflowClient().delete_run(run_id)
 
 
