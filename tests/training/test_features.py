@@ -116,3 +116,19 @@ def test_a_layer_of_the_backbone_in_the_heads_group_is_noticed():
     network = create_network("test_resnet", classes=3, size=32)
     apply_freezing(network, layer_groups(network), 0)
     assert is_cut_before_head(network, 32)
+
+
+def test_without_openvino_the_features_are_those_of_the_frozen_network(tmp_path, monkeypatch, caplog):
+    part = coloured_squares(size=32)
+    compiled = train(part, HEAD_ONLY, tmp_path / "compiled")
+
+    def refused():
+        raise ImportError("no OpenVINO here")
+
+    monkeypatch.setattr("doctogres.model.compiled._openvino", refused)
+    caplog.set_level("WARNING")  # another library may have raised the level
+    plain = train(part, HEAD_ONLY, tmp_path / "plain")
+    assert "computed with PyTorch instead of OpenVINO" in caplog.text
+    first, second = (np.load(next((tmp_path / name).glob("*-turn0.npy"))) for name in ("compiled", "plain"))
+    np.testing.assert_allclose(first, second, atol=1e-4)
+    assert np.allclose(plain.probabilities, compiled.probabilities, atol=1e-5)

@@ -3,6 +3,7 @@
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -47,32 +48,34 @@ class CompiledNetwork:
             return tuple(torch.from_numpy(output.copy()) for output in outputs)
 
 
-def compile_checked(network: nn.Module, example: torch.Tensor) -> tuple[CompiledNetwork | None, str]:
-    """A network of one input and one output, compiled; None and the reason if OpenVINO fails or gives something else.
+Outputs = Sequence[torch.Tensor]
+
+
+def compile_checked(
+    network: nn.Module, *examples: torch.Tensor, difference: Callable[[Outputs, Outputs], str]
+) -> tuple[CompiledNetwork | None, str]:
+    """The compiled network; None and the reason if OpenVINO fails or gives other outputs than PyTorch.
 
     Args:
-        network: on the CPU.
-        example: an input of several rows; its number of rows may vary later.
+        network: as for `CompiledNetwork`.
+        examples: example inputs; the first has more than two rows. It is compiled for two of them and compared on the others.
+        difference: how the network's own outputs and OpenVINO's differ by more than rounding; empty if they do not.
     """
-    was_training = network.training
-    network.eval()
+    first, *others = examples
     try:
-        compiled = CompiledNetwork(_Tuple(network), example[:2])
-        with torch.inference_mode():
-            expected, actual = network(example), compiled(example)[0]
-        reason = difference(expected, actual)
+        compiled = CompiledNetwork(network, first[:2], *others)
+        with torch.no_grad():
+            reason = difference(network(first[2:], *others), compiled(first[2:], *others))
     except ImportError as error:
         reason = f"OpenVINO cannot be imported ({error}); install the versions in requirements.txt"
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001  # OpenVINO's converter raises many types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    finally:
-        network.train(was_training)
     return (None, reason) if reason else (compiled, "")
 
 
-def difference(wanted: torch.Tensor, given: torch.Tensor) -> str:
+def rounding_exceeded(wanted: torch.Tensor, given: torch.Tensor) -> str:
     """How OpenVINO's outputs differ from the wanted ones by more than rounding; empty if they do not."""
     if wanted.shape != given.shape:
         return f"OpenVINO returned {tuple(given.shape)} instead of {tuple(wanted.shape)}"
@@ -80,17 +83,6 @@ def difference(wanted: torch.Tensor, given: torch.Tensor) -> str:
     if not (error := (wanted - given).abs().max().item()) <= RELATIVE_TOLERANCE * largest:  # also if it is NaN
         return f"OpenVINO's outputs are off by up to {error:.0e}, where the largest is {largest:.0e}"
     return ""
-
-
-class _Tuple(nn.Module):
-    """A network whose output is a tuple."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor]:
-        return (self.network(inputs),)
 
 
 def _openvino() -> Any:

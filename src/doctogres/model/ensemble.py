@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from doctogres.model.attention import GatedAttention
-from doctogres.model.compiled import CompiledNetwork, difference
+from doctogres.model.compiled import CompiledNetwork, compile_checked, rounding_exceeded
 from doctogres.model.fusion import softmax
 from doctogres.model.network import normalise
 from doctogres.slides.turns import TURNS, turned
@@ -37,7 +37,6 @@ class Ensemble(nn.Module):
         self.attention = nn.ModuleList(attention)
         self._compiled: CompiledNetwork | None = None
 
-    @torch.no_grad()
     def compile_members(self, *, size: int) -> None:
         """Makes `outputs_of` run the members with OpenVINO until they are trained or moved.
 
@@ -46,25 +45,14 @@ class Ensemble(nn.Module):
         Args:
             size: side of the patches in pixels.
         """
-        self._compiled = None
         network = _PatchClassifiers(self.members, features=len(self.attention) > 0)
         pixels = torch.randint(
             0, 256, (5, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
         )
         statistics = torch.full((3,), 0.5), torch.full((3,), 0.25)
-        try:
-            compiled = CompiledNetwork(network, pixels[:2], *statistics)
-            reason = network.difference(network(pixels[2:], *statistics), compiled(pixels[2:], *statistics))
-        except ImportError as error:
-            reason = f"OpenVINO cannot be imported ({error}); install the versions in requirements.txt"
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001  # OpenVINO's converter raises many types
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        self._compiled, reason = compile_checked(network, pixels, *statistics, difference=network.difference)
         if reason:
             logger.warning("%s: %s", WITHOUT_OPENVINO, reason)
-        else:
-            self._compiled = compiled
 
     def train(self, mode: bool = True) -> Self:
         if mode:
@@ -136,7 +124,7 @@ class _PatchClassifiers(nn.Module):
             ):  # also if it is NaN
                 return f"OpenVINO's probabilities are off by up to {error:.0e}"
         for wanted, given in zip(expected, actual, strict=True):
-            if reason := difference(wanted, given):
+            if reason := rounding_exceeded(wanted, given):
                 return reason
         return ""
 

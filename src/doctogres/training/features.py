@@ -7,7 +7,7 @@ the patches, the normalisation, the device's arithmetic and the copy.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ from torch import nn
 
 from doctogres.disk import check_space
 from doctogres.files import replacing
-from doctogres.model.compiled import compile_checked
+from doctogres.model.compiled import compile_checked, rounding_exceeded
 from doctogres.model.network import standardise, unit_range
 from doctogres.slides.turns import turned
 from doctogres.training.augmentation import augment_pixels
@@ -113,17 +113,19 @@ class FrozenFeatures:
 
     @cached_property
     def _body(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """From standardised patches to the head's inputs; on the CPU with OpenVINO, if it gives the same."""
+        """From standardised patches to the head's inputs; on the CPU with OpenVINO, if it gives the same.
+
+        The network is in evaluation mode.
+        """
         body = _Body(self.network, self.reduction)
-        if self.device.type != "cpu":
-            return body
-        size = self.pixels.shape[1]
-        example = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
-        compiled, reason = compile_checked(body, example)
-        if compiled is None:
+        if self.device.type == "cpu":
+            size = self.pixels.shape[1]
+            example = torch.randn(6, 3, size, size, generator=torch.Generator().manual_seed(0))
+            compiled, reason = compile_checked(body, example, difference=_first_difference)
+            if compiled is not None:
+                return lambda patches: compiled(patches)[0]
             logger.warning("the features are computed with PyTorch instead of OpenVINO, which takes longer: %s", reason)
-            return body
-        return lambda patches: compiled(patches)[0]
+        return lambda patches: body(patches)[0]
 
     @torch.inference_mode()
     def _blocks(self, copy: Copy) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
@@ -180,8 +182,12 @@ class _Body(nn.Module):
         super().__init__()
         self.network, self.reduction = network, reduction
 
-    def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        return self.reduction(self.network.forward_features(patches))  # type: ignore[operator]
+    def forward(self, patches: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.reduction(self.network.forward_features(patches)),)  # type: ignore[operator]
+
+
+def _first_difference(wanted: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> str:
+    return rounding_exceeded(wanted[0], given[0])
 
 
 def is_cut_before_head(network: nn.Module, size: int) -> bool:
