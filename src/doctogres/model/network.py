@@ -1,7 +1,8 @@
 """The patch classifier: a timm backbone with its head, layer groups from input to head, weights as safetensors."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -174,24 +175,32 @@ def _filled(architecture: Architecture, path: Path, *, classes: int, size: int, 
     return fresh
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Puts the network in evaluation mode for the block: batch norm keeps its statistics, and nothing is dropped."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
+
+
 def check_patch_size(network: nn.Module, backbone: str, size: int) -> None:
     """Checks that the network can process patches of this size.
 
     Raises:
         ParameterError: the patches are too small for its strides.
     """
-    was_training, device = network.training, next(network.parameters()).device
-    network.eval()
+    device = next(network.parameters()).device
     try:
-        with torch.inference_mode():
+        with evaluating(network), torch.inference_mode():
             network(torch.zeros(1, 3, size, size, device=device))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise ParameterError(
             f"patch_size={size}: {backbone} cannot process patches of {size} pixels ({reason}); give a larger size, such as 64"
         ) from error
-    finally:
-        network.train(was_training)
 
 
 def normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

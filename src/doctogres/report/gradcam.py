@@ -10,7 +10,7 @@ from torch import nn
 
 from doctogres.errors import DoctogresError
 from doctogres.model.ensemble import Ensemble
-from doctogres.model.network import normalise
+from doctogres.model.network import evaluating, normalise
 
 SMALLEST_MAP: Final = 2  # cells per side: a single cell would be the whole patch
 
@@ -47,16 +47,12 @@ def gradcam(
     """
     device = next(network.parameters()).device
     inputs = normalise(torch.from_numpy(np.array(pixels)).to(device), mean, std)
-    was_training = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         layer = _last_map(network, inputs[:1])
         # The inputs carry the gradient, so that frozen weights do not matter; captum leaves none behind in them.
         heat: Any = LayerGradCam(network, layer).attribute(
             inputs.requires_grad_(), torch.from_numpy(targets).to(device), relu_attributions=True
         )
-    finally:
-        network.train(was_training)
     values = heat.detach().float().cpu().numpy()[:, 0]  # (patches, rows, columns)
     highest = float(values.max(initial=0.0))
     return np.asarray(values / highest if highest > 0 else np.zeros_like(values), dtype=np.float32)

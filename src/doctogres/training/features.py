@@ -22,9 +22,10 @@ from torch import nn
 from doctogres.disk import check_space
 from doctogres.files import replacing
 from doctogres.model.compiled import compile_checked, rounding_exceeded
-from doctogres.model.network import standardise, unit_range
+from doctogres.model.network import evaluating, layer_groups, normalisation, standardise, unit_range
 from doctogres.slides.turns import turned
 from doctogres.training.augmentation import augment_pixels
+from doctogres.training.samples import Samples
 
 logger: Final = logging.getLogger(__name__)
 VERSION: Final = 2  # raised when augmentation or preprocessing change the features for the same key
@@ -52,12 +53,8 @@ class FrozenFeatures:
 
     Args:
         network: with a frozen backbone, on its device.
-        head: names of the head's parameters.
-        pixels: (patches, size, size, 3) uint8, memory-mapped or not.
-        pixels_key: key of the pixels' content; if empty, the pixels themselves are hashed.
+        samples: the patches; without a key of their content, the pixels themselves are hashed.
         rows: row numbers of the patches, ascending.
-        mean: per channel.
-        std: per channel.
         folder: folder of the cache files.
         autocast: the precision of the forward pass.
         progress: opens a progress report, given a label and a unit.
@@ -66,22 +63,19 @@ class FrozenFeatures:
     def __init__(
         self,
         network: nn.Module,
-        head: set[str],
-        pixels: npt.NDArray[np.uint8],
-        pixels_key: str,
+        samples: Samples,
         rows: npt.NDArray[np.int64],
         *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
         folder: Path,
         autocast: Callable[[], AbstractContextManager[Any]],
         progress: Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]],
     ):
-        self.network, self.pixels, self.rows = network, pixels, rows
-        self.mean, self.std, self.folder, self.autocast, self.progress = mean, std, folder, autocast, progress
+        self.network, self.pixels, self.rows = network, samples.pixels, rows
+        self.folder, self.autocast, self.progress = folder, autocast, progress
+        self.mean, self.std = normalisation(network)
         self.device = next(network.parameters()).device
-        self.reduction = head_reduction(network, pixels.shape[1])
-        self.key = self._key(head, pixels_key)
+        self.reduction = head_reduction(network, self.pixels.shape[1])
+        self.key = self._key(set(layer_groups(network)[-1]), samples.pixels_key)
         self._copies: dict[Copy, npt.NDArray[np.float32]] = {}
 
     def __getitem__(self, key: tuple[Copy, npt.NDArray[np.int64]]) -> torch.Tensor:
@@ -97,6 +91,16 @@ class FrozenFeatures:
                 self._compute(copy, path)
             self._copies[copy] = np.load(path, mmap_mode="r")
         return self._copies[copy]
+
+    @torch.inference_mode()
+    def pooled(self, copy: Copy) -> npt.NDArray[np.float32]:
+        """The features before the classifier of all rows of a copy, (rows, features)."""
+        inputs = self.of(copy)
+        head: Callable[..., torch.Tensor] = self.network.forward_head  # type: ignore[assignment]
+        with evaluating(self.network):
+            blocks = (np.array(inputs[start : start + 4 * BLOCK]) for start in range(0, len(inputs), 4 * BLOCK))
+            pooled = [head(torch.from_numpy(block).to(self.device), pre_logits=True) for block in blocks]
+        return np.asarray(torch.cat(pooled).flatten(1).float().cpu().numpy())
 
     def _compute(self, copy: Copy, path: Path) -> None:
         label = f"features of the frozen backbone, {copy}"
@@ -129,18 +133,16 @@ class FrozenFeatures:
 
     @torch.inference_mode()
     def _blocks(self, copy: Copy) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        was_training = self.network.training
-        self.network.eval()
-        for start in range(0, len(self.rows), BLOCK):
-            block = np.asarray(self.pixels[self.rows[start : start + BLOCK]])
-            pixels = torch.from_numpy(turned(block, copy.turn, axes=(1, 2))).to(self.device)
-            noise = torch.Generator().manual_seed(_seed(copy.augmented, start))
-            unit = augment_pixels(pixels, noise) if copy.augmented else unit_range(pixels)
-            standardised = standardise(unit, self.mean, self.std).contiguous(memory_format=torch.channels_last)
-            with self.autocast():
-                reduced = self._body(standardised)
-            yield start, reduced.float().cpu().numpy()
-        self.network.train(was_training)
+        with evaluating(self.network):
+            for start in range(0, len(self.rows), BLOCK):
+                block = np.asarray(self.pixels[self.rows[start : start + BLOCK]])
+                pixels = torch.from_numpy(turned(block, copy.turn, axes=(1, 2))).to(self.device)
+                noise = torch.Generator().manual_seed(_seed(copy.augmented, start))
+                unit = augment_pixels(pixels, noise) if copy.augmented else unit_range(pixels)
+                standardised = standardise(unit, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+                with self.autocast():
+                    reduced = self._body(standardised)
+                yield start, reduced.float().cpu().numpy()
 
     def _key(self, head: set[str], pixels_key: str) -> str:
         digest = hashlib.sha256()
@@ -164,17 +166,6 @@ def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-@torch.inference_mode()
-def pooled_features(
-    network: nn.Module, inputs: npt.NDArray[np.float32], device: torch.device
-) -> npt.NDArray[np.float32]:
-    """The features before the classifier, (rows, features), from the head's inputs; the network is in evaluation mode."""
-    head: Callable[..., torch.Tensor] = network.forward_head  # type: ignore[assignment]
-    blocks = (np.array(inputs[start : start + 4 * BLOCK]) for start in range(0, len(inputs), 4 * BLOCK))
-    pooled = [head(torch.from_numpy(block).to(device), pre_logits=True) for block in blocks]
-    return np.asarray(torch.cat(pooled).flatten(1).float().cpu().numpy())
-
-
 class _Body(nn.Module):
     """The frozen part of a classifier, and the reduction of its output."""
 
@@ -196,11 +187,9 @@ def is_cut_before_head(network: nn.Module, size: int) -> bool:
     For some architectures (DenseNet) timm's group matcher puts a backbone layer into the head's group; their features
     change from step to step.
     """
-    was_training, device = network.training, next(network.parameters()).device
-    network.eval()  # otherwise batch norm would include the zeros in its statistics
-    with torch.enable_grad():
+    device = next(network.parameters()).device
+    with evaluating(network), torch.enable_grad():
         features = network.forward_features(torch.zeros(1, 3, size, size, device=device))  # type: ignore[operator]
-    network.train(was_training)
     return not features.requires_grad
 
 
@@ -214,10 +203,9 @@ def head_reduction(network: nn.Module, size: int) -> Reduction:
         network: a timm classifier.
         size: side of its input in pixels.
     """
-    was_training, device = network.training, next(network.parameters()).device
-    network.eval()
+    device = next(network.parameters()).device
     tokens = getattr(network, "num_prefix_tokens", 0)
-    with torch.inference_mode():
+    with evaluating(network), torch.inference_mode():
         shape = network.forward_features(torch.zeros(1, 3, size, size, device=device)).shape  # type: ignore[operator]
         probe = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0)).to(device)
         expected = network.forward_head(probe)  # type: ignore[operator]
@@ -231,9 +219,7 @@ def head_reduction(network: nn.Module, size: int) -> Reduction:
                 lambda features: torch.cat([features[:, :tokens], features[:, tokens:].mean(1, keepdim=True)], 1),
             ]
         same = (torch.allclose(network.forward_head(form(probe)), expected, 1e-3, 1e-4) for form in forms)  # type: ignore[operator]
-        chosen = next((form for form, works in zip(forms, same, strict=True) if works), _unreduced)
-    network.train(was_training)
-    return chosen
+        return next((form for form, works in zip(forms, same, strict=True) if works), _unreduced)
 
 
 def _unreduced(features: torch.Tensor) -> torch.Tensor:

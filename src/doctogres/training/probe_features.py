@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from doctogres.model.ensemble import Ensemble, outputs_of
-from doctogres.model.network import check_patch_size, create_network, layer_groups, normalisation
+from doctogres.model.network import check_patch_size, create_network, normalisation
 from doctogres.settings import TrainSettings
 from doctogres.slides.turns import TURNS
-from doctogres.training.features import Copy, FrozenFeatures, pooled_features
+from doctogres.training.features import Copy, FrozenFeatures
 from doctogres.training.samples import Samples
 from doctogres.training.sources import Source
 from doctogres.training.trainer import Progress, make_accelerator
@@ -52,23 +52,10 @@ class ProbeFeatures:
         self.source, self.samples, self.rows, self.classes, self.seed = source, samples, rows, classes, seed
         self.accelerator = make_accelerator(settings)
         self.network = self.new_network()
-        size = samples.pixels.shape[1]
-        check_patch_size(self.network, source.backbone, size)
-        mean, std = normalisation(self.network)
-        groups = layer_groups(self.network)
+        check_patch_size(self.network, source.backbone, samples.pixels.shape[1])
         self.network.to(self.accelerator.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.frozen = FrozenFeatures(
-            self.network,
-            set(groups[-1]),
-            samples.pixels,
-            samples.pixels_key,
-            rows,
-            mean=mean,
-            std=std,
-            folder=folder,
-            autocast=self.accelerator.autocast,
-            progress=progress,
-        )
+        autocast = self.accelerator.autocast
+        self.frozen = FrozenFeatures(self.network, samples, rows, folder=folder, autocast=autocast, progress=progress)
 
     def new_network(self) -> nn.Module:
         """The backbone with a head that is to be replaced."""
@@ -80,7 +67,7 @@ class ProbeFeatures:
 
     def turn(self, number: int) -> Features:
         """The features of all rows in one of the eight TURNS."""
-        return pooled_features(self.network, self.frozen.of(Copy(turn=number)), self.accelerator.device)
+        return self.frozen.pooled(Copy(turn=number))
 
     @cached_property
     def plain(self) -> Features:

@@ -30,9 +30,10 @@ from doctogres.model.network import (
     standardise,
     unit_range,
 )
+from doctogres.model.weights import NONE
 from doctogres.settings import TrainSettings
 from doctogres.training.augmentation import augment_pixels
-from doctogres.training.features import PLAIN, Copy, FrozenFeatures, is_cut_before_head, pooled_features
+from doctogres.training.features import PLAIN, Copy, FrozenFeatures, is_cut_before_head
 from doctogres.training.mixing import mix, weighted_cross_entropy
 from doctogres.training.optimizer import make_optimizer, set_learning_rates
 from doctogres.training.probe import fit_head
@@ -93,7 +94,6 @@ class Trainer:
         torch.manual_seed(seed)
         self.samples, self.train, self.classes, self.settings, self.seed = samples, train, classes, settings, seed
         self.accelerator = make_accelerator(settings)
-        self.progress = progress
         self.processes, self.process = self.accelerator.num_processes, self.accelerator.process_index
         network = create_network(
             settings.backbone,
@@ -112,13 +112,20 @@ class Trainer:
         self.optimizer = make_optimizer(self.network, self.groups, settings)
         self.blocks_open = -1
         self.open_for(0)
-        self.start = self._start(features, validation)
+        self.features: FrozenFeatures | None = None
+        self.start = np.empty((0, 0))  # see `Trained`
+        # Without pretrained weights there are no features for a probe to keep.
+        probed, trains_on_features = settings.start == "probe" and settings.weights != NONE, self._trains_on_features
+        if features and (probed or trains_on_features):
+            rows, autocast = np.union1d(train, validation), self.accelerator.autocast
+            frozen = FrozenFeatures(self.network, samples, rows, folder=features, autocast=autocast, progress=progress)
+            self.start = self._start_from_probe(frozen, validation) if probed else self.start
+            self.features = frozen if trains_on_features else None
         self.average = (
             AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)  # type: ignore[no-untyped-call]
             if settings.ema
             else None
         )
-        self.features = self._frozen_features(features, np.union1d(train, validation)) if features else None
         self.batch_size = settings.batch_size * self.processes
         self.fewest = 2 * self.processes  # batch norm cannot train on a single patch
         full, rest = divmod(len(train), self.batch_size)
@@ -144,52 +151,26 @@ class Trainer:
         forward = _Forward(self.network)
         self.forward: nn.Module = DistributedDataParallel(forward) if self.processes > 1 else forward
 
-    def _frozen_features(self, folder: Path, rows: npt.NDArray[np.int64]) -> FrozenFeatures | None:
+    @property
+    def _trains_on_features(self) -> bool:
+        """Whether the head is first trained on cached features: not where every epoch needs the pixels."""
         settings = self.settings
-        mixes = settings.mixup or settings.cutmix  # these need pixels, not cached features
-        if not (settings.feature_views and self.head_only) or mixes:
-            return None
-        if not is_cut_before_head(self.network, self.samples.pixels.shape[1]):
-            return None
-        return FrozenFeatures(
-            self.network,
-            set(self.groups[-1]),
-            self.samples.pixels,
-            self.samples.pixels_key,
-            rows,
-            mean=self.mean,
-            std=self.std,
-            folder=folder,
-            autocast=self.accelerator.autocast,
-            progress=self.progress,
-        )
+        mixes = settings.mixup or settings.cutmix
+        if mixes or not (settings.feature_views and self.head_only):
+            return False
+        return is_cut_before_head(self.network, self.samples.pixels.shape[1])
 
-    def _start(self, features: Path | None, validation: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def _start_from_probe(self, frozen: FrozenFeatures, validation: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Makes a fitted probe the first head (LP-FT: Kumar et al., ICLR 2022) and returns its logits for the validation rows.
 
-        A random head would first destroy the backbone's features; without pretrained weights there is nothing to keep.
+        A random head would first destroy the backbone's features.
         """
-        settings = self.settings
-        if settings.start != "probe" or settings.weights == "none" or features is None:
-            return np.empty((0, 0))
-        both = np.union1d(self.train, validation)
-        pooled = self._pooled(FrozenFeatures(
-            self.network, set(self.groups[-1]), self.samples.pixels, self.samples.pixels_key, both,
-            mean=self.mean, std=self.std, folder=features, autocast=self.accelerator.autocast, progress=self.progress,
-        ))  # fmt: skip
-        of_training = pooled[np.searchsorted(both, self.train)]
+        settings, pooled = self.settings, frozen.pooled(PLAIN)
+        of_training = pooled[np.searchsorted(frozen.rows, self.train)]
         groups = self.samples.slide_ids[self.train].tolist()
         head = fit_head(of_training, self.samples.targets[self.train], self.classes, settings, groups=groups)
         head.put_into(self.network, settings.backbone)
-        return head.logits(pooled[np.searchsorted(both, validation)].astype(np.float64))
-
-    def _pooled(self, features: FrozenFeatures) -> npt.NDArray[np.float32]:
-        """The features before the classifier of all rows, without augmentation."""
-        was_training = self.network.training
-        self.network.eval()
-        pooled = pooled_features(self.network, features.of(PLAIN), self.accelerator.device)
-        self.network.train(was_training)
-        return pooled
+        return head.logits(pooled[np.searchsorted(frozen.rows, validation)].astype(np.float64))
 
     def _generator_seed(self, purpose: int, epoch: int) -> int:
         sequence = np.random.SeedSequence([self.seed, purpose, epoch, self.process])
