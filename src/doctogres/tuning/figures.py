@@ -42,6 +42,7 @@ def study_figures(study: optuna.Study) -> dict[str, Figure]:
     with warnings.catch_warnings(), matplotlib.rc_context():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Attempting to set identical")  # a slice of one value
+        warnings.filterwarnings("ignore", message="Some regimes for parameter")  # the title has the caveat
         for name, (make, title) in makers.items():
             axes: Any = make(study)  # one Axes, or an array of them
             panels = np.atleast_1d(axes).flatten().tolist()
