@@ -74,8 +74,8 @@ def fit_head(
 ) -> LinearHead:
     """Fits the head that the settings name, and its temperature; every class counts the same, whatever its share.
 
-    A discriminant analysis of many features is far too sure, a strongly penalised regression not sure enough. The logits are
-    therefore divided by the temperature that has the lowest log loss on inner folds of whole groups, so that the
+    Discriminant analysis of many features is overconfident, and regression with a strong penalty is underconfident. The logits
+    are therefore divided by the temperature that has the lowest log loss on inner folds of whole groups, so that the
     probabilities of several heads can be averaged.
 
     Args:
