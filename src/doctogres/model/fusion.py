@@ -14,7 +14,7 @@ import numpy.typing as npt
 from doctogres.model.aggregation import LOG_FLOOR, aggregate
 from doctogres.settings import ATTENTION
 
-FEATURES: Final = "features"
+JOINED: Final = "features"  # one head on the joined features
 Array = npt.NDArray[np.float64]
 
 
@@ -40,7 +40,7 @@ class ViewOutputs:
         With `features`, the backbones' logits are summed before the softmax: for linear heads this is one head on the joined
         features. Otherwise the probabilities are averaged.
         """
-        voters = np.sum(self.logits, axis=0) if fusion == FEATURES else np.concatenate(self.logits)
+        voters = np.sum(self.logits, axis=0) if fusion == JOINED else np.concatenate(self.logits)
         return np.asarray(softmax(voters).mean(axis=0))
 
     def pooled(self, *, aggregation: str, fusion: str) -> Array:
@@ -60,7 +60,7 @@ def slide_probabilities(views: Sequence[ViewOutputs], *, aggregation: str, fusio
     head on all views' mean features. Otherwise every backbone on every view counts the same.
     """
     pooled = [view.pooled(aggregation=aggregation, fusion=fusion) for view in views]
-    if fusion == FEATURES:
+    if fusion == JOINED:
         return softmax(np.sum([np.log(np.maximum(of_view, LOG_FLOOR)) for of_view in pooled], axis=0))
     return np.asarray(np.average(pooled, axis=0, weights=[len(view.logits) for view in views]))
 

@@ -110,7 +110,7 @@ def train(
         )
         run.attach("settings.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
         job = Job(manifest, data, recipe, seed)
-        result = (_probe if recipe.train.recipe == "probe" else _finetune)(job, parts, rerun=rerun)
+        result = _probe(job, sources, parts) if recipe.train.recipe == "probe" else _finetune(job, parts, rerun=rerun)
         _publish(run, job, parts, result, tuned)
 
     result = run_stage(
@@ -160,13 +160,11 @@ class Result:
     history: pd.DataFrame
 
 
-def _probe(job: "Job", parts: "Parts", *, rerun: bool) -> Result:
+def _probe(job: "Job", sources: "Sequence[Source]", parts: "Parts") -> Result:
     from doctogres.training.folds import split_folds
     from doctogres.training.probes import ProbeSources, fits
-    from doctogres.training.sources import sources_of
 
     recipe, seed = job.recipe, job.seed
-    sources = sources_of(recipe, job.manifest.patch)
     probes = ProbeSources.load(recipe, parts, sources, seed)
     members = probes.members(split_folds(recipe.train, parts, sources, seed))
     final: Kept = []

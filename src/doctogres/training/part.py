@@ -64,20 +64,19 @@ class TrainingPart:
 
 def training_parts(manifest: Manifest, views: Iterable[str], *, cache: Path, data: str = "") -> dict[str, TrainingPart]:
     """The part of every view, in the given order; see `training_part`."""
-    return {view: training_part(manifest, view=view, cache=cache, data=data) for view in views}
+    return {view: training_part(manifest, view, cache=cache, data=data) for view in views}
 
 
-def training_part(manifest: Manifest, *, cache: Path, view: str = "", data: str = "") -> TrainingPart:
+def training_part(manifest: Manifest, view: str, *, cache: Path, data: str = "") -> TrainingPart:
     """The kept patches of a view as samples; refuses a manifest with a group on both sides of a split.
 
     Args:
         manifest: the patch manifest.
+        view: of `PatchSettings.views`.
         cache: folder of the pixel cache.
-        view: the manifest's first view by default.
         data: folder or zip of the slides, if they have moved.
     """
-    shown = view or manifest.patch.views[0]
-    patches = load_patches(manifest, view=shown, cache=cache, data=data)
+    patches = load_patches(manifest, view=view, cache=cache, data=data)
     table = patches.table
     slides = table.drop_duplicates("slide_id")
     check_no_leakage(slides["fold"].tolist(), slides["group"].tolist())
@@ -90,7 +89,7 @@ def training_part(manifest: Manifest, *, cache: Path, view: str = "", data: str 
         targets=table["label"].map(position).fillna(-1).to_numpy(np.int64),
         slide_ids=table["slide_id"].to_numpy(str),
         areas=table["area"].to_numpy(np.float64),
-        pixels_key=f"{manifest.pixels}-{shown}",
+        pixels_key=f"{manifest.pixels}-{view}",
     )
     folds = sorted(fold for fold in table["fold"].unique() if fold != HOLDOUT)
     return TrainingPart(patches, samples, classes, folds)

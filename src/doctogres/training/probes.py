@@ -13,6 +13,7 @@ from torch import nn
 from doctogres.evaluation.metrics import macro_f1
 from doctogres.files import workspace
 from doctogres.model.attention import GatedAttention
+from doctogres.model.fusion import JOINED
 from doctogres.settings import ATTENTION, Preset
 from doctogres.training.folds import FEATURES, LeftOutFold, Member, Parts, reporting
 from doctogres.training.left_out import NOTHING, LeftOutPredictions, fit_attention, rows_by_slide, slides_in_order
@@ -82,7 +83,7 @@ class ProbeSources:
         """
         slides = {source: self._slides(source, of_source) for source, of_source in rows.items()}
         settings = self.recipe.train
-        if self.recipe.answer.fusion != "features":
+        if self.recipe.answer.fusion != JOINED:
             return {
                 source: fit_head(features, targets, self.classes, settings, groups=groups)
                 for source, (features, targets, groups) in slides.items()

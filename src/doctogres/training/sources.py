@@ -6,7 +6,7 @@ from functools import cached_property
 from doctogres.errors import ParameterError
 from doctogres.model.architecture import Architecture
 from doctogres.model.encoder import architecture_of
-from doctogres.model.fusion import FEATURES
+from doctogres.model.fusion import JOINED
 from doctogres.settings import PatchSettings, Preset, TrainSettings, listed
 
 
@@ -58,7 +58,7 @@ def sources_of(recipe: Preset, patch: PatchSettings) -> list[Source]:
         ParameterError: a view was not cut, or the sources cannot be joined as `fusion` asks.
     """
     train, views = recipe.train, chosen_views(recipe.train, patch)
-    if recipe.answer.fusion == FEATURES and train.recipe != "probe":
+    if recipe.answer.fusion == JOINED and train.recipe != "probe":
         raise ParameterError(
             "fusion=features: only the probe has one head for all views and backbones; give recipe=probe"
         )
