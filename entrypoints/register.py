@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
 @stage_command("register")
 def command(*, dry_run: bool, rerun: bool, **parameters: Any) -> "StageResult | None":
+    from doctogres.stages.candidate import candidate_of
     from doctogres.stages.register import foretell, register
 
     if not dry_run:
         return register(**parameters, rerun=rerun)
-    print(f"register: dry run: {foretell(**parameters)}", flush=True)
+    print(f"register: dry run: {foretell(candidate_of(**parameters, dry_run=True))}", flush=True)
     return None
 
 

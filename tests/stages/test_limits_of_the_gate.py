@@ -9,6 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from doctogres.presets import load_preset
 from doctogres.stages import candidate
+from doctogres.stages.candidate import candidate_of
 from doctogres.stages.promote import promote
 from doctogres.stages.register import decision, foretell
 from doctogres.tracking.store import experiment_id
@@ -77,7 +78,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(store: Path, monke
 
     def told(evaluation: Any, **options: Any) -> str:
         before = state()
-        said = foretell(evaluation=evaluation.run_id, preset=PRESET, seed=0, **options)
+        said = foretell(candidate_of(evaluation=evaluation.run_id, preset=PRESET, seed=0, dry_run=True, **options))
         assert state() == before
         assert said.endswith("; nothing was changed")
         return said

@@ -6,11 +6,13 @@ from typing import Final
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
-from doctogres.errors import DoctogresError, UpstreamError
+from doctogres.catalogue import DEFAULT_NAME
+from doctogres.errors import DoctogresError, ParameterError, UpstreamError
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.files import workspace
-from doctogres.registry.champion_comparison import Evaluation, compare_with_champion
+from doctogres.registry.champion_comparison import Evaluation, compare_with_champion, read_evaluation
 from doctogres.registry.gate import CHAMPION, ChampionComparison, GateDecision, gate, held
 from doctogres.registry.limits import Measured, recalls, violations
 from doctogres.registry.versions import PROMOTED_TAG, RegisteredModel, reason_of
@@ -18,6 +20,7 @@ from doctogres.serving.loading import classifier_folder
 from doctogres.settings import Preset
 from doctogres.slides.cohort import open_cohort, slide_root
 from doctogres.slides.selection import SPLIT_NAMES, slides_of
+from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import CohortTable
 from doctogres.tracking.datasets import source_of
 from doctogres.tracking.runs import PART_TAG, SLIDES_TAG
@@ -57,6 +60,43 @@ class Candidate:
         read = self.scored.run.data.tags.get(SLIDES_TAG, "") if self.scored.run else ""
         same = Path(self.data).exists() and str(open_cohort(self.data, workspace=workspace())) == read
         return "" if same else self.data
+
+
+def candidate_of(
+    *,
+    evaluation: str,
+    preset: Preset,
+    seed: int,
+    split: str = HOLDOUT,
+    promote: str = "auto",
+    model_name: str = DEFAULT_NAME,
+    data: str = "",
+    dry_run: bool = False,
+) -> Candidate:
+    """The model of an evaluation, as the parameters of `register` name it.
+
+    Raises:
+        ParameterError: the evaluation is of another split than `split`.
+    """
+    scored = read_evaluation(evaluation, split=split)
+    if scored.scores.split != split:
+        raise ParameterError(
+            f"evaluation={evaluation}: its split is {scored.scores.split}, but {split} decides; give an evaluation of "
+            f"{split}, or split={scored.scores.split} to let this one decide"
+        )
+    source, model = _source(scored.scores.model), RegisteredModel(model_name)
+    return Candidate(scored, source, model, preset, seed, promote, data, dry_run)
+
+
+def _source(model: str) -> str:
+    """The address `models:/m-...` of a model, however the evaluation referred to it; a folder stays a folder."""
+    if not model.startswith(("models:/", "runs:/")):
+        return model
+    try:
+        model_id = mlflow.models.get_model_info(model).model_id
+    except (MlflowException, OSError) as error:
+        raise UpstreamError(f"{model}: the evaluated model could not be fetched ({error})") from error
+    return f"models:/{model_id}" if model_id else model
 
 
 @dataclass(frozen=True)

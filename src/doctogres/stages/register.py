@@ -6,11 +6,9 @@ from typing import Any
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from doctogres.catalogue import DEFAULT_NAME, SECOND
-from doctogres.errors import DoctogresError, ParameterError, UpstreamError
-from doctogres.registry.champion_comparison import read_evaluation
+from doctogres.errors import DoctogresError
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, GateDecision, overruled
 from doctogres.registry.lineage import card_facts
 from doctogres.registry.origin import origin_of
@@ -21,13 +19,12 @@ from doctogres.registry.versions import (
     NO_CHAMPION,
     PROMOTED_TAG,
     PROPOSED_TAG,
-    RegisteredModel,
     tags_of,
 )
 from doctogres.report.model_card import model_card
 from doctogres.settings import Preset
 from doctogres.slides.splits import HOLDOUT
-from doctogres.stages.candidate import ALREADY, ASK, FORCE, Candidate, Outcome, ScoringNeeded, decide
+from doctogres.stages.candidate import ALREADY, ASK, FORCE, Candidate, Outcome, ScoringNeeded, candidate_of, decide
 from doctogres.tracking.runs import (
     NOTE_TAG,
     STAGE_TAG,
@@ -68,7 +65,15 @@ def register(
     Raises:
         ParameterError: the evaluation is of another split than `split`.
     """
-    candidate = _candidate(evaluation, split, model_name, preset=preset, seed=seed, promote=promote, data=data)
+    candidate = candidate_of(
+        evaluation=evaluation,
+        preset=preset,
+        seed=seed,
+        split=split,
+        promote=promote,
+        model_name=model_name,
+        data=data,
+    )
     if moved := candidate.model.notice_moved_champion():
         print(f"register: {moved}; the next model is compared with that one", flush=True)
     while True:
@@ -85,31 +90,9 @@ def register(
         return result
 
 
-def foretell(
-    *,
-    evaluation: str,
-    preset: Preset,
-    seed: int,
-    split: str = HOLDOUT,
-    promote: str = "auto",
-    model_name: str = DEFAULT_NAME,
-    data: str = "",
-) -> str:
-    """What `register` would decide now, in words, without a run, a version or an alias; the parameters are the same."""
-    candidate = _candidate(
-        evaluation, split, model_name, preset=preset, seed=seed, promote=promote, data=data, dry_run=True
-    )
+def foretell(candidate: Candidate) -> str:
+    """What `register` would decide now, in words, for the candidate of a dry run: no run, no version, no alias."""
     return f"{_foretold(candidate)}; nothing was changed"
-
-
-def _candidate(evaluation: str, split: str, model_name: str, **options: Any) -> Candidate:
-    scored = read_evaluation(evaluation, split=split)
-    if scored.scores.split != split:
-        raise ParameterError(
-            f"evaluation={evaluation}: its split is {scored.scores.split}, but {split} decides; give an evaluation of "
-            f"{split}, or split={scored.scores.split} to let this one decide"
-        )
-    return Candidate(scored, _source(scored.scores.model), RegisteredModel(model_name), **options)
 
 
 def decision(result: StageResult) -> dict[str, Any]:
@@ -202,17 +185,6 @@ def _model_of_everything(candidate: Candidate) -> str:
         return ""
     artifacts = result_of(run).artifacts
     return artifacts.get(SECOND, "") if artifacts["model"] == candidate.source else ""
-
-
-def _source(model: str) -> str:
-    """The address `models:/m-...` of a model, however the evaluation referred to it; a folder stays a folder."""
-    if not model.startswith(("models:/", "runs:/")):
-        return model
-    try:
-        model_id = mlflow.models.get_model_info(model).model_id
-    except (MlflowException, OSError) as error:
-        raise UpstreamError(f"{model}: the evaluated model could not be fetched ({error})") from error
-    return f"models:/{model_id}" if model_id else model
 
 
 def _compared_with(champion: ModelVersion | None, source: str) -> str:

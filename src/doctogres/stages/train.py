@@ -29,7 +29,6 @@ from doctogres.tracking.upstream import find_artifact
 from doctogres.training.processes import process_count
 
 if TYPE_CHECKING:  # a reused stage does not import torch
-    from doctogres.evaluation.oof import Assessment
     from doctogres.training.assessment import Kept
     from doctogres.training.folds import LeftOutFold, Member, Parts
     from doctogres.training.loop import Epoch
@@ -206,6 +205,7 @@ def _log_epoch(first: str, view: str, split: "LeftOutFold", epoch: "Epoch") -> N
 
 
 def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: Tuned) -> None:
+    from doctogres.report.training import training_note
     from doctogres.serving.logged import log_classifier
     from doctogres.training.assessment import assess_members, classifier_of, oof_predictions
 
@@ -236,7 +236,8 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
         "members": sum(len(networks) for _, networks, _ in result.kept),
         **_training_metrics(run, result),
     })  # fmt: skip
-    run.note(_note(result, assessment, recipe))
+    sources = [source for source, _, _ in result.kept]
+    run.note(training_note(members, sources, assessment, recipe, second=bool(result.final)))
 
 
 def _training_metrics(run: StageRun, result: Result) -> dict[str, float]:
@@ -255,61 +256,3 @@ def _training_metrics(run: StageRun, result: Result) -> dict[str, float]:
         "patches_per_s_median": float(trained[0].history["patches_per_s"].median()),
         "single_class": float(any(network.single_class for network in trained)),
     }
-
-
-def _note(result: Result, assessment: "Assessment", recipe: Preset) -> str:
-    from doctogres.report.report import selection_sentence
-
-    macro_f1 = Estimate.from_dict(assessment.evidence["metrics"]["macro_f1"])
-    calibration = assessment.calibration
-    abstention = (
-        f"{calibration.coverage:.0%} of the slides reach the confidence threshold of {calibration.threshold:.2f}, "
-        f"and {calibration.precision:.0%} of those predictions are correct"
-        if calibration.precision is not None and calibration.coverage is not None
-        else f"no threshold reaches a precision of {calibration.target_precision:.0%}, so the model abstains on every slide"
-    )
-    how = _probe_note(result, recipe) if recipe.train.recipe == "probe" else _finetune_note(result, recipe, assessment)
-    selected = f" {text}" if (text := selection_sentence(assessment.evidence["study"])) else ""
-    final = " A second model was trained on the hold-out, too, and cannot be evaluated on it." if result.final else ""
-    return (
-        f"{how} Out-of-fold macro-F1 on {assessment.evidence['slides']} slides: {macro_f1} (the hold-out was not "
-        f"used).{selected} Temperature {calibration.temperature:.2f}; {abstention}.{final}"
-    )
-
-
-def _probe_note(result: Result, recipe: Preset) -> str:
-    head = {"logistic": "logistic regression", "lda": "linear discriminant analysis"}[recipe.train.head]
-    sources = ", ".join(str(source) for source, _, _ in result.kept)
-    return (
-        f"Fitted {head} to the frozen features of {sources}, with every fold left out in turn and then to all of them."
-    )
-
-
-def _finetune_note(result: Result, recipe: Preset, assessment: "Assessment") -> str:
-    from doctogres.training.assessment import START
-
-    trained = [(member.split, member.trained) for member in result.members if member.trained]
-    one_class = [split.name for split, network in trained if network.single_class]
-    warning = (
-        f" Warning: the network for {', '.join(one_class)} predicts the same class for every slide; "
-        "check the class balance and the learning rate."
-        if one_class
-        else ""
-    )
-    epochs = ", ".join(f"{network.best.epoch} ({split.name})" for split, network in trained)
-    count = len(trained)
-    kept = "all networks as one model" if recipe.train.ensemble else "the first network"
-    start = next((row for row in assessment.evidence["aggregations"] if row["name"] == START), None)
-    gain = ""
-    if start and start["difference"]:
-        less = Estimate.from_dict(start["difference"])
-        added = Estimate(-less.value, -less.high, -less.low)
-        shown = "added" if added.low > 0 else "lost" if added.high < 0 else "is not shown to have changed"
-        gain = (
-            f" Fine-tuning {shown} macro-F1 over the probe it started from: {added}"
-            f"{' (the interval includes zero)' if added.low <= 0 <= added.high else ''}."
-        )
-    return (
-        f"Trained {recipe.train.backbone} with {count} {'network' if count == 1 else 'networks'}, one per left-out fold, and kept "
-        f"{kept}; the best epochs were {epochs} (chosen on the left-out folds).{gain}{warning}"
-    )

@@ -1,0 +1,74 @@
+"""What the run of a training says of it."""
+
+from collections.abc import Sequence
+
+from doctogres.evaluation.bootstrap import Estimate
+from doctogres.evaluation.oof import Assessment
+from doctogres.report.report import selection_sentence
+from doctogres.settings import Preset
+from doctogres.training.assessment import START
+from doctogres.training.folds import Member
+from doctogres.training.sources import Source
+
+
+def training_note(
+    members: Sequence[Member], sources: Sequence[Source], assessment: Assessment, recipe: Preset, *, second: bool
+) -> str:
+    """What was trained, its out-of-fold score and how the settings were chosen, in sentences.
+
+    Args:
+        members: of every left-out fold and source.
+        sources: what the model is made of.
+        assessment: the out-of-fold scores and the calibration.
+        recipe: the settings of the training.
+        second: whether a second model was trained on the hold-out, too.
+    """
+    macro_f1 = Estimate.from_dict(assessment.evidence["metrics"]["macro_f1"])
+    calibration = assessment.calibration
+    abstention = (
+        f"{calibration.coverage:.0%} of the slides reach the confidence threshold of {calibration.threshold:.2f}, "
+        f"and {calibration.precision:.0%} of those predictions are correct"
+        if calibration.precision is not None and calibration.coverage is not None
+        else f"no threshold reaches a precision of {calibration.target_precision:.0%}, so the model abstains on every slide"
+    )
+    how = _probed(sources, recipe) if recipe.train.recipe == "probe" else _fine_tuned(members, recipe, assessment)
+    selected = f" {text}" if (text := selection_sentence(assessment.evidence["study"])) else ""
+    final = " A second model was trained on the hold-out, too, and cannot be evaluated on it." if second else ""
+    return (
+        f"{how} Out-of-fold macro-F1 on {assessment.evidence['slides']} slides: {macro_f1} (the hold-out was not "
+        f"used).{selected} Temperature {calibration.temperature:.2f}; {abstention}.{final}"
+    )
+
+
+def _probed(sources: Sequence[Source], recipe: Preset) -> str:
+    head = {"logistic": "logistic regression", "lda": "linear discriminant analysis"}[recipe.train.head]
+    named = ", ".join(map(str, sources))
+    return f"Fitted {head} to the frozen features of {named}, with every fold left out in turn and then to all of them."
+
+
+def _fine_tuned(members: Sequence[Member], recipe: Preset, assessment: Assessment) -> str:
+    trained = [(member.split, member.trained) for member in members if member.trained]
+    one_class = [split.name for split, network in trained if network.single_class]
+    warning = (
+        f" Warning: the network for {', '.join(one_class)} predicts the same class for every slide; "
+        "check the class balance and the learning rate."
+        if one_class
+        else ""
+    )
+    epochs = ", ".join(f"{network.best.epoch} ({split.name})" for split, network in trained)
+    count = len(trained)
+    kept = "all networks as one model" if recipe.train.ensemble else "the first network"
+    start = next((row for row in assessment.evidence["aggregations"] if row["name"] == START), None)
+    gain = ""
+    if start and start["difference"]:
+        less = Estimate.from_dict(start["difference"])
+        added = Estimate(-less.value, -less.high, -less.low)
+        shown = "added" if added.low > 0 else "lost" if added.high < 0 else "is not shown to have changed"
+        gain = (
+            f" Fine-tuning {shown} macro-F1 over the probe it started from: {added}"
+            f"{' (the interval includes zero)' if added.low <= 0 <= added.high else ''}."
+        )
+    return (
+        f"Trained {recipe.train.backbone} with {count} {'network' if count == 1 else 'networks'}, one per left-out fold, and kept "
+        f"{kept}; the best epochs were {epochs} (chosen on the left-out folds).{gain}{warning}"
+    )
