@@ -2,6 +2,7 @@
 
 import base64
 import json
+import signal
 import socket
 import subprocess
 import time
@@ -15,6 +16,11 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def heed_ctrl_c() -> None:
+    """Undoes what a shell does to commands in the background, such as these tests: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from entrypoints.interruption import held, interruptible
-from tests.servers import ROOT
+from tests.servers import ROOT, heed_ctrl_c
 
 COMMAND = """
 import pathlib, sys, time
@@ -40,7 +40,11 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     def started(*words: str, stderr: int | None = None, **variables: str) -> subprocess.Popen[bytes]:
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         process = subprocess.Popen(
-            [sys.executable, *words], cwd=tmp_path, env=environment | paths | variables, stderr=stderr
+            [sys.executable, *words],
+            cwd=tmp_path,
+            env=environment | paths | variables,
+            stderr=stderr,
+            preexec_fn=heed_ctrl_c,
         )
         wait_for(tmp_path / "ready")
         return process
@@ -48,7 +52,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     return started
 
 
-def wait_for(path: Path, seconds: float = 240) -> None:
+def wait_for(path: Path, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < end, f"{path.name} did not come"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT
+from tests.servers import ROOT, heed_ctrl_c
 from tests.stores import new_store, plain_environment
 
 pytestmark = pytest.mark.slow
@@ -35,6 +35,7 @@ class Pipeline:
         self.process = subprocess.Popen(
             [*command, *(word for option in options for word in ("-P", option))], cwd=folder, env=self.environment,
             stdout=subprocess.DEVNULL, stderr=(folder / "errors.txt").open("w"), start_new_session=True,
+            preexec_fn=heed_ctrl_c,
         )  # fmt: skip
 
     def run(self, stage: str) -> None:
