@@ -31,7 +31,7 @@ class Pipeline:
             "TMPDIR": str(folder / "tmp"),
         }
         command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local"]
-        options = [f"data={data}", "trial_epochs=1000", "trials=1"]
+        options = [f"data={data}", "trial_epochs=1000", "patience=1000", "trials=1"]
         self.process = subprocess.Popen(
             [*command, *(word for option in options for word in ("-P", option))], cwd=folder, env=self.environment,
             stdout=subprocess.DEVNULL, stderr=(folder / "errors.txt").open("w"), start_new_session=True,

@@ -23,6 +23,7 @@ PICTURE, ALPHA, JPEG, GREY_JPEG_MASK = 7.2, 26.0, 9.2, 4.2
 DEEP_COLOURS: Final = {"PNG": 26, "TIFF": 48}
 SMALLER_PAGE: Final = 16  # for each pixel of the first page, which is compared with it
 TURNED_TIFF: Final = 4
+YCBCR: Final = 6  # a TIFF's strips in these colours are decoded to red, green, blue and alpha
 SCAN: Final = 0.1
 TILE: Final = 5000  # bytes for each
 
@@ -66,9 +67,8 @@ def _cost(header: Header, data: bytes, *, mask: bool) -> float:
     per_pixel += TURNED_TIFF * (header.stated_orientation > 1)
     tiles, size = _tiles(header.page)
     width = ceil(header.bits / 8)
-    while_decoding = (
-        pixels * (width if header.mode in SINGLE else 4) + size * header.page.number(Tag.SAMPLES, 1) * width
-    )
+    values = 4 if header.page.number(Tag.PHOTOMETRIC) == YCBCR else header.page.number(Tag.SAMPLES, 1)
+    while_decoding = pixels * (width if header.mode in SINGLE else 4) + size * values * width
     return max(max(pixels, tiles * size) * per_pixel, while_decoding) + tiles * TILE
 
 
