@@ -39,7 +39,6 @@ from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import create_network, normalise
 from doctogres.model.temperature import Calibration
-from doctogres.serving.contract import RequestError
 from doctogres.serving.logged import log_classifier
 from doctogres.settings import AnswerSettings, PatchSettings
 from doctogres.slides.images import encode_png, read_rgb
@@ -311,7 +310,7 @@ def latency(folder: Path, model: Path, options: argparse.Namespace) -> None:
                     response.read()
                     connection.close()  # the server does, too, when nothing comes for 5 s
                     if response.status != 200:
-                        raise RequestError(f"status {response.status}")
+                        raise SystemExit(f"status {response.status}")
 
                 calls: list[Callable[[], None]] = [ask, decode, eager, same]
                 for call in calls:

@@ -7,7 +7,7 @@ without the start-up time (seconds of imports) and the copying that processes wo
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -26,7 +26,7 @@ def default_workers() -> int:
 
 def map_slides(
     function: Callable[[Slide], Result], slides: Iterable[Slide], *, workers: int | None = None
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Yields `function(slide)` for every slide, in the order given.
 
     At most `2 * workers` slides are in flight, so that memory does not grow with the cohort. An exception in

@@ -37,6 +37,21 @@ def keep_private() -> None:
     A workspace in its usual place that others may read, because an earlier version made it, is closed to them.
 
     Raises:
+        DoctogresError: see `chosen_umask`.
+    """
+    umask = chosen_umask()
+    os.umask(umask)
+    folder = workspace()
+    if not os.environ.get(WORKSPACE_VARIABLE) and folder.is_dir():
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & umask and folder.stat().st_uid == os.geteuid():
+            folder.chmod(mode & ~umask)
+
+
+def chosen_umask() -> int:
+    """The umask for files with patients' data: that of DOCTOGRES_UMASK, or 077.
+
+    Raises:
         DoctogresError: DOCTOGRES_UMASK is not an octal number that lets the owner read and write.
     """
     given = os.environ.get(UMASK_VARIABLE) or PRIVATE
@@ -45,13 +60,7 @@ def keep_private() -> None:
             f"{UMASK_VARIABLE}={given}: not a umask; give 077 (files for you only), 027 (your group reads), 007 (your group "
             "reads and writes) or 022 (everybody reads)"
         )
-    umask = int(given, 8)
-    os.umask(umask)
-    folder = workspace()
-    if not os.environ.get(WORKSPACE_VARIABLE) and folder.is_dir():
-        mode = stat.S_IMODE(folder.stat().st_mode)
-        if mode & umask and folder.stat().st_uid == os.geteuid():
-            folder.chmod(mode & ~umask)
+    return int(given, 8)
 
 
 def looked_for(path: str | Path) -> str:

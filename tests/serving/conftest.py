@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -38,14 +39,21 @@ def champion(
     return f"sqlite:///{folder}/mlflow.db", model.parent
 
 
-@pytest.fixture(scope="session")
-def address(champion: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The champion behind `mlflow models serve`."""
+@contextmanager
+def serving(store: str, folder: Path, *options: str, **environment: str) -> Iterator[str]:
+    """The champion of a store behind `mlflow models serve`; its log is `log` in the folder."""
     found = f"http://127.0.0.1:{free_port()}"
     mlflow = str(Path(sys.executable).parent / "mlflow")
     command = [mlflow, "models", "serve", "--model-uri", "models:/doctogres@champion", "--env-manager", "local"]
-    command += ["--port", found.rsplit(":", 1)[1]]
+    command += ["--port", found.rsplit(":", 1)[1], *options]
     kept = plain_environment()
-    kept |= {"MLFLOW_TRACKING_URI": champion[0], "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
-    with running(command, f"{found}/ping", tmp_path_factory.mktemp("served") / "log", kept, seconds=300):
+    kept |= {"MLFLOW_TRACKING_URI": store, "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", **environment}
+    with running(command, f"{found}/ping", folder / "log", kept, seconds=300):
+        yield found
+
+
+@pytest.fixture(scope="session")
+def address(champion: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The champion behind `mlflow models serve`."""
+    with serving(champion[0], tmp_path_factory.mktemp("served")) as found:
         yield found

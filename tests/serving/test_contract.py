@@ -121,7 +121,7 @@ def test_parameters_have_the_models_own_as_default_and_others_are_named() -> Non
 
 
 def test_what_is_sent_back_is_the_sentence_alone() -> None:
-    error = RequestError("s1 (image) is missing")
+    error = RequestError("s1 (image) is missing", kind="field")
     error.message = f"Failed to predict data 'iVBORw0KGgo'. \nError: {error.message}"  # as the scoring server does
     assert json.loads(error.serialize_as_json()) == {"error_code": "BAD_REQUEST", "message": "s1 (image) is missing"}
     assert error.get_http_status_code() == 400

@@ -8,7 +8,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,11 @@ from mlflow.types import ParamSchema, ParamSpec
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, Property, Schema
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from doctogres.errors import DoctogresError
+from doctogres.errors import DoctogresError, ParameterError
 from doctogres.slides.images import encode_png, read_rgb
 from doctogres.slides.limits import limit_from_environment
 from doctogres.slides.masks import read_with_mask
+from doctogres.slides.reasons import Reason
 
 MAX_SLIDES_VARIABLE: Final = "DOCTOGRES_MAX_SLIDES"
 DEFAULT_MAX_SLIDES: Final = 1000
@@ -34,15 +35,21 @@ class RequestError(MlflowException):
     """A refused request, by default with HTTP status 400; the message is one sentence without data from the request.
 
     MLflow's scoring server prepends the request's data to the message of any error, so the response is built from the
-    original sentence.
+    original sentence. `kind` is a word for the operator, who sees no message: docs/operations.md lists the kinds.
     """
 
-    def __init__(self, sentence: str, error_code: int = BAD_REQUEST):
+    def __init__(self, sentence: str, error_code: int = BAD_REQUEST, *, kind: str):
         super().__init__(sentence, error_code=error_code)
-        self.sentence = sentence
+        self.sentence, self.kind = sentence, kind
 
     def serialize_as_json(self) -> str:
         return json.dumps({"error_code": self.error_code, "message": self.sentence})
+
+
+class FieldError(DoctogresError):
+    """A column of a request holds no file at all."""
+
+    code: ClassVar[str] = "field"
 
 
 class Parameters(BaseModel):
@@ -63,7 +70,8 @@ class Parameters(BaseModel):
             return cls.model_validate(dict(params or {}))
         except ValidationError as error:
             problem = error.errors()[0]
-            raise RequestError(f"params: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+            sentence = f"params: {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            raise RequestError(sentence, kind=ParameterError.code) from error
 
 
 def model_signature() -> ModelSignature:
@@ -134,11 +142,45 @@ class RequestedSlide:
         Raises:
             DoctogresError: names the slide and the field. Sizes are compared before anything is decoded.
         """
-        name, mask_name = f"{self.slide_id} (image)", f"{self.slide_id} (mask)"
-        image = _file(self.image, name)
-        if _missing(self.mask):
-            return read_rgb(image, name=name), None, ""
-        return read_with_mask(image, _file(self.mask, mask_name), name=name, mask_name=mask_name)
+        return self.decoded(*self.files())
+
+    def files(self) -> tuple[bytes, bytes | None]:
+        """The content of the image file and of the mask file, if there is one.
+
+        Raises:
+            FieldError: names the slide and the field.
+        """
+        image = _file(self.image, self._image_name)
+        return image, None if _missing(self.mask) else _file(self.mask, self._mask_name)
+
+    def decoded(
+        self, image: bytes, mask: bytes | None
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str]:
+        """What `read` returns, from the `files`."""
+        if mask is None:
+            return read_rgb(image, name=self._image_name), None, ""
+        return read_with_mask(image, mask, name=self._image_name, mask_name=self._mask_name)
+
+    def kind_of(self, error: DoctogresError) -> str:
+        """The kind of refusal; a mask that cannot be read has the same error as a picture."""
+        unreadable_mask = error.code == Reason.UNREADABLE_IMAGE and str(error).startswith(self._mask_name)
+        return str(Reason.UNREADABLE_MASK if unreadable_mask else error.code)
+
+    def named(self, error: DoctogresError) -> DoctogresError:
+        """The error with the slide's name before its message, unless that begins with it."""
+        return error if str(error).startswith(f"{self.slide_id} (") else DoctogresError(f"{self.slide_id}: {error}")
+
+    def without_name(self, sentence: str) -> str:
+        """A sentence about the slide, without its name."""
+        return sentence.replace(self._image_name, "the image").replace(self._mask_name, "the mask")
+
+    @property
+    def _image_name(self) -> str:
+        return f"{self.slide_id} (image)"
+
+    @property
+    def _mask_name(self) -> str:
+        return f"{self.slide_id} (mask)"
 
 
 def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:
@@ -150,12 +192,14 @@ def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:
     if table.empty or "image" not in table:
         raise RequestError(
             "the request contains no slides: give rows with a column image (the image file, as base64 in JSON or bytes in "
-            "Parquet), and optionally mask and slide_id"
+            "Parquet), and optionally mask and slide_id",
+            kind="no_slides",
         )
     if len(table) > (limit := max_slides()):
         raise RequestError(
             f"the request contains {len(table)} slides, more than the limit of {limit}; split it into several requests, or "
-            f"raise the environment variable {MAX_SLIDES_VARIABLE} on the server"
+            f"raise the environment variable {MAX_SLIDES_VARIABLE} on the server",
+            kind="too_many_slides",
         )
     return [
         RequestedSlide(_slide_id(row.get("slide_id"), index), row["image"], row.get("mask"))
@@ -175,7 +219,8 @@ def _slide_id(given: Any, index: int) -> str:
     # pandas turns an integer into a rounded float if another slide of the request has no slide_id.
     if not isinstance(given, str | int) or len(text) > LONGEST_SLIDE_ID or not text.isprintable():
         raise RequestError(
-            f"slide-{index} (slide_id) is not a valid name; give text of at most {LONGEST_SLIDE_ID} printable characters"
+            f"slide-{index} (slide_id) is not a valid name; give text of at most {LONGEST_SLIDE_ID} printable characters",
+            kind="slide_id",
         )
     return text
 
@@ -187,15 +232,15 @@ def _missing(value: Any) -> bool:
 def _file(value: Any, name: str) -> bytes:
     """Returns the bytes of a file given as bytes or as base64 text."""
     if _missing(value):
-        raise DoctogresError(f"{name} is missing; give the file's content, as base64 in JSON or bytes in Parquet")
+        raise FieldError(f"{name} is missing; give the file's content, as base64 in JSON or bytes in Parquet")
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str):
-        raise DoctogresError(f"{name} is not a file; give the file's content, as base64 in JSON or bytes in Parquet")
+        raise FieldError(f"{name} is not a file; give the file's content, as base64 in JSON or bytes in Parquet")
     try:
         return _decoded(value)
     except ValueError as error:
-        raise DoctogresError(
+        raise FieldError(
             f"{name} is not valid base64; encode the whole file, without a prefix such as data:"
         ) from error
 

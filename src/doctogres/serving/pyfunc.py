@@ -3,6 +3,8 @@
 import base64
 import logging
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +21,12 @@ from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FIL
 from doctogres import __version__
 from doctogres.drawing import class_colours, overlay
 from doctogres.engine import default_workers, map_slides
-from doctogres.errors import DoctogresError
+from doctogres.errors import DoctogresError, ParameterError
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
 from doctogres.model.cutting import NoLesionError
 from doctogres.serving.contract import Parameters, RequestedSlide, RequestError, requested_slides
+from doctogres.serving.monitoring import Monitoring, RequestRecord, SlideRecord
 from doctogres.slides.images import encode_png
 
 WAITS: Final = (0.02,) * 50  # seconds, for a file that another process is writing
@@ -38,6 +41,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         self.classifier = SlideClassifier.load(classifier)
         self.model_id = model_id(classifier.parent.parent)
         self.model_version = registered_name(classifier.parent.parent) or self.model_id
+        self.monitoring = Monitoring.from_environment(model_version=self.model_version, model_id=self.model_id)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -52,22 +56,28 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         Raises:
             RequestError: the request is invalid, or a slide is and `on_error` is `raise`.
         """
-        try:
-            asked = Parameters.of(params)
-            if asked.identity:
-                return [self._identity(model_input)]
-            return list(self._rows(requested_slides(model_input), asked))
-        except MlflowException:
-            raise
-        except DoctogresError as error:
-            raise RequestError(str(error)) from error
-        except Exception as error:
-            logger.exception("the model failed")
-            raise RequestError("the model failed on this request; see the server's log", INTERNAL_ERROR) from error
+        with self.monitoring.request() as record:
+            try:
+                asked = Parameters.of(params)
+                if asked.identity:
+                    return [self._identity(model_input)]
+                record.see(requested_slides(model_input))
+                record.rows = list(self._rows(record, asked))
+                return record.rows
+            except MlflowException:
+                raise
+            except DoctogresError as error:
+                raise RequestError(str(error), kind=error.code) from error
+            except Exception as error:
+                logger.exception("the model failed")
+                sentence = "the model failed on this request; see the server's log"
+                raise RequestError(sentence, INTERNAL_ERROR, kind="failed") from error
 
     def _identity(self, model_input: pd.DataFrame) -> dict[str, Any]:
         if len(model_input):
-            raise RequestError("params: identity asks which model is served; leave out the slides")
+            raise RequestError(
+                "params: identity asks which model is served; leave out the slides", kind=ParameterError.code
+            )
         card = self.classifier.card
         return {
             "model_version": self.model_version,
@@ -79,26 +89,30 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "doctogres": __version__,
         }
 
-    def _rows(self, slides: list[RequestedSlide], asked: Parameters) -> Any:
+    def _rows(self, record: RequestRecord, asked: Parameters) -> Iterator[dict[str, Any]]:
         classifier = self.classifier.adjusted(tta=asked.tta, min_area=asked.min_area)
 
-        def cut(slide: RequestedSlide) -> CutSlide | DoctogresError:
+        def cut(seen: SlideRecord) -> CutSlide | DoctogresError:
             try:
-                return classifier.cut(*slide.read())
+                return classifier.cut(*seen.read())
             except NoLesionError as error:
                 return error
             except DoctogresError as error:
-                named = str(error) if str(error).startswith(f"{slide.slide_id} (") else f"{slide.slide_id}: {error}"
-                if asked.on_error == "raise":
-                    raise RequestError(named) from error
-                return DoctogresError(named)
+                return seen.refused(error)
 
-        ready = map_slides(cut, slides, workers=min(len(slides), default_workers()))
-        for slide, answer in zip(slides, classifier.answers(ready), strict=True):
-            row = self._row(slide, answer)
-            if asked.overlay and isinstance(answer, SlideAnswer):
-                row["overlay"] = self._overlay(slide, answer)
-            yield row
+        def usable(ready: Iterable[CutSlide | DoctogresError]) -> Iterator[CutSlide | DoctogresError]:
+            for seen, slide in zip(record.slides, ready, strict=True):
+                if isinstance(slide, DoctogresError) and seen.is_refused and asked.on_error == "raise":
+                    raise record.stop_at(seen, slide) from slide
+                yield slide
+
+        workers = min(len(record.slides), default_workers())
+        with closing(map_slides(cut, record.slides, workers=workers)) as ready:
+            for seen, answer in zip(record.slides, classifier.answers(usable(ready)), strict=True):
+                row = self._row(seen.slide, answer)
+                if asked.overlay and isinstance(answer, SlideAnswer):
+                    row["overlay"] = self._overlay(seen.slide, answer)
+                yield row
 
     def _row(self, slide: RequestedSlide, answer: SlideAnswer | DoctogresError) -> dict[str, Any]:
         row: dict[str, Any] = {

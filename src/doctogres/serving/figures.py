@@ -1,0 +1,47 @@
+"""Figures of a slide for the answer log: what drifts when a scanner, a stain or whoever marks the lesions changes."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from doctogres.slides.tissue import glass_colour, judge_colour, silhouette, working_copy
+
+
+def digests(image: bytes, mask: bytes | None) -> dict[str, str | None]:
+    """The SHA-256 of the two files."""
+    return {
+        "image_sha256": hashlib.sha256(image).hexdigest(),
+        "mask_sha256": None if mask is None else hashlib.sha256(mask).hexdigest(),
+    }
+
+
+def figures(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> dict[str, float | None]:
+    """Size, share of the mask, and colours as `tissue.judge_colour` measures them.
+
+    Args:
+        rgb: (height, width, 3).
+        mask: (height, width), true on lesions.
+    """
+    small = working_copy(rgb)
+    glass = glass_colour(small)
+    colour = judge_colour(small, silhouette(small, glass), glass)
+    return {
+        "width": rgb.shape[1],
+        "height": rgb.shape[0],
+        "mask_share": None if mask is None else cv2.countNonZero(mask.view(np.uint8)) / mask.size,
+        "inside_share": colour.inside_share,
+        "stain_share": colour.stain_share,
+        "hue": colour.hue,
+        "saturation": colour.saturation,
+        "glass": float(glass.mean()),
+    }
+
+
+def median_side(patches: Sequence[Mapping[str, Any]]) -> float | None:
+    """The median longer side of the patches of an answer in pixels."""
+    return float(median(max(patch["width"], patch["height"]) for patch in patches)) if patches else None
