@@ -164,13 +164,7 @@ def out_of_fold(inputs: Inputs, row: Row) -> tuple[pd.DataFrame, Probabilities, 
     answered = [
         (
             split[0].predictions.slides,
-            {
-                row.name: slide_probabilities(
-                    view_outputs(split, logits=logits),
-                    aggregation=recipe.answer.aggregation,
-                    fusion=recipe.answer.fusion,
-                )
-            },
+            {row.name: slide_probabilities(view_outputs(split, logits=logits), recipe.answer)},
         )
         for split in by_split(members)
     ]

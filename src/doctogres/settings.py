@@ -15,11 +15,12 @@ ENSEMBLE_SETTINGS: Final = frozenset({"oof_folds", "repeats", "ensemble", "final
 # Set by `trial_epochs` and `trial_folds`, or a property of the machine.
 NOT_SEARCHED: Final = ENSEMBLE_SETTINGS | {"epochs", "device"}
 # Of the answer's settings, those that a trial's score depends on.
-SEARCHED_ANSWERS: Final = frozenset({"aggregation", "fusion", "tta"})
+SEARCHED_ANSWERS: Final = frozenset({"aggregation", "fusion", "view_weights", "tta"})
 
 
 # A view of a slide: what is cut from it.
 VIEW: Final = re.compile(r"regions|whole|(window|tiles)(?P<size>[0-9]{2,4})?")
+VIEW_WEIGHT: Final = re.compile(rf"({VIEW.pattern}):(?P<weight>[0-9]*\.?[0-9]+)")
 
 
 def listed(text: str) -> list[str]:
@@ -137,10 +138,10 @@ class TrainSettings(BaseModel):
     views: str = Field(
         "", description="which of the views that `patching` cuts the model sees, comma-separated; empty for all of them"
     )
-    head: Literal["logistic", "lda"] = Field(
+    head: Literal["logistic", "lda", "blend"] = Field(
         "logistic",
-        description="the head of the probe: logistic regression, or linear discriminant analysis with shrinkage; both weight "
-        "the classes equally",
+        description="the head of the probe: logistic regression on the patches, linear discriminant analysis with shrinkage on "
+        "the slides' mean features, or blend (the mean of both heads' logits); all weight the classes equally",
     )
     logistic_c: float = Field(
         0.01, gt=0, le=1e6, description="inverse strength of the logistic head's L2 penalty, on standardised features"
@@ -235,14 +236,14 @@ OF_RECIPE: Final[dict[str, frozenset[str]]] = {
 OF_HEAD: Final[dict[str, frozenset[str]]] = {
     "logistic": frozenset({"logistic_c"}),
     "lda": frozenset({"lda_shrinkage"}),
+    "blend": frozenset({"logistic_c", "lda_shrinkage"}),
 }
 
 
 def is_used(name: str, values: Mapping[str, Any]) -> bool:
     """Whether a recipe with these settings uses the setting `name`."""
-    others = [names for recipe, names in OF_RECIPE.items() if recipe != values["recipe"]]
-    others += [names for head, names in OF_HEAD.items() if head != values["head"]]
-    return not any(name in names for names in others)
+    chosen = ((OF_RECIPE, values["recipe"]), (OF_HEAD, values["head"]))
+    return all(name in owners[value] or not any(name in names for names in owners.values()) for owners, value in chosen)
 
 
 class SearchRange(BaseModel):
@@ -305,10 +306,14 @@ class AnswerSettings(BaseModel):
         "geometric mean, majority vote, most confident patch, mean of the highest per class, log-sum-exp (a soft maximum), "
         "or a gated-attention head on the patch features (Ilse 2018)",
     )
-    fusion: Literal["probabilities", "features"] = Field(
+    fusion: Literal["probabilities", "log_probabilities", "features"] = Field(
         "probabilities",
-        description="how several views or backbones are combined: mean of their probabilities, or one head on their joined "
-        "features (recipe=probe; exact with aggregation=log_mean)",
+        description="how several views or backbones are combined: mean of their probabilities, normalised geometric mean of "
+        "the views' probabilities, or one head on their joined features (recipe=probe; exact with aggregation=log_mean)",
+    )
+    view_weights: str = Field(
+        "",
+        description="how much views count when their probabilities are averaged, as window:2,regions:1; 1 if not given",
     )
     tta: bool = Field(False, description="average the predictions over the eight flips and rotations of each patch")
     target_precision: float = Field(
@@ -318,6 +323,19 @@ class AnswerSettings(BaseModel):
         description="target share of correct predictions: a slide whose confidence is below the threshold that reaches it "
         "out of fold is marked `abstained`",
     )
+
+    @field_validator("view_weights")
+    @classmethod
+    def _view_weights(cls, given: str) -> str:
+        entries = [VIEW_WEIGHT.fullmatch(entry) for entry in listed(given)]
+        if not all(entry and float(entry["weight"]) > 0 for entry in entries):
+            raise ValueError("give a view and a number above 0 for each, separated by commas, as in window:2,regions:1")
+        return ",".join(listed(given))
+
+    def view_weight(self, view: str) -> float:
+        """How much a view counts: `window:2` also stands for `window224`."""
+        given = dict(entry.split(":") for entry in listed(self.view_weights))
+        return float(given.get(view, given.get(view.rstrip("0123456789"), 1)))
 
 
 def searched_field(name: str) -> FieldInfo:

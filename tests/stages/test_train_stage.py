@@ -234,6 +234,7 @@ def test_a_run_says_how_the_input_of_a_weights_file_is_normalised(
 
 PROBE = {
     "recipe": "probe", "patching": "window,regions", "window": 96, "oof_folds": 0, "aggregation": "area_mean", "tta": True,
+    "head": "blend", "fusion": "log_probabilities", "view_weights": "window:2",
 }  # fmt: skip
 
 

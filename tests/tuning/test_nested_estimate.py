@@ -10,7 +10,7 @@ import pytest
 from doctogres.evaluation.metrics import macro_f1
 from doctogres.settings import TrainSettings
 from doctogres.training.part import TrainingPart
-from doctogres.training.probe import fit_head
+from doctogres.training.probe import HeadRows, fit_head
 from doctogres.tuning.outcome import nested_estimate
 from doctogres.tuning.study import StudyResult
 from doctogres.tuning.trials import PREDICTED
@@ -68,7 +68,7 @@ def probe(rng: np.random.Generator, truth: np.ndarray, folds: np.ndarray) -> np.
     for fold in range(FOLDS):
         train = folds != fold
         groups = [str(row) for row in np.flatnonzero(train)]
-        head = fit_head(features[train], truth[train], 3, settings, groups=groups)
+        head = fit_head(HeadRows.equal(features[train], truth[train], groups), 3, settings)
         predicted[~train] = head.logits(features[~train]).argmax(1)
     return predicted
 

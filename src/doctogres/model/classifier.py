@@ -146,7 +146,7 @@ class SlideClassifier:
     def _classified(self, slides: Sequence[CutSlide]) -> Iterator[SlideAnswer]:
         card = self.card
         outputs = [self._view_outputs(slides, view) for view in card.views]
-        raw = slide_probabilities(outputs, aggregation=card.answer.aggregation, fusion=card.answer.fusion)
+        raw = slide_probabilities(outputs, card.answer)
         of_patches, rows = outputs[0].patches(fusion=card.answer.fusion), outputs[0].slides
         calibrated = apply_temperature(raw, card.calibration.temperature)
         for slide, patches, uncalibrated, probabilities in zip(slides, rows, raw, calibrated, strict=True):
@@ -185,7 +185,7 @@ class SlideClassifier:
             )
             logits.append(outputs.logits)
             attended += [outputs.attended(network, rows)] if attention else []
-        return ViewOutputs(logits, rows, np.concatenate(regions)[:, 4], attended)
+        return ViewOutputs(view, logits, rows, np.concatenate(regions)[:, 4], attended)
 
     def _patch_table(self, regions: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> pd.DataFrame:
         table = pd.DataFrame(regions, columns=list(REGION_FIELDS))

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from doctogres.model.aggregation import LOG_FLOOR, aggregate
-from doctogres.settings import ATTENTION
+from doctogres.settings import ATTENTION, AnswerSettings
 
 JOINED: Final = "features"  # one head on the joined features
+MULTIPLIED: Final = "log_probabilities"
 Array = npt.NDArray[np.float64]
 
 
@@ -23,12 +24,14 @@ class ViewOutputs:
     """The outputs of all backbones on one view.
 
     Attributes:
+        view: its name.
         logits: per backbone, (members, patches, classes), the mean over flips and rotations if there are any.
         slides: row numbers of each slide's patches.
         areas: (patches,) region areas in pixels.
         attended: per backbone, (slides, classes) probabilities by the attention heads; empty without them.
     """
 
+    view: str
     logits: Sequence[Array]
     slides: Sequence[npt.NDArray[np.int64]]
     areas: npt.NDArray[Any]
@@ -53,16 +56,30 @@ class ViewOutputs:
         )
 
 
-def slide_probabilities(views: Sequence[ViewOutputs], *, aggregation: str, fusion: str) -> Array:
+def slide_probabilities(views: Sequence[ViewOutputs], answer: AnswerSettings, *, aggregation: str = "") -> Array:
     """Slide probabilities before calibration, (slides, classes).
 
     With `features`, those of the views are multiplied: after a geometric mean over the patches (`log_mean`) this is a linear
-    head on all views' mean features. Otherwise every backbone on every view counts the same.
+    head on all views' mean features. Otherwise every backbone on every view counts the same, unless `view_weights` says else.
+
+    Args:
+        views: what the model says of every view.
+        answer: how they are combined.
+        aggregation: another one than the answer's.
     """
-    pooled = [view.pooled(aggregation=aggregation, fusion=fusion) for view in views]
-    if fusion == JOINED:
-        return softmax(np.sum([np.log(np.maximum(of_view, LOG_FLOOR)) for of_view in pooled], axis=0))
-    return np.asarray(np.average(pooled, axis=0, weights=[len(view.logits) for view in views]))
+    pooled = np.stack(
+        [view.pooled(aggregation=aggregation or answer.aggregation, fusion=answer.fusion) for view in views]
+    )
+    if answer.fusion == JOINED:
+        return softmax(_logs(pooled).sum(axis=0))
+    weights = [len(view.logits) * answer.view_weight(view.view) for view in views]
+    if answer.fusion == MULTIPLIED:
+        return softmax(np.average(_logs(pooled), axis=0, weights=weights))
+    return np.asarray(np.average(pooled, axis=0, weights=weights))
+
+
+def _logs(probabilities: Array) -> Array:
+    return np.asarray(np.log(np.maximum(probabilities, LOG_FLOOR)))
 
 
 def softmax(logits: Array) -> Array:

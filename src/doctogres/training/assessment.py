@@ -51,12 +51,13 @@ def view_outputs(members: Sequence[Member], *, logits: str, attended: str = "") 
         by_view.setdefault(member.split.source.view, []).append(member)
     return [
         ViewOutputs(
+            view,
             [getattr(member.predictions, logits)[None] for member in of_view],
             rows_by_slide(of_view[0].predictions.slide_ids, slides),
             of_view[0].predictions.areas,
             [getattr(member.predictions, attended) for member in of_view] if attended else [],
         )
-        for of_view in by_view.values()
+        for view, of_view in by_view.items()
     ]
 
 
@@ -64,11 +65,11 @@ def ways(members: Sequence[Member], answer: AnswerSettings) -> dict[str, npt.NDA
     """(slides, classes) of one split by every aggregation, and by the model's own over flips and rotations; not calibrated."""
     plain = view_outputs(members, logits="plain", attended="attended")
     turned = view_outputs(members, logits="turned", attended="attended_turned")
-    found = {way: slide_probabilities(plain, aggregation=way, fusion=answer.fusion) for way in (*POOLING, ATTENTION)}
-    found[TURNED] = slide_probabilities(turned, aggregation=answer.aggregation, fusion=answer.fusion)
+    found = {way: slide_probabilities(plain, answer, aggregation=way) for way in (*POOLING, ATTENTION)}
+    found[TURNED] = slide_probabilities(turned, answer)
     if members[0].predictions.start.size and answer.aggregation != ATTENTION:
         start = view_outputs(members, logits="start")
-        found[START] = slide_probabilities(start, aggregation=answer.aggregation, fusion=answer.fusion)
+        found[START] = slide_probabilities(start, answer)
     return found
 
 

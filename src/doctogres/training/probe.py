@@ -47,6 +47,11 @@ class LinearHead:
         biases = [self.bias, *[np.zeros_like(self.bias)] * (len(parts) - 1)]
         return [LinearHead(weight, bias) for weight, bias in zip(parts, biases, strict=True)]
 
+    @classmethod
+    def mean(cls, heads: "Sequence[LinearHead]") -> "LinearHead":
+        """The head whose logits are the mean of theirs."""
+        return cls(np.mean([head.weight for head in heads], axis=0), np.mean([head.bias for head in heads], axis=0))
+
     def put_into(self, network: nn.Module, backbone: str) -> None:
         """Makes this the head of a timm classifier.
 
@@ -64,14 +69,43 @@ class LinearHead:
             classifier.bias.copy_(torch.from_numpy(self.bias))
 
 
-def fit_head(
-    features: npt.NDArray[Any],
-    targets: npt.NDArray[np.int64],
-    classes: int,
-    settings: TrainSettings,
-    *,
-    groups: Sequence[str],
-) -> LinearHead:
+@dataclass(frozen=True)
+class HeadRows:
+    """What a head is fitted to: patches or slides.
+
+    Attributes:
+        features: (rows, features).
+        targets: (rows,) class of each row.
+        groups: (rows,) patients; rows of one group lie in one inner fold.
+        weights: (rows,) how much each row counts, with a mean of 1.
+    """
+
+    features: npt.NDArray[Any]
+    targets: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.str_]
+    weights: Array
+
+    @classmethod
+    def equal(
+        cls, features: npt.NDArray[Any], targets: npt.NDArray[np.int64], groups: Sequence[str] | npt.NDArray[np.str_]
+    ) -> "HeadRows":
+        """Rows that count the same."""
+        return cls(features, targets, np.asarray(groups), np.ones(len(targets)))
+
+    def __getitem__(self, chosen: npt.NDArray[np.bool_]) -> "HeadRows":
+        return HeadRows(self.features[chosen], self.targets[chosen], self.groups[chosen], self.weights[chosen])
+
+    @property
+    def balanced(self) -> Array:
+        """(rows,) weights with which every class counts the same."""
+        of_classes = class_weights(self.targets, int(self.targets.max()) + 1, self.weights)
+        return np.asarray(self.weights * of_classes.astype(np.float64)[self.targets])
+
+
+Fit = Callable[[HeadRows], LinearHead]
+
+
+def fit_head(rows: HeadRows, classes: int, settings: TrainSettings) -> LinearHead:
     """Fits the head that the settings name, and its temperature; every class counts the same, whatever its share.
 
     Discriminant analysis of many features is overconfident, and regression with a strong penalty is underconfident. The logits
@@ -79,25 +113,31 @@ def fit_head(
     probabilities of several heads can be averaged.
 
     Args:
-        features: (rows, features), a row per slide or patch.
-        targets: (rows,) class of each row.
+        rows: patches or slides. Discriminant analysis does not take their weights into account.
         classes: number of classes.
         settings: `head`, `logistic_c` and `lda_shrinkage`.
-        groups: (rows,) patients; rows of one group lie in one inner fold.
     """
-    values = np.asarray(features, np.float64)
-    present, places = np.unique(targets, return_inverse=True)
+    if settings.head == "blend":
+        return LinearHead.mean([fit_head(rows, classes, single) for single in single_heads(settings)])
+    values = np.asarray(rows.features, np.float64)
+    present, places = np.unique(rows.targets, return_inverse=True)
     if len(present) == 1:
         return _placed(LinearHead(np.zeros((1, values.shape[1])), np.zeros(1)), present, classes)
     centre, axes = _axes(values)
-    rotated = (values - centre) @ axes
+    rotated = HeadRows((values - centre) @ axes, places, rows.groups, rows.weights)
     fit: Fit = partial(_logistic, c=settings.logistic_c)
     if settings.head == "lda":
         fit = partial(_discriminant, shrinkage=settings.lda_shrinkage, width=values.shape[1])
-    head = fit(rotated, places)
-    hot = _temperature(rotated, places, fit, groups)
+    head = fit(rotated)
+    hot = _temperature(rotated, fit)
     weight = head.weight @ axes.T / hot
     return _placed(LinearHead(weight, head.bias / hot - weight @ centre), present, classes)
+
+
+def single_heads(settings: TrainSettings) -> list[TrainSettings]:
+    """The settings of each of the heads that a blend is the mean of; otherwise the settings themselves."""
+    kinds = ("logistic", "lda") if settings.head == "blend" else (settings.head,)
+    return [settings.model_copy(update={"head": kind}) for kind in kinds]
 
 
 def _axes(values: Array) -> tuple[Array, Array]:
@@ -118,22 +158,20 @@ def _placed(head: LinearHead, present: npt.NDArray[np.int64], classes: int) -> L
     return LinearHead(weight, bias)
 
 
-Fit = Callable[[Array, npt.NDArray[np.int64]], LinearHead]
-
-
-def _temperature(values: Array, targets: npt.NDArray[np.int64], fit: Fit, groups: Sequence[str]) -> float:
+def _temperature(rows: HeadRows, fit: Fit) -> float:
     """The temperature with the lowest class-balanced log loss on rows that the head was not fitted to."""
     from scipy.optimize import minimize_scalar
 
-    folds = np.asarray(draw_folds([str(target) for target in targets], groups, folds=INNER_FOLDS, seed=0))
+    targets = rows.targets
+    folds = np.asarray(draw_folds([str(target) for target in targets], rows.groups.tolist(), folds=INNER_FOLDS, seed=0))
     logits, kept = np.zeros((len(targets), int(targets.max()) + 1)), np.zeros(len(targets), bool)
     for fold in np.unique(folds):
         train = folds != fold
         if np.unique(targets[train]).size == logits.shape[1]:  # a fit without a class says nothing of its rows
-            logits[~train], kept[~train] = fit(values[train], targets[train]).logits(values[~train]), True
+            logits[~train], kept[~train] = fit(rows[train]).logits(rows.features[~train]), True
     if not kept.any():
         return 1.0
-    weights = class_weights(targets[kept], logits.shape[1])[targets[kept]]
+    weights = rows[kept].balanced
 
     def loss(log_temperature: float) -> float:
         scaled = logits[kept] / np.exp(log_temperature)
@@ -154,30 +192,29 @@ def _principal_axes(values: Array) -> Array:
     return np.asarray(axes)
 
 
-def _logistic(values: Array, targets: npt.NDArray[np.int64], *, c: float) -> LinearHead:
+def _logistic(rows: HeadRows, *, c: float) -> LinearHead:
     from sklearn.linear_model import LogisticRegression
 
-    weights = class_weights(targets, int(targets.max()) + 1).astype(np.float64)
-    fitted = LogisticRegression(C=c, max_iter=1000).fit(values, targets, sample_weight=weights[targets])
+    fitted = LogisticRegression(C=c, max_iter=1000).fit(rows.features, rows.targets, sample_weight=rows.balanced)
     return _both_ways(fitted.coef_, fitted.intercept_)
 
 
-def _discriminant(values: Array, targets: npt.NDArray[np.int64], *, shrinkage: float, width: int) -> LinearHead:
+def _discriminant(rows: HeadRows, *, shrinkage: float, width: int) -> LinearHead:
     """Linear discriminant analysis with equal priors; the covariance is shrunk towards its mean variance over `width` axes.
 
     scikit-learn's shrinkage refers to the axes that it is given, so its share is converted.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    count = int(targets.max()) + 1
-    share = shrinkage * values.shape[1] / width  # of the mean variance over the given axes
+    count = int(rows.targets.max()) + 1
+    share = shrinkage * rows.features.shape[1] / width  # of the mean variance over the given axes
     scale = share + 1 - shrinkage
     priors = np.full(count, 1 / count)
     fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=share / scale, priors=priors)
     with warnings.catch_warnings():
         # A class with one row in an inner fold adds nothing to the covariance.
         warnings.filterwarnings("ignore", message="Only one sample available")
-        fitted.fit(values, targets)
+        fitted.fit(rows.features, rows.targets)
     # Its covariance is the wanted one divided by `scale`; the prior is not affected by it.
     prior = np.log(1 / count) if count > 2 else 0.0
     return _both_ways(fitted.coef_ / scale, (fitted.intercept_ - prior) / scale + prior)

@@ -1,7 +1,7 @@
 """The probes of a training run: a head for every left-out fold, and the last one fitted on all folds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,11 +14,11 @@ from doctogres.evaluation.metrics import macro_f1
 from doctogres.files import workspace
 from doctogres.model.attention import GatedAttention
 from doctogres.model.fusion import JOINED
-from doctogres.settings import ATTENTION, Preset
+from doctogres.settings import ATTENTION, Preset, TrainSettings
 from doctogres.training.folds import FEATURES, LeftOutFold, Member, Parts, reporting
 from doctogres.training.left_out import NOTHING, LeftOutPredictions, fit_attention, rows_by_slide, slides_in_order
 from doctogres.training.part import Rows
-from doctogres.training.probe import LinearHead, fit_head
+from doctogres.training.probe import HeadRows, LinearHead, fit_head, single_heads
 from doctogres.training.probe_features import ProbeFeatures
 from doctogres.training.sources import Source
 
@@ -78,30 +78,49 @@ class ProbeSources:
     def heads(self, rows: dict[Source, Rows]) -> dict[Source, LinearHead]:
         """The head of every source, fitted to the slides of these rows; with `fusion=features`, the parts of one head.
 
-        A slide is the mean of its patches' features, area-weighted if `aggregation` is: every slide counts the same, and
-        the mean of the patches' logits is what the head says of the slide.
+        Discriminant analysis sees a slide as the mean of its patches' features, regression sees the patches; joined features
+        are always those of slides. Every slide counts the same, and patches count by their area if `aggregation` weights them.
         """
-        slides = {source: self._slides(source, of_source) for source, of_source in rows.items()}
-        settings = self.recipe.train
-        if self.recipe.answer.fusion != JOINED:
-            return {
-                source: fit_head(features, targets, self.classes, settings, groups=groups)
-                for source, (features, targets, groups) in slides.items()
-            }
-        _, targets, groups = next(iter(slides.values()))
-        means = [features for features, _, _ in slides.values()]
-        head = fit_head(np.concatenate(means, axis=1), targets, self.classes, settings, groups=groups)
-        return dict(zip(rows, head.split([features.shape[1] for features in means]), strict=True))
+        if self.recipe.answer.fusion == JOINED:
+            return self._joined(rows)
+        singles = single_heads(self.recipe.train)
+        return {
+            source: LinearHead.mean(
+                [fit_head(self._rows(single, source, of_source), self.classes, single) for single in singles]
+            )
+            for source, of_source in rows.items()
+        }
 
-    def _slides(self, source: Source, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], list[str]]:
-        """The mean features of the slides of these rows, (slides, features), their classes and groups; sorted by slide."""
-        features, samples = self.features[source], self.parts[source.view].samples
-        weights = samples.areas[rows] if self.recipe.answer.aggregation == "area_mean" else np.ones(len(rows))
-        _, first, slides = np.unique(samples.slide_ids[rows], return_index=True, return_inverse=True)
-        sums = np.zeros((len(first), features.turned.shape[1]))
-        np.add.at(sums, slides, features.turned[features.positions(rows)] * weights[:, None])
-        groups = self.parts[source.view].patches.table["group"].iloc[rows[first]].astype(str).tolist()
-        return sums / np.bincount(slides, weights)[:, None], samples.targets[rows][first], groups
+    def _joined(self, rows: dict[Source, Rows]) -> dict[Source, LinearHead]:
+        slides = [self._slides(source, of_source) for source, of_source in rows.items()]
+        features = np.concatenate([of_source.features for of_source in slides], axis=1)
+        head = fit_head(replace(slides[0], features=features), self.classes, self.recipe.train)
+        return dict(zip(rows, head.split([of_source.features.shape[1] for of_source in slides]), strict=True))
+
+    def _rows(self, settings: TrainSettings, source: Source, rows: Rows) -> HeadRows:
+        return self._slides(source, rows) if settings.head == "lda" else self._patches(source, rows)
+
+    def _patches(self, source: Source, rows: Rows) -> HeadRows:
+        """The patches of these rows; the weights of a slide's patches have the same sum for every slide."""
+        features, part = self.features[source], self.parts[source.view]
+        _, slides = np.unique(part.samples.slide_ids[rows], return_inverse=True)
+        areas = part.samples.areas[rows] if self.recipe.answer.aggregation == "area_mean" else np.ones(len(rows))
+        weights = areas / np.bincount(slides, areas)[slides]
+        return HeadRows(
+            features.turned[features.positions(rows)].astype(np.float64),
+            part.samples.targets[rows],
+            part.patches.table["group"].to_numpy(str)[rows],
+            weights / weights.mean(),
+        )
+
+    def _slides(self, source: Source, rows: Rows) -> HeadRows:
+        """The slides of these rows, in order, with the mean features of their patches."""
+        patches, slide_ids = self._patches(source, rows), self.parts[source.view].samples.slide_ids[rows]
+        _, first, slides = np.unique(slide_ids, return_index=True, return_inverse=True)
+        sums = np.zeros((len(first), patches.features.shape[1]))
+        np.add.at(sums, slides, patches.features * patches.weights[:, None])
+        means = sums / np.bincount(slides, patches.weights)[:, None]
+        return HeadRows.equal(means, patches.targets[first], patches.groups[first])
 
     def attention(self, source: Source, rows: Rows) -> GatedAttention:
         """An attention head of this source, trained on these rows."""

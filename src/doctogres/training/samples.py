@@ -20,15 +20,22 @@ class Samples:
     pixels_key: str = ""  # digest of the pixels' content, if known
 
 
-def class_weights(targets: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32]:
+def class_weights(
+    targets: npt.NDArray[np.int64], classes: int, weights: npt.NDArray[np.float64] | None = None
+) -> npt.NDArray[np.float32]:
     """Cross-entropy weights, inverse to each class's share of the training patches (or slides): (classes,).
 
     Their mean over the patches is 1; a class without patches has weight 0.
+
+    Args:
+        targets: (rows,) class of each patch or slide.
+        classes: number of classes.
+        weights: (rows,) how much each row counts; the same if not given.
     """
-    counts = np.bincount(targets, minlength=classes)
+    counts = np.bincount(targets, weights, minlength=classes)
     with np.errstate(divide="ignore"):
-        weights = np.where(counts > 0, len(targets) / (np.count_nonzero(counts) * counts), 0.0)
-    return weights.astype(np.float32)
+        of_classes = np.where(counts > 0, counts.sum() / (np.count_nonzero(counts) * counts), 0.0)
+    return of_classes.astype(np.float32)
 
 
 def slide_scores(

@@ -36,7 +36,7 @@ from doctogres.training.augmentation import augment_pixels
 from doctogres.training.features import PLAIN, Copy, FrozenFeatures, is_cut_before_head
 from doctogres.training.mixing import mix, weighted_cross_entropy
 from doctogres.training.optimizer import make_optimizer, set_learning_rates
-from doctogres.training.probe import fit_head
+from doctogres.training.probe import HeadRows, fit_head
 from doctogres.training.samples import Samples, class_weights
 from doctogres.training.schedule import apply_freezing, open_blocks, train_mode
 
@@ -167,8 +167,8 @@ class Trainer:
         """
         settings, pooled = self.settings, frozen.pooled(PLAIN)
         of_training = pooled[np.searchsorted(frozen.rows, self.train)]
-        groups = self.samples.slide_ids[self.train].tolist()
-        head = fit_head(of_training, self.samples.targets[self.train], self.classes, settings, groups=groups)
+        targets, slides = self.samples.targets[self.train], self.samples.slide_ids[self.train]
+        head = fit_head(HeadRows.equal(of_training, targets, slides), self.classes, settings)
         head.put_into(self.network, settings.backbone)
         return head.logits(pooled[np.searchsorted(frozen.rows, validation)].astype(np.float64))
 

@@ -124,7 +124,7 @@ def _probe_scorer(recipe: Preset, inputs: TrialInputs) -> Scorer:
         members = probes.members([split], attention=attention)
         view = "turned" if answer.tta else "plain"
         outputs = view_outputs(members, logits=view, attended=ATTENDED[view] if attention else "")
-        probabilities = slide_probabilities(outputs, aggregation=answer.aggregation, fusion=answer.fusion)
+        probabilities = slide_probabilities(outputs, answer)
         return members[0].predictions.slides, probabilities
 
     return score
