@@ -44,6 +44,7 @@ Probabilities = npt.NDArray[np.float64]  # (slides, classes)
 
 VIEWS: Final = "window,regions,tiles"
 BOXES: Final = {"views": "regions", "head": "logistic", "logistic_c": 0.01, "tta": False}
+WINDOWS: Final = {"views": "window"}
 PLAIN: Final = {"aggregation": "mean", "tta": False}
 # The notebook built its optimizer while the backbone was frozen, so only the head ever trained.
 NOTEBOOK: Final = {
@@ -69,19 +70,22 @@ class Row:
 REFERENCE: Final = "tight boxes, regression"
 BY_AREA: Final = "tight boxes, regression, mean by area"
 WIDE: Final = "windows, regression"
-PRESET: Final = "preset `small`: windows, discriminant analysis"
+PRESET: Final = "preset `small`: windows and tight boxes, both heads"
 ROWS: Final = (
     Row(REFERENCE, {**BOXES, "aggregation": "mean"}),
     Row("the notebook's: tight boxes, a head trained with Lion", {**NOTEBOOK, **PLAIN}),
     Row("tiles, fine-tuned with MixUp", {"recipe": "finetune", "views": "tiles", "mixup": 0.2, **PLAIN}),
     Row(BY_AREA, {**BOXES, "aggregation": "area_mean"}),
-    Row(WIDE, {"head": "logistic", "logistic_c": 0.001, "aggregation": "mean"}),
+    Row(WIDE, {**WINDOWS, "head": "logistic", "logistic_c": 0.001, "aggregation": "mean"}),
     Row("mean of the two models above", mean_of=(BY_AREA, WIDE)),
+    Row("windows, discriminant analysis", {**WINDOWS, "head": "lda"}),
+    Row("windows, both heads", WINDOWS),
+    Row("tight boxes, both heads", {"views": "regions"}),
+    Row("tiles, both heads", {"views": "tiles"}),
     Row(PRESET),
-    Row("tiles, discriminant analysis", {"views": "tiles"}),
-    Row("windows and tight boxes, mean by area", {"views": "window,regions", "aggregation": "area_mean"}),
-    Row("windows and tight boxes, features joined", {"views": "window,regions", "fusion": "features"}),
-    Row("windows, fine-tuned from the probe", {"recipe": "finetune", "start": "probe"}),
+    Row("the same, each view as important as the other", {"view_weights": ""}),
+    Row("the same, features joined", {"fusion": "features", "aggregation": "log_mean", "head": "lda"}),
+    Row("windows, fine-tuned from the probe", {**WINDOWS, "recipe": "finetune", "start": "probe"}),
 )
 
 

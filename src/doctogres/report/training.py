@@ -8,6 +8,7 @@ from doctogres.report.report import selection_sentence
 from doctogres.settings import Preset
 from doctogres.training.assessment import START
 from doctogres.training.folds import Member
+from doctogres.training.probe import single_heads
 from doctogres.training.sources import Source
 
 
@@ -41,7 +42,8 @@ def training_note(
 
 
 def _probed(sources: Sequence[Source], recipe: Preset) -> str:
-    head = {"logistic": "logistic regression", "lda": "linear discriminant analysis"}[recipe.train.head]
+    names = {"logistic": "logistic regression", "lda": "linear discriminant analysis"}
+    head = " and ".join(names[single.head] for single in single_heads(recipe.train))
     named = ", ".join(map(str, sources))
     return f"Fitted {head} to the frozen features of {named}, with every fold left out in turn and then to all of them."
 
