@@ -21,6 +21,7 @@ from doctogres.slides.splits import draw_folds
 from doctogres.training.samples import class_weights
 
 INNER_FOLDS: Final = 5  # on which the temperature is fitted
+ROUGH: Final = 1e-3  # tolerance of the regressions that only tell the temperature
 EPSILON: Final = 1e-8
 ABSENT: Final = -50.0  # bias of a class without training patches: its probability is zero in single precision
 Array = npt.NDArray[np.float64]
@@ -126,10 +127,11 @@ def fit_head(rows: HeadRows, classes: int, settings: TrainSettings) -> LinearHea
     centre, axes = _axes(values)
     rotated = HeadRows((values - centre) @ axes, places, rows.groups, rows.weights)
     fit: Fit = partial(_logistic, c=settings.logistic_c)
+    rough: Fit = partial(fit, tolerance=ROUGH)
     if settings.head == "lda":
-        fit = partial(_discriminant, shrinkage=settings.lda_shrinkage, width=values.shape[1])
+        fit = rough = partial(_discriminant, shrinkage=settings.lda_shrinkage, width=values.shape[1])
     head = fit(rotated)
-    hot = _temperature(rotated, fit)
+    hot = _temperature(rotated, rough)
     weight = head.weight @ axes.T / hot
     return _placed(LinearHead(weight, head.bias / hot - weight @ centre), present, classes)
 
@@ -192,10 +194,11 @@ def _principal_axes(values: Array) -> Array:
     return np.asarray(axes)
 
 
-def _logistic(rows: HeadRows, *, c: float) -> LinearHead:
+def _logistic(rows: HeadRows, *, c: float, tolerance: float = 1e-4) -> LinearHead:
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(C=c, max_iter=1000).fit(rows.features, rows.targets, sample_weight=rows.balanced)
+    regression = LogisticRegression(C=c, max_iter=1000, tol=tolerance)
+    fitted = regression.fit(rows.features, rows.targets, sample_weight=rows.balanced)
     return _both_ways(fitted.coef_, fitted.intercept_)
 
 
