@@ -240,7 +240,7 @@ def recipe_table(inputs: Inputs, rows: Sequence[Row], *, test: bool = False) -> 
         scored = _compared(inputs, test_slides, tested)
         columns |= {f"{name}, test slides": estimates for name, estimates in scored.items()}
     columns["CPU minutes"] = {name: spent / 60 for name, spent in seconds.items()}
-    return pd.DataFrame(columns, index=list(found))
+    return pd.DataFrame(columns, index=pd.Index(list(found), name="recipe"))
 
 
 def chosen_rows(only: Sequence[str], *, probes: bool) -> list[Row]:
@@ -257,7 +257,7 @@ def chosen_rows(only: Sequence[str], *, probes: bool) -> list[Row]:
 
 def markdown(table: pd.DataFrame) -> str:
     """The table as markdown."""
-    lines = [["recipe", *map(str, table.columns)], ["---"] * (1 + table.shape[1])]
+    lines = [[str(table.index.name), *map(str, table.columns)], ["---"] * (1 + table.shape[1])]
     for name, values in table.iterrows():
         shown = [
             "" if value != value else f"{value:.1f}" if isinstance(value, float) else str(value) for value in values

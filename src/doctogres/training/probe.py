@@ -127,7 +127,7 @@ def fit_head(rows: HeadRows, classes: int, settings: TrainSettings) -> LinearHea
     centre, axes = _axes(values)
     rotated = HeadRows((values - centre) @ axes, places, rows.groups, rows.weights)
     fit: Fit = partial(_logistic, c=settings.logistic_c)
-    rough: Fit = partial(fit, tolerance=ROUGH)
+    rough: Fit = partial(_logistic, c=settings.logistic_c, tolerance=ROUGH)
     if settings.head == "lda":
         fit = rough = partial(_discriminant, shrinkage=settings.lda_shrinkage, width=values.shape[1])
     head = fit(rotated)
