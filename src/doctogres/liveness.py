@@ -45,9 +45,9 @@ def is_gone(owner: Mapping[str, Any]) -> bool:
     return began is None or began not in (owner["start"], HIDDEN)
 
 
-def process_name() -> str:
-    """This process as a part of a file's name, for `is_left_over`."""
-    known = this_process()
+def process_name(process_id: int | None = None) -> str:
+    """A process, by default this one, as a part of a file's name, for `is_left_over`."""
+    known = process(process_id or os.getpid())
     return "-".join(str(known[part]) for part in NAMED)
 
 
@@ -80,7 +80,7 @@ def _answers(process_id: int) -> bool:
 
 
 def _start_without_proc(process_id: int) -> int | None:
-    import psutil  # the served model writes nothing, and its environment lacks it
+    import psutil  # only here: most systems do without
 
     try:
         found = psutil.Process(process_id)

@@ -1,6 +1,6 @@
-"""What is kept of every request: a line in the server's log and, where the operator asks for it, rows of the answer log.
+"""What is kept of every request: a line in the server's log and, where the operator asks for it, rows and metrics.
 
-docs/operations.md describes both. A failure in here is written to the server's log and never changes an answer.
+docs/operations.md describes them. A failure in here is written to the server's log and never changes an answer.
 """
 
 import logging
@@ -21,6 +21,7 @@ from doctogres.errors import DoctogresError, ParameterError
 from doctogres.serving.answer_log import NAMES_VARIABLE, AnswerLog
 from doctogres.serving.contract import RequestedSlide, RequestError
 from doctogres.serving.figures import digests, figures, median_side
+from doctogres.serving.metrics import Metrics
 
 server_log: Final = logging.getLogger("uvicorn.error")  # uvicorn's own log, errors or not, which MLflow's server shows
 logger: Final = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class RequestRecord:
     measured: bool
     slides: list[SlideRecord] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    status: int = 200
     refusal: str = ""  # of the whole request
     stopped_at: SlideRecord | None = None  # the slide for which it was refused
     number: str = field(default_factory=lambda: secrets.token_hex(4))
@@ -88,17 +90,24 @@ class RequestRecord:
         return Counter(slide.found["refusal"] for slide in self.slides if slide.is_refused)
 
     @property
-    def not_sure(self) -> int:
-        """The number of slides with an answer that is not sure."""
-        return sum(row["abstained"] and not row["error"] for row in self.rows)
+    def sure(self) -> list[bool]:
+        """Of each slide that was answered, whether the answer is sure."""
+        return [not row["abstained"] for row in self.rows if not row["error"]]
 
 
 class Monitoring:
     """Keeps what is wanted of every request to one model."""
 
-    def __init__(self, model: Mapping[str, str], log: AnswerLog | None, *, names: bool = False):
+    def __init__(
+        self,
+        model: Mapping[str, str],
+        log: AnswerLog | None = None,
+        metrics: Metrics | None = None,
+        *,
+        names: bool = False,
+    ):
         """`model` has its `model_version` and `model_id`; with `names`, the log has the slides' names."""
-        self.model, self.log, self.names = model, log, names
+        self.model, self.log, self.metrics, self.names = model, log, metrics, names
 
     @classmethod
     def from_environment(cls, **model: str) -> "Monitoring":
@@ -107,7 +116,8 @@ class Monitoring:
         Raises:
             ParameterError: a variable has a value that means nothing.
         """
-        return cls(model, AnswerLog.from_environment(), names=_is_set(NAMES_VARIABLE))
+        names = _is_set(NAMES_VARIABLE)
+        return cls(model, AnswerLog.from_environment(), Metrics.from_environment(model), names=names)
 
     @contextmanager
     def request(self) -> Iterator[RequestRecord]:
@@ -116,7 +126,7 @@ class Monitoring:
         try:
             yield record
         except RequestError as error:
-            record.refusal = error.kind
+            record.refusal, record.status = error.kind, error.get_http_status_code()  # type: ignore[no-untyped-call]
             raise
         finally:
             try:
@@ -127,18 +137,29 @@ class Monitoring:
     def _keep(self, record: RequestRecord) -> None:
         if not record.slides and not record.refusal:
             return  # the identity was asked for
-        milliseconds = 1000 * (time.perf_counter() - record.began)
-        rows = self._logged(record, milliseconds) if self.log else []
+        seconds = time.perf_counter() - record.began
+        rows = self._logged(record, 1000 * seconds) if self.log else []
         lost = self.log.append(rows) if self.log and rows else 0
-        refused = ", ".join(f"{count} ({kind})" for kind, count in record.refusals.items()) or "0"
+        sure, refusals = record.sure, record.refusals
+        not_sure = sure.count(False)
+        if self.metrics:
+            self.metrics.count(
+                status=record.status,
+                seconds=seconds,
+                slides=len(sure),
+                not_sure=not_sure,
+                refusals=refusals,
+                lost=lost,
+            )
+        refused = ", ".join(f"{count} ({kind})" for kind, count in refusals.items()) or "0"
         server_log.info(
             "request %s to %s: slides %d, not sure %d, refused %s, %.0f ms%s",
             record.number,
             self.model["model_version"],
             len(record.slides),
-            record.not_sure,
+            not_sure,
             f"as a whole ({record.refusal})" if record.refusal else refused,
-            milliseconds,
+            1000 * seconds,
             ", not in the answer log" if lost else "",
         )
 
