@@ -53,7 +53,8 @@ def finish(data: Path, folder: Path, options: tuple[str, ...]) -> dict[str, Any]
     output, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"the pipeline ended with status {process.returncode}; see {folder}/log.txt")
-    return dict(json.loads(output.strip().splitlines()[-1])["metrics"])
+    (line,) = [line for line in output.splitlines() if line.startswith('{"stage"')]
+    return dict(json.loads(line)["metrics"])
 
 
 def running(folder: Path) -> str:

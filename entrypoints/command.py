@@ -19,7 +19,7 @@ from doctogres.addresses import check_address, check_environment, masked
 from doctogres.catalogue import STAGES, Input, Parameter
 from doctogres.disk import naming_full_disk
 from doctogres.errors import DoctogresError, ParameterError
-from doctogres.files import keep_private, sweep, temporary_files, workspace
+from doctogres.files import keep_private, replacing, sweep, temporary_files, workspace
 from doctogres.launcher import RUN_VARIABLE, Launch, find_launch, typed_command
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
@@ -77,6 +77,11 @@ def parameter_option(given: Parameter | Input) -> click.Option:
 
 def _option(name: str, default: str | int | bool, what: str, kind: click.ParamType[Any]) -> click.Option:
     return click.Option([f"--{name}", name], default=default, type=kind, help=what, show_default=True)
+
+
+JSON_OPTION: Final = _option(
+    "json", "", "file for the result as JSON, which is otherwise printed before the summary", click.STRING
+)
 
 
 class OneLineCommand(click.Command):
@@ -174,6 +179,16 @@ def _begin() -> None:
         )
 
 
+def _print_result(result: "StageResult", json_file: str) -> None:
+    """The result as JSON for programs, on a line or in a file; then, at the end of the terminal, what people read."""
+    if json_file:
+        with replacing(Path(json_file)) as partial:
+            partial.write_text(result.to_json() + "\n", encoding="utf-8")
+    else:
+        print(result.to_json(), flush=True)
+    print(result.for_people(), flush=True)
+
+
 def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], OneLineCommand]:
     """Builds the command of an entry point from its row in the catalogue.
 
@@ -185,6 +200,7 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
 
     def decorate(function: Callable[..., "StageResult | None"]) -> OneLineCommand:
         def callback(**values: Any) -> None:
+            json_file = values.pop(JSON_OPTION.name)
             keep_private()
             check_environment()
             overrides = {str(setting.name): values.pop(str(setting.name)) for setting in settings}
@@ -201,9 +217,9 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
                     _begin()
                 result = function(**values)
             if result is not None:
-                print(result.to_json(), flush=True)
+                _print_result(result, json_file)
 
-        params: list[click.Parameter] = [*map(parameter_option, stage.parameters), *settings]
+        params: list[click.Parameter] = [*map(parameter_option, stage.parameters), *settings, JSON_OPTION]
         return OneLineCommand(name, callback=callback, help=stage.purpose, params=params)
 
     return decorate

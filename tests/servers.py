@@ -50,6 +50,12 @@ def running(command: list[str], url: str, log: Path, environment: dict[str, str]
         process.wait(30)
 
 
+def json_line(printed: str) -> dict[str, Any]:
+    """The result that an entry point prints before its last words."""
+    found: dict[str, Any] = json.loads([line for line in printed.splitlines() if line.startswith('{"stage"')][-1])
+    return found
+
+
 def post(address: str, body: bytes, kind: str) -> dict[str, Any]:
     request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": kind})
 

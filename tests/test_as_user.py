@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from doctogres.model.ensemble import WITHOUT_OPENVINO
-from tests.servers import ROOT, as_json, free_port, post, running
+from tests.servers import ROOT, as_json, free_port, json_line, post, running
 from tests.stores import new_store, plain_environment
 
 pytestmark = pytest.mark.slow
@@ -66,12 +66,6 @@ def run_project(environment: dict[str, str], *arguments: str) -> subprocess.Comp
         text=True,
         check=False,
     )
-
-
-def json_line(printed: str) -> dict[str, Any]:
-    """The line that the entry point ends with; against a server MLflow itself prints addresses after it."""
-    found: dict[str, Any] = json.loads([line for line in printed.splitlines() if line.startswith('{"stage"')][-1])
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,14 @@ def metric_name(name: str) -> str:
     return "/".join(map(class_key, name.split("/")))
 
 
+def interval(name: str, low: float, high: float) -> dict[str, float]:
+    """The two ends of a metric's interval by name: `ci/macro_f1_low` and `ci/macro_f1_high`.
+
+    They are a family of their own in MLflow, so that a comparison of runs shows the metrics without them.
+    """
+    return {f"ci/{name}_low": low, f"ci/{name}_high": high}
+
+
 def artifact_name(name: str) -> str:
     """A slide's or class's name as the name of an artifact, without a suffix: `case_1-e3056894` for `case#1`.
 

@@ -5,9 +5,9 @@ Imports nothing heavy, so that a command can check its parameters and print its 
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 # Which networks are trained and which of them are kept: no single network depends on these.
@@ -452,3 +452,19 @@ class Preset(BaseModel):
     gate: GateSettings = Field(default_factory=GateSettings)
     ablate: AblateSettings = Field(default_factory=AblateSettings)
     predict: PredictSettings = Field(default_factory=PredictSettings)
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The name of the preset and the settings given in place of its own, for the record of a run."""
+        return dict(self._given)
+
+    def __eq__(self, other: object) -> bool:
+        """Presets with the same settings are equal, however they were given."""
+        return isinstance(other, Preset) and self.model_dump() == other.model_dump()
+
+    def recording(self, given: Mapping[str, Any]) -> Self:
+        """The same settings, with what was given."""
+        copy = self.model_copy()
+        copy._given = dict(given)
+        return copy

@@ -46,8 +46,8 @@ class Pipeline:
     def statuses(self) -> dict[str, str]:
         """The status of every run under its stage's or trial's name, or LAUNCH."""
         query = """
-            SELECT CASE experiment_id WHEN 0 THEN ? ELSE substr(name || ' ', 1, instr(name || ' ', ' ') - 1) END, status
-            FROM runs ORDER BY start_time"""
+            SELECT CASE experiment_id WHEN 0 THEN ? ELSE coalesce(value, substr(name, instr(name, 'trial-'))) END, status
+            FROM runs LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND key = 'doctogres.stage' ORDER BY start_time"""
         with sqlite3.connect(f"file:{self.folder}/mlflow.db?mode=ro", uri=True, timeout=60) as store:
             return dict(store.execute(query, [LAUNCH]).fetchall())
 

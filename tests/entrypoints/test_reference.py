@@ -1,5 +1,6 @@
 """MLproject and the page of parameters are what the commands' options say."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from mlflow.projects._project_spec import load_project
 
 from doctogres.catalogue import STAGES
 from doctogres.presets import sections_of
@@ -20,16 +22,27 @@ def test_the_committed_files_are_current() -> None:
 
 
 @pytest.mark.parametrize("entry_point", STAGES)
-def test_mlproject_lists_exactly_the_options_with_their_defaults(entry_point: str) -> None:
+def test_mlproject_lists_the_parameters_with_their_defaults_and_no_settings(entry_point: str) -> None:
     listed = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"][entry_point]
     options = {option.name: option for option in command_of(entry_point).params if isinstance(option, click.Option)}
-    assert list(listed["parameters"]) == list(options)
+    assert list(listed["parameters"]) == [given.name for given in STAGES[entry_point].parameters]
     for name, entry in listed["parameters"].items():
         assert entry["type"] in {"string", "float"}
         assert str(entry["default"]).lower() == str(options[name].default).lower()
         assert options[name].help
         assert f"--{name} {{{name}}}" in listed["command"]
     assert f"entrypoints.{entry_point} " in listed["command"] + " "
+
+
+def test_a_setting_reaches_the_command_and_only_what_was_given_is_recorded() -> None:
+    entry = load_project(str(ROOT)).get_entry_point("train")
+    given = {"epochs": "3", "weights": "my model.safetensors"}
+    declared, others = entry.compute_parameters(given, storage_dir=None)
+    assert declared.keys() == {given.name for given in STAGES["train"].parameters}
+    assert others == {"epochs": "3", "weights": "'my model.safetensors'"}
+    words = shlex.split(entry.compute_command(given, storage_dir=None))[3:]
+    values = command_of("train").make_context("train", words).params
+    assert (values["epochs"], values["weights"], values["learning_rate"]) == (3, "my model.safetensors", None)
 
 
 def test_the_entry_points_are_the_agreed_ones() -> None:

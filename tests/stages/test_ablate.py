@@ -109,7 +109,7 @@ def interrupted(module_store: Path, small_cohort: Path, quick: Preset) -> Iterat
 
         with pytest.MonkeyPatch.context() as breaker:
             breaker.setattr(module, "evaluate", breaking)
-            with pytest.raises(UpstreamError, match=r"^row-3 · \+ patch extraction: seed 5: the disk is full$"):
+            with pytest.raises(UpstreamError, match=r"^row-3 \+ patch extraction: seed 5: the disk is full$"):
                 ablate(data=str(small_cohort), preset=quick, seed=SEED)
         trained = {run.info.run_id: run for run in finished_runs("train", limit=100)}
         assert len(trained) == 2 * SEEDS + 1
@@ -142,23 +142,26 @@ def children(run_id: str) -> list[Run]:
 
 
 def rows(ladder: StageResult) -> list[Run]:
-    return [run for run in children(ladder.run_id) if run.info.run_name.startswith("row-")]
+    return [run for run in children(ladder.run_id) if " row-" in run.info.run_name]
 
 
 @pytest.mark.slow
 def test_every_row_is_a_finished_child_with_its_stages_under_it(ladder: StageResult, table: pd.DataFrame) -> None:
     found = rows(ladder)
-    assert [run.info.run_name for run in found] == [f"row-{n} · {row.name}" for n, row in enumerate(LADDER, 1)]
+    assert [run.info.run_name for run in found] == [
+        f"{run.data.metrics['macro_f1']:.3f} row-{n} {row.name}"
+        for n, (run, row) in enumerate(zip(found, LADDER, strict=True), 1)
+    ]
     assert table["row"].tolist() == [row.name for row in LADDER]
     for run, line in zip(found, table.to_dict("records"), strict=True):
         assert run.info.status == "FINISHED"
         metrics = run.data.metrics
-        assert [metrics[name] for name in ("macro_f1", "macro_f1/low", "macro_f1/high", "seconds")] == pytest.approx(
-            [line[name] for name in ("macro_f1", "low", "high", "seconds")]
-        )
+        assert [
+            metrics[name] for name in ("macro_f1", "ci/macro_f1_low", "ci/macro_f1_high", "seconds")
+        ] == pytest.approx([line[name] for name in ("macro_f1", "low", "high", "seconds")])
         assert ("difference" in metrics) == bool(line["verdict"])
         if line["verdict"]:
-            ends = [metrics[name] for name in ("difference", "difference/low", "difference/high")]
+            ends = [metrics[name] for name in ("difference", "ci/difference_low", "ci/difference_high")]
             assert ends == pytest.approx([line["difference"], line["difference_low"], line["difference_high"]])
             assert run.data.params["changes"] == line["changes"]
         assert line["verdict"] in run.data.tags["mlflow.note.content"]

@@ -116,7 +116,7 @@ def test_what_it_leaves(
     before = slide_metrics(predictions["label"].tolist(), raw, classes, resamples=100)["ece"]
     assert scores.ece_raw.value == pytest.approx(before.value)
     assert own["ece"].value != pytest.approx(before.value)
-    logged = {"macro_f1", "macro_f1/low", "macro_f1/high", "null/majority/macro_f1", "patch/macro_f1/low"}
+    logged = {"macro_f1", "ci/macro_f1_low", "ci/macro_f1_high", "null/majority/macro_f1", "ci/patch/macro_f1_low"}
     assert logged <= result.metrics.keys()
 
     page = local(result.artifacts["report"]).read_bytes()

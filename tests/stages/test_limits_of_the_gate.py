@@ -59,7 +59,7 @@ def test_what_is_asked_moves_nothing_until_a_person_promotes(store: Path, capsys
     assert "promoted_by" not in tags("2")
     command = "mlflow run . -e promote --env-manager local -P model_name=doctogres -P version=2 -P alias=champion"
     assert command in capsys.readouterr().out
-    assert mlflow.get_run(result.run_id).info.run_name == "register · version 2 · champion, proposed"
+    assert mlflow.get_run(result.run_id).info.run_name == "v2 champion register proposed"
     assert stage(better, promote="ask").reused
     assert command in capsys.readouterr().out
     promote(version="2", reason="looked at it")

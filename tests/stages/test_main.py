@@ -13,8 +13,10 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from mlflow.tracking import MlflowClient
 
+from doctogres.pages import markdown
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
 from doctogres.stages.evaluate import evaluate
@@ -23,10 +25,11 @@ from doctogres.stages.patch import patch
 from doctogres.stages.predict import predict
 from doctogres.stages.register import register
 from doctogres.stages.train import train
-from doctogres.tracking.runs import DATA_TAG, FINGERPRINT_TAG, StageResult
+from doctogres.tracking.runs import DATA_TAG, FINGERPRINT_TAG, NOTE_TAG, StageResult
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
 from entrypoints.reference import ROOT
+from tests.servers import json_line
 from tests.stores import measured, used_models
 
 pytestmark = pytest.mark.slow
@@ -58,12 +61,53 @@ def test_every_stage_is_a_finished_child_that_a_person_can_read(flow: StageResul
     for stage in STAGES:
         run = child(flow, stage)
         assert run.info.status == "FINISHED"
-        assert run.info.run_name.startswith(f"{stage} · ")
+        assert stage in run.info.run_name.split()
+        assert run.data.metrics.keys() >= {"slides", "seconds"}
         assert len(run.data.tags["mlflow.note.content"]) > 40
         assert {FINGERPRINT_TAG, DATA_TAG, "doctogres.version"} <= run.data.tags.keys()
         assert (run.inputs and run.inputs.dataset_inputs) or stage == "register"
     digests = {child(flow, stage).data.tags[DATA_TAG] for stage in STAGES[:-1]}
     assert len(digests) == 1
+
+
+def test_the_parents_page_begins_with_the_result_and_leads_to_every_stage(
+    flow: StageResult, small_cohort: Path
+) -> None:
+    run = mlflow.get_run(flow.run_id)
+    score = f"{flow.metrics['macro_f1']:.3f}"
+    assert run.info.run_name == f"{score} main {small_cohort.name}"
+    note = run.data.tags[NOTE_TAG]
+    assert note.startswith(f"Macro-F1 on the hold-out: {score} [")
+    assert "```" not in note
+    for stage in STAGES:
+        made = child(flow, stage).info
+        assert f"- {stage}: [{markdown(made.run_name)}](#/experiments/{experiment_id()}/runs/{made.run_id}?" in note
+    assert run.data.metrics.keys() >= {"macro_f1", "ci/macro_f1_low", "ci/macro_f1_high", "slides", "seconds"}
+
+
+def test_the_parent_records_what_was_given_and_all_settings_in_a_file(flow: StageResult, quick: Preset) -> None:
+    given = {
+        "preset": "demo",
+        "epochs": "3",
+        "trials": "2",
+        "trial_epochs": "2",
+        "unfreeze_every": "1",
+        "resamples": "200",
+    }
+    params = mlflow.get_run(flow.run_id).data.params
+    assert params == given | {"data": params["data"], "seed": "5"}
+    assert yaml.safe_load(local(f"runs:/{flow.run_id}/settings.yaml").read_text())["train"] == quick.train.model_dump(
+        mode="json"
+    )
+
+
+def test_the_tags_are_few_and_no_long_digest_stands_there_twice(flow: StageResult) -> None:
+    for stage in STAGES:
+        tags = {name: value for name, value in child(flow, stage).data.tags.items() if not name.startswith("mlflow.")}
+        assert all(name.startswith("doctogres.") for name in tags)
+        digests = [value for value in tags.values() if re.fullmatch(r"[0-9a-f]{32,}", value)]
+        assert len(digests) == len(set(digests)) <= 2
+        assert len(tags) <= 10
 
 
 def test_the_json_line_holds_what_the_next_step_needs(flow: StageResult) -> None:
@@ -72,7 +116,7 @@ def test_the_json_line_holds_what_the_next_step_needs(flow: StageResult) -> None
     assert {"stage", "run_id", "artifacts", "metrics"} <= line.keys()
     for uri in line["artifacts"].values():
         assert local(uri).exists()
-    assert {"macro_f1", "macro_f1/low", "macro_f1/high", "null/majority/macro_f1"} <= line["metrics"].keys()
+    assert {"macro_f1", "ci/macro_f1_low", "ci/macro_f1_high", "null/majority/macro_f1"} <= line["metrics"].keys()
 
 
 def test_a_reused_run_loads_no_framework_of_networks(flow: StageResult, small_cohort: Path, quick: Preset) -> None:
@@ -110,8 +154,8 @@ def test_the_models_page_shows_the_hold_out_and_the_out_of_fold_score_and_nothin
 def test_the_training_has_curves_per_epoch_and_unfreezes(flow: StageResult, quick: Preset) -> None:
     run_id = train(patches=flow.artifacts["patch/patches"], params="none", preset=quick, seed=5).run_id
     for name in ("train_loss", "val_loss", "slide_macro_f1", "patch_macro_f1", "learning_rate", "patches_per_s"):
-        assert len(MlflowClient().get_metric_history(run_id, name)) == quick.train.epochs
-    trainable = [point.value for point in MlflowClient().get_metric_history(run_id, "trainable_parameters")]
+        assert len(MlflowClient().get_metric_history(run_id, f"fold0/{name}")) == quick.train.epochs
+    trainable = [point.value for point in MlflowClient().get_metric_history(run_id, "fold0/trainable_parameters")]
     assert trainable == sorted(set(trainable))
     # If the study chose other settings, the flow's own run stays the latest.
     if run_id != child(flow, "train").info.run_id:
@@ -121,9 +165,11 @@ def test_the_training_has_curves_per_epoch_and_unfreezes(flow: StageResult, quic
 def test_trials_are_readable_children_of_the_study(flow: StageResult, quick: Preset) -> None:
     tune = child(flow, "tune").info.run_id
     trials = MlflowClient().search_runs([experiment_id()], f"tags.mlflow.parentRunId = '{tune}'")
-    assert {run.info.run_name for run in trials} == {f"trial-{number:03d}" for number in range(quick.tune.trials)}
+    named = {run.info.run_name.split()[-1]: run for run in trials}
+    assert named.keys() == {f"trial-{number:03d}" for number in range(quick.tune.trials)}
     assert all(run.info.status == "FINISHED" and run.data.params for run in trials)
-    first = next(run for run in trials if run.info.run_name == "trial-000")
+    first = named["trial-000"]
+    assert first.info.run_name == f"{first.data.metrics['macro_f1']:.3f} trial-000"
     assert float(first.data.params["train.learning_rate"]) == quick.train.learning_rate
 
 
@@ -169,7 +215,7 @@ def test_the_submission_has_the_challenges_header_and_order(
 def test_a_model_that_shows_nothing_is_not_registered_and_answers_the_test_slides_all_the_same(
     flow: StageResult, module_store: Path
 ) -> None:
-    assert flow.metrics["macro_f1/low"] <= flow.metrics["null/chance/macro_f1"]  # three epochs are too few
+    assert flow.metrics["ci/macro_f1_low"] <= flow.metrics["null/chance/macro_f1"]  # three epochs are too few
     assert "model" not in flow.artifacts
     assert not MlflowClient().search_registered_models()
     summary = (module_store / "workspace" / SUMMARY_FILE).read_text()
@@ -209,7 +255,7 @@ def test_the_forced_version_has_a_card_whose_commands_make_the_model_again(
         options = [f"--{word}" for word in given if word != "-P"]
         capsys.readouterr()
         importlib.import_module(f"entrypoints.{stage}").command.main(options)
-        made[stage] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        made[stage] = json_line(capsys.readouterr().out)
     assert list(made) == ["clean", "patch", "train", "evaluate"]
     for stage, result in made.items():
         assert result["reused"], stage

@@ -212,7 +212,7 @@ def test_a_model_no_better_than_guessing_becomes_no_version(store: Path, capsys:
     assert "model" not in json.loads(result.to_json())["artifacts"]
     run = MlflowClient().get_run(result.run_id)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "register · not registered"
+    assert run.info.run_name == "refused register"
     for text in (run.data.tags["mlflow.note.content"], capsys.readouterr().out, decided["reason"]):
         assert "null models" in text
     assert "not registered" in card_of(result)
@@ -290,7 +290,7 @@ def test_force_overrules_the_gate_and_leaves_its_mark(store: Path) -> None:
     assert tags("1")["promoted_by"] == "gate"
     assert card_of(result).startswith("Promoted by force. ")
     run = MlflowClient().get_run(result.run_id)
-    assert run.info.run_name == "register · version 2 · champion, by force"
+    assert run.info.run_name == "v2 champion register by force"
     assert "promote=force" in run.data.tags["mlflow.note.content"]
     assert served() == "poor"
     stage(evaluated(trained("good again"), wrong=2))

@@ -8,6 +8,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from doctogres.stages.main import Standing, standing_of, summarise
+from doctogres.stages.register import decision
 from doctogres.tracking.runs import DATA_TAG, StageResult
 from tests.stages.test_register import REGISTERED, cohort, evaluated, stage, trained
 
@@ -21,7 +22,7 @@ def run_of(name: str, wrong: int, *, data: str = "", classes: tuple[str, ...] = 
     scored = evaluated(model, wrong, classes=list(classes), source=source)
     MlflowClient().set_tag(scored.run_id, DATA_TAG, data)
     metrics = dict.fromkeys(
-        ("macro_f1", "macro_f1/low", "macro_f1/high", "null/majority/macro_f1", "null/chance/macro_f1"), 0.5
+        ("macro_f1", "ci/macro_f1_low", "ci/macro_f1_high", "null/majority/macro_f1", "null/chance/macro_f1"), 0.5
     )
     return {
         "train": StageResult("train", "", {"model": model}, {}),
@@ -32,7 +33,8 @@ def run_of(name: str, wrong: int, *, data: str = "", classes: tuple[str, ...] = 
 
 def told(results: dict[str, StageResult]) -> tuple[Standing, list[str]]:
     standing = standing_of(REGISTERED, results)
-    return standing, summarise(results | {"predict": results["evaluate"]}, standing).strip().splitlines()
+    summary = summarise(results | {"predict": results["evaluate"]}, decision(results["register"]), standing, "link")
+    return standing, summary.strip().splitlines()
 
 
 def test_without_a_champion_the_model_of_the_run_answers_and_the_summary_says_why(store: Path) -> None:

@@ -82,8 +82,8 @@ def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch,
 
     log_epoch = stage._log_epoch
 
-    def killing(first, view, of, epoch):
-        log_epoch(first, view, of, epoch)
+    def killing(view, of, epoch):
+        log_epoch(view, of, epoch)
         if epoch.epoch == 2:
             raise Killed
 
@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on_in_the_next_one(store, patches, monkeypatch,
     curves = [table(result, "history").drop(columns="patches_per_s") for result in (whole, resumed)]
     assert curves[0].equals(curves[1])
     assert table(whole, "oof_predictions").equals(table(resumed, "oof_predictions"))
-    logged = MlflowClient().get_metric_history(resumed.run_id, "slide_macro_f1")
+    logged = MlflowClient().get_metric_history(resumed.run_id, "fold0/slide_macro_f1")
     assert [metric.step for metric in logged] == [0, 1, 2, 3, 4]
 
 
@@ -149,7 +149,7 @@ def test_what_a_setting_cannot_change_is_not_trained_again(store, patches, capsy
     assert not second.reused
     assert capsys.readouterr().out.count("train: reusing the network for ") == 2
     assert {file: file.stat().st_ino for file in (store / "workspace/networks").iterdir()} == files
-    logged = MlflowClient().get_metric_history(second.run_id, "slide_macro_f1")
+    logged = MlflowClient().get_metric_history(second.run_id, "fold0/slide_macro_f1")
     assert [metric.step for metric in logged] == [0, 1, 2, 3, 4]
 
     anew = run(patches, given=given, rerun=True)

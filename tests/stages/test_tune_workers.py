@@ -1,6 +1,5 @@
 """The tune stage: several workers on one study in PostgreSQL, one of them killed; what its runs say afterwards."""
 
-import json
 import os
 import signal
 import subprocess
@@ -33,6 +32,7 @@ from doctogres.tuning.trials import PREDICTED, RUN
 from doctogres.tuning.workers import DEFAULT, FINISHED, OWNER
 from entrypoints.reference import ROOT
 from tests.postgres import postgres_server
+from tests.servers import json_line
 from tests.stores import connected
 
 pytestmark = pytest.mark.slow
@@ -57,11 +57,10 @@ def start(folder: Path, **parameters: Any) -> subprocess.Popen[str]:
 
 
 def result_of(worker: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
-    """The JSON line that a worker ends with."""
+    """The JSON line of a worker."""
     output = worker.communicate()[0]
     assert worker.returncode == 0, (folder / "errors.txt").read_text()
-    result: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return result
+    return json_line(output)
 
 
 def study_in(storage: str) -> optuna.Study:
@@ -183,7 +182,7 @@ def test_every_trial_is_a_child_of_the_worker_that_ran_it(killed: Any) -> None:
     parents: dict[int, set[str]] = {}
     for trial in study.get_trials():
         run = run_of(trial)
-        assert run.info.run_name == f"trial-{trial.number:03d}"
+        assert run.info.run_name.endswith(f" trial-{trial.number:03d}")
         parents.setdefault(trial.user_attrs[OWNER]["process"], set()).add(run.data.tags["mlflow.parentRunId"])
     assert all(len(runs) == 1 for runs in parents.values())
     assert len(set.union(*parents.values())) == len(parents)
@@ -201,7 +200,7 @@ def note(result: StageResult) -> str:
 
 def children(run_id: str) -> dict[str, Run]:
     runs = MlflowClient().search_runs([experiment_id()], f"tags.mlflow.parentRunId = '{run_id}'")
-    return {str(run.info.run_name): run for run in runs}
+    return {str(run.info.run_name).split()[-1]: run for run in runs}
 
 
 def test_trials_over_several_folds_and_more_trials_of_the_same_study_later(patches: str, store: Path) -> None:
@@ -215,8 +214,8 @@ def test_trials_over_several_folds_and_more_trials_of_the_same_study_later(patch
     assert sorted(default.intermediate_values) == [0, 1, 2, 3]
     assert default.user_attrs[PREDICTED].keys() == set(kept.loc[kept["fold"].isin(["fold0", "fold1"]), "slide_id"])
     assert "fold1/slide_macro_f1" in run_of(default).data.metrics
-    assert first.metrics["default/slide_macro_f1"] == default.value
-    assert first.metrics["best/slide_macro_f1"] >= first.metrics["default/slide_macro_f1"]
+    assert first.metrics["default/macro_f1"] == default.value
+    assert first.metrics["macro_f1"] >= first.metrics["default/macro_f1"]
     assert children(first.run_id).keys() == {"trial-000", "trial-001"}
     assert children(more.run_id).keys() == {"trial-002"}
     assert "2 of them from earlier runs" in note(more)

@@ -118,18 +118,19 @@ def test_strict_fails_after_everything_is_stored_and_also_on_reuse(store: Path) 
 
 def test_the_run_carries_tags_parameters_and_its_dataset(store: Path) -> None:
     def body(run: StageRun) -> None:
-        run.name("clean · 2 slides")
+        run.name("2 of 3 slides")
         log_table(
             pd.DataFrame({"slide_id": ["a", None]}), name="slides", source="runs:/x/y.parquet", context="cleaning"
         )
 
     result = run_stage("clean", body, settings={"slime": "drop"}, inputs={"data": "d1"}, data_digest="d1")
     run = mlflow.get_run(result.run_id)
-    assert run.info.run_name == "clean · 2 slides"
+    assert run.info.run_name == "2 of 3 slides clean"
     assert run.data.params == {"clean.slime": "drop"}
     assert run.data.tags[STAGE_TAG] == "clean"
     assert run.data.tags["doctogres.data_digest"] == "d1"
     assert FINGERPRINT_TAG in run.data.tags
+    assert "doctogres.input.data" not in run.data.tags  # it is the tag above
     assert run.inputs is not None
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["slides"]
 

@@ -36,12 +36,13 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Preset
     preset = _valid(_preset_content(name), f"preset={name}: ")
     check_default_in_space(preset)
     content = preset.model_dump()
+    given = {"preset": name, **(overrides or {})}
     for setting, value in (overrides or {}).items():
         sections = sections_of(setting)
         if not sections:
             raise ParameterError(f"{setting}={value}: no such setting")
         content[sections[0]][setting] = value
-    return _valid(content) if overrides else preset
+    return (_valid(content) if overrides else preset).recording(given)
 
 
 def _preset_content(name: str) -> Any:

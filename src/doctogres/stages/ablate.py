@@ -21,6 +21,7 @@ from doctogres.evaluation.predictions import Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.files import file_digest, workspace
 from doctogres.model.weights import check_all_weights
+from doctogres.names import interval
 from doctogres.pages import markdown
 from doctogres.presets import check_default_in_space, replaced
 from doctogres.settings import OF_RECIPE, Preset
@@ -37,7 +38,7 @@ from doctogres.stages.patch import patch
 from doctogres.stages.train import NO_PARAMS, read_params, train
 from doctogres.stages.tune import tune
 from doctogres.tracking.interrupted import take_over
-from doctogres.tracking.runs import FINGERPRINT_TAG, NOTE_TAG, StageResult, StageRun, run_stage
+from doctogres.tracking.runs import FINGERPRINT_TAG, NAME_TAG, NOTE_TAG, SECONDS, StageResult, StageRun, run_stage
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
 
@@ -176,7 +177,7 @@ class TrainedRow:
 def _run_row(
     number: int, row: Row, recipe: Preset, above: TrainedRow | None, cohort: str, data: str, preset: Preset, seed: int
 ) -> TrainedRow:
-    title = f"row-{number} · {row.name}"
+    title = f"row-{number} {row.name}"
     with mlflow.start_run(run_name=title, nested=True) as run, naming(title):
         cut = patch(cohort=cohort, preset=recipe, data=data)
         results, evaluations, params = [cut], [], NO_PARAMS
@@ -206,8 +207,8 @@ def _run_row(
                 flush=True,
             )
         stages = [mlflow.get_run(run_id) for run_id in dict.fromkeys(result.run_id for result in results)]
-        seconds = sum(stage.data.metrics["duration_s"] for stage in stages)
-        mlflow.log_metric("seconds", seconds)
+        seconds = sum(stage.data.metrics[SECONDS] for stage in stages)
+        mlflow.log_metric(SECONDS, seconds)
     return TrainedRow(row.name, run.info.run_id, used, changed, evaluations, mean, seconds)
 
 
@@ -264,7 +265,7 @@ def _publish(run: StageRun, trained: list[TrainedRow], preset: Preset, seed: int
     run.publish("ladder_png").write_bytes(png_bytes(ladder_figure(table, null)))
     for number, (row, line) in enumerate(zip(trained, table.to_dict("records"), strict=True), 1):
         _finish_row(row.run_id, number, line)
-    run.name(f"ablate · {len(table)} rows, {preset.ablate.seeds} seeds")
+    run.name(f"{trained[-1].macro_f1:.3f}", f"{len(table)} rows, {preset.ablate.seeds} seeds")
     link = compare_link([row.run_id for row in trained])
     note = f"{text}\n[Compare the rows' runs]({link}). The figure is in `ladder.png`, every number in `ladder.csv`."
     run.note(note, is_markdown=True)
@@ -284,14 +285,15 @@ def _predictions(scored: StageResult) -> Predictions:
 
 def _finish_row(run_id: str, number: int, line: Mapping[Hashable, Any]) -> None:
     """Logs a row's intervals and its difference to its run, which need the other rows."""
-    metrics = {"macro_f1/low": line["low"], "macro_f1/high": line["high"], "difference": line["difference"]}
-    metrics |= {"difference/low": line["difference_low"], "difference/high": line["difference_high"]}
+    metrics = {"difference": line["difference"], **interval("macro_f1", line["low"], line["high"])}
+    metrics |= interval("difference", line["difference_low"], line["difference_high"])
     mlflow.log_metrics({name: value for name, value in metrics.items() if value == value}, run_id=run_id)
     reached = f"Row {number}: macro-F1 {Estimate(line['macro_f1'], line['low'], line['high'])}."
     difference = Estimate(line["difference"], line["difference_low"], line["difference_high"])
     step = f" Difference from the row before: {difference} ({line['verdict']}). Changed settings: {markdown(line['changes'])}."
     MlflowClient().set_tag(run_id, NOTE_TAG, reached + (step if line["verdict"] else ""))
     MlflowClient().set_tag(run_id, "doctogres.verdict", line["verdict"])
+    MlflowClient().set_tag(run_id, NAME_TAG, f"{line['macro_f1']:.3f} row-{number} {line['row']}")
 
 
 def compare_link(runs: list[str]) -> str:

@@ -20,7 +20,7 @@ from doctogres.slides.reasons import CONTAMINATION, Reason, by_reason
 from doctogres.slides.table import DROPPED, REVIEW, CohortTable
 from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_table
-from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
+from doctogres.tracking.runs import PROBLEMS, SLIDES, StageResult, StageRun, run_stage
 
 SHEET_SLIDES: Final = 24
 TILE: Final = 200  # pixels
@@ -97,7 +97,7 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
     write_csv(result.class_shares, run.publish("class_shares"))
     class_shares_figure(result.class_shares).savefig(run.attach("class_shares.png"), dpi=120)
     kept = len(cohort.usable)
-    run.name(f"clean · {kept} of {len(table)} slides")
+    run.name(f"{kept} of {len(table)} slides")
     reasons = ", ".join(f"{count} {code}" for code, count in sorted(result.reasons.items())) or "nothing"
     dropped = table[table["outcome"] == DROPPED]
     unusable = dropped[~dropped["reason"].map(Reason.of).isin(CONTAMINATION)]
@@ -120,7 +120,7 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
     counts |= {"decisions/given": float(len(decided)), "decisions/changed": float(changed)}
     groups = result.twins.drop_duplicates("group")["kind"].value_counts()
     counts |= {metric: float(groups.get(kind, 0)) for kind, metric in TWIN_METRICS.items()}
-    run.log_metrics({"slides/found": len(table), "slides/usable": kept, **counts, PROBLEMS: float(len(unusable))})
+    run.log_metrics({SLIDES: kept, "slides/found": len(table), **counts, PROBLEMS: float(len(unusable))})
     log_table(table, name="slides", source=str(data), context="cleaning", targets="label")
 
 

@@ -39,7 +39,7 @@ def demo_data(*, target: str, size: int, seed: int, rerun: bool = False) -> Stag
         sheet = contact_sheet(tiles, captions, columns=6, tile=200)
         run.attach("contact_sheet.png").write_bytes(encode_png(sheet))
         run.artifacts["cohort"] = folder.resolve().as_uri()
-        run.name(f"demo_data · {size} slides")
+        run.name(f"{size} slides")
         run.note(
             f"Created {summary.train} training and {summary.test} test slides in {target} with seed {seed}, including "
             f"{summary.cartoons} cartoons and {summary.splats} splats (listed in contaminated.csv)."

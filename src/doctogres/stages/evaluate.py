@@ -12,7 +12,7 @@ from doctogres.evaluation.predictions import PATCHES
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.unseen import check_unseen
 from doctogres.files import digest_of, file_digest
-from doctogres.names import class_key
+from doctogres.names import class_key, interval
 from doctogres.progress import reporter
 from doctogres.serving.loading import load_classifier, training_record
 from doctogres.settings import Preset
@@ -22,7 +22,7 @@ from doctogres.slides.selection import CONTENT, SPLIT_NAMES, slides_of
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import CohortTable
 from doctogres.tracking.datasets import log_model_input, log_table
-from doctogres.tracking.runs import SLIDES_TAG, StageResult, StageRun, run_stage
+from doctogres.tracking.runs import SLIDES, SLIDES_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact, find_model, fixed_address, model_digest
 
 if TYPE_CHECKING:  # a reused run does not load torch
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # a reused run does not load torch
 
 OF_CLASS: Final = re.compile(rf"^(?P<kind>(patch/)?({'|'.join(PER_CLASS)})/)(?P<label>.*)", re.DOTALL)
 
-ON_OTHER_SPLITS: Final = ("macro_f1", "macro_f1/low", "macro_f1/high", "accuracy")  # on the model's page, with a prefix
+ON_OTHER_SPLITS: Final = ("macro_f1", "accuracy")  # on the model's page, with a prefix
 
 
 def evaluate(
@@ -108,18 +108,19 @@ def _publish(run: StageRun, scored: "Scored", scores: Scores, root: Path, facts:
     commit = active.data.tags.get(MLFLOW_GIT_COMMIT, "") if active else ""
     page = evaluation_page(scored, scores, predictions, figures, slides=slides, root=root, facts=facts, commit=commit)
     run.publish("report").write_text(page, encoding="utf-8")
-    run.name(f"evaluate · {scores.split} · macro-F1 {scores.metrics['macro_f1'].value:.3f}")
+    run.name(f"{scores.metrics['macro_f1'].value:.3f}", scores.split)
     summary = result_sentence(slides, scores.metrics, scores.null)
     run.note(f"{summary} report.html contains the figures and example slides.")
 
 
 def _log_scores(run: StageRun, scores: Scores, model_id: str | None) -> None:
     """Logs the metrics to the run and to its model, whose metrics without a prefix are those on the hold-out."""
-    metrics = _flat(scores)
+    metrics = {**_flat(scores), SLIDES: scores.slides}
     held = scores.split == HOLDOUT
     run.log_metrics(metrics, model_id=model_id if held else None)
     if model_id and not held:
         named = {f"{scores.split}/{name}": metrics[name] for name in ON_OTHER_SPLITS}
+        named |= interval(f"{scores.split}/macro_f1", scores.metrics["macro_f1"].low, scores.metrics["macro_f1"].high)
         run.log_metrics(named, model_id=model_id)
 
 
@@ -128,10 +129,10 @@ def _flat(scores: Scores) -> dict[str, float]:
     estimates = scores.metrics | {f"null/{name}": null for name, null in scores.null.items()}
     estimates["ece_raw"] = scores.ece_raw
     ends = {
-        f"{name}/{end}": getattr(estimate, end)
+        end: value
         for name, estimate in estimates.items()
         if not OF_CLASS.fullmatch(name)
-        for end in ("low", "high")
+        for end, value in interval(name, estimate.low, estimate.high).items()
     }
     return {OF_CLASS.sub(_keyed, name): estimate.value for name, estimate in estimates.items()} | ends
 

@@ -1,15 +1,19 @@
 """main: all stages in one process, as nested runs of one parent run; ends with a summary."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import mlflow
+import yaml
+from mlflow.entities import Run
 
 from doctogres.catalogue import DEFAULT_NAME
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.files import replacing, workspace
 from doctogres.model.weights import check_all_weights
+from doctogres.pages import markdown
 from doctogres.presets import check_default_in_space
 from doctogres.registry.champion_comparison import read_evaluation
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
@@ -25,9 +29,11 @@ from doctogres.stages.predict import predict
 from doctogres.stages.register import decision, register
 from doctogres.stages.train import train
 from doctogres.stages.tune import tune
-from doctogres.tracking.runs import NOTE_TAG, STAGE_TAG, StageResult, open_run
+from doctogres.tracking.runs import NAME_TAG, NOTE_TAG, SECONDS, STAGE_TAG, StageResult, open_run
+from doctogres.tracking.view import COLUMNS, run_link
 
 SUMMARY_FILE: Final = "summary.txt"
+RIVALS: Final = tuple(f"null/{name}" for name in NULL_MODELS)
 
 
 def run_all(
@@ -42,11 +48,13 @@ def run_all(
     strict: bool = False,
 ) -> StageResult:
     """Runs or reuses every stage on the cohort at `data`; predicts the test slides if there are any."""
+    started = time.perf_counter()
     check_default_in_space(preset)
     check_all_weights(preset)  # not found out after two finished stages
     with open_run("main") as parent:
-        mlflow.set_tags({STAGE_TAG: "main", "mlflow.runName": f"main · {Path(data).name}"})
-        mlflow.log_params({"main.data": data, "main.seed": seed, "main.backbone": preset.train.backbone})
+        cohort = Path(data).name
+        mlflow.set_tags({STAGE_TAG: "main", NAME_TAG: f"main {cohort}"})
+        _record(parent, {"data": data, "seed": seed}, preset)
         results = _stages(data, preset, seed, decisions, ignore_columns, model_name, rerun, strict)
         registered = RegisteredModel(model_name)
         standing = standing_of(registered, {result.stage: result for result in results})
@@ -57,16 +65,25 @@ def run_all(
             print("predict: skipped, the cohort has no test_data folder", flush=True)
         by_stage = {result.stage: result for result in results}
         scores = by_stage["evaluate"].metrics
-        metrics = {name: value for name, value in scores.items() if name.startswith(("macro_f1", "null/"))}
-        mlflow.log_metrics(metrics)
-        summary = summarise(by_stage, standing)
-        mlflow.set_tag(NOTE_TAG, _note(results, summary))
+        metrics = {name: scores[name] for name in (*COLUMNS, *RIVALS) if name in scores and name != SECONDS}
+        mlflow.log_metrics(metrics | {SECONDS: time.perf_counter() - started})
+        decided = decision(by_stage["register"])
+        mlflow.set_tags(
+            {NAME_TAG: f"{scores['macro_f1']:.3f} main {cohort}", NOTE_TAG: _note(results, decided, standing)}
+        )
+        summary = summarise(by_stage, decided, standing, run_link(parent.info.run_id))
         with replacing(workspace() / SUMMARY_FILE) as partial:
             partial.write_text(summary + "\n", encoding="utf-8")
-        print(summary, flush=True)
         artifacts = {f"{result.stage}/{name}": uri for result in results for name, uri in result.artifacts.items()}
         artifacts |= {name: uri for name, uri in by_stage["register"].artifacts.items() if name == "model"}
-        return StageResult("main", parent.info.run_id, artifacts, metrics)
+        return StageResult("main", parent.info.run_id, artifacts, metrics, title="main", summary=summary)
+
+
+def _record(parent: Run, given: dict[str, Any], preset: Preset) -> None:
+    """The given parameters, unless `mlflow run` has recorded them, and all settings as settings.yaml."""
+    new = {name: value for name, value in (given | preset.given).items() if name not in parent.data.params}
+    mlflow.log_params(new)
+    mlflow.log_text(yaml.safe_dump(preset.model_dump(mode="json"), sort_keys=False), "settings.yaml")
 
 
 def _stages(
@@ -133,18 +150,14 @@ def standing_of(registered: RegisteredModel, results: dict[str, StageResult]) ->
     return Standing(said, warning, registered.address(str(champion.version)), answered)
 
 
-def summarise(results: dict[str, StageResult], standing: Standing) -> str:
+def summarise(results: dict[str, StageResult], decided: dict[str, Any], standing: Standing, link: str) -> str:
     """The summary: the model's status, its score compared with null models, and the next commands."""
-    decided = decision(results["register"])
-    metrics = results["evaluate"].metrics
-    score = f"{metrics['macro_f1']:.3f} [{metrics['macro_f1/low']:.3f}, {metrics['macro_f1/high']:.3f}]"
-    rivals = ", ".join(f"{words} {metrics[f'null/{name}']:.3f}" for name, words in NULL_MODELS.items())
     return "\n".join(
         [
             "",
             *([f"warning     {standing.warning}"] if standing.warning else []),
             f"model       {_standing(decided)}: {decided['reason']}",
-            f"hold-out    macro-F1 {score}; null models: {rivals}",
+            f"hold-out    macro-F1 {_score(results['evaluate'])}",
             f"champion    {standing.champion or 'none'}",
             *(
                 [f"test slides {standing.answered.removeprefix('the test slides are ')}"]
@@ -152,10 +165,17 @@ def summarise(results: dict[str, StageResult], standing: Standing) -> str:
                 else []
             ),
             "",
-            "next        make ui       browse the runs on http://127.0.0.1:5000",
+            f"next        make ui       browse the runs; this one is {link}",
             *_serving(decided["name"]),
         ]
     )
+
+
+def _score(scored: StageResult) -> str:
+    """The macro-F1 with its interval, and that of the null models."""
+    value, low, high = (scored.metrics[name] for name in COLUMNS[:3])
+    rivals = ", ".join(f"{words} {scored.metrics[f'null/{name}']:.3f}" for name, words in NULL_MODELS.items())
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]; null models: {rivals}"
 
 
 def _standing(decided: dict[str, Any]) -> str:
@@ -177,6 +197,15 @@ def _serving(name: str) -> list[str]:
     ]
 
 
-def _note(results: list[StageResult], summary: str) -> str:
-    lines = [f"- {result.stage}: run `{result.run_id}`" + (" (reused)" if result.reused else "") for result in results]
-    return "\n".join([*lines, "", "```", summary.strip().replace("```", ""), "```"])
+def _note(results: list[StageResult], decided: dict[str, Any], standing: Standing) -> str:
+    """The result in sentences, then a line per stage with the link to its run."""
+    scored = next(result for result in results if result.stage == "evaluate")
+    lines = [
+        f"- {result.stage}: [{markdown(result.title)}]({run_link(result.run_id, absolute=False)})"
+        + " (reused)" * result.reused
+        for result in results
+    ]
+    result = f"Macro-F1 on the hold-out: {_score(scored)}. Model: {markdown(_standing(decided))}. Reason: {markdown(decided['reason'])}."
+    if standing.warning:
+        result += f" Warning: {markdown(standing.warning)}."
+    return "\n".join([result, "", *lines])

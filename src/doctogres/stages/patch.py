@@ -17,7 +17,7 @@ from doctogres.slides.cohort import slide_root
 from doctogres.slides.images import encode_png
 from doctogres.slides.table import CohortTable
 from doctogres.tracking.datasets import log_table
-from doctogres.tracking.runs import StageResult, StageRun, run_stage
+from doctogres.tracking.runs import SLIDES, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact
 
 OVERLAYS = 4
@@ -53,13 +53,14 @@ def _record(run: StageRun, manifest: Manifest) -> None:
     dropped = len(manifest.rows) - len(kept)
     per_slide = kept.groupby("slide_id").size()
     sides = kept[["width", "height"]].max(axis=1)
-    run.name(f"patch · {len(kept)} patches of {len(per_slide)} slides")
+    run.name(f"{len(kept)} patches of {len(per_slide)} slides")
     run.note(
         f"Cut {len(kept)} patches from {len(per_slide)} slides (median {per_slide.median():.0f} per slide, median box side "
         f"{sides.median():.0f} px). {dropped} regions were too small and were dropped."
     )
     run.log_metrics(
         {
+            SLIDES: len(per_slide),
             "patches/kept": len(kept),
             "patches/dropped": dropped,
             "patches/per_slide_median": float(per_slide.median()),

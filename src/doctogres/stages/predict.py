@@ -30,7 +30,7 @@ from doctogres.slides.reasons import by_reason
 from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_model_input, log_table
 from doctogres.tracking.places import fetch
-from doctogres.tracking.runs import PROBLEMS, StageResult, StageRun, run_stage
+from doctogres.tracking.runs import PROBLEMS, SLIDES, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 
 
@@ -109,7 +109,7 @@ def _publish(
     predictions.write(PREDICTED, run.publish("predictions"))
     patches = patch_predictions(answered, answered.values(), predictions.classes)
     patches.write(PATCHES, run.publish("patches"))
-    run.name(f"predict · {len(table)} slides")
+    run.name(f"{len(table)} slides")
     own = table.loc[table["outcome"] != GUESSED, "label"].value_counts()
     counts = ", ".join(f"{label} {count}" for label, count in own.items())
     said = summary(len(table), len(guessed), int((~table["abstained"]).sum()), unanswered)
@@ -117,7 +117,7 @@ def _publish(
     for line in reasons:
         print(f"predict: without an answer: {line}", flush=True)
     print(f"predict: {said}", flush=True)
-    run.log_metrics({"slides": len(table), PROBLEMS: len(guessed), "patches": float(table["n_patches"].sum())})
+    run.log_metrics({SLIDES: len(table), PROBLEMS: len(guessed), "patches": float(table["n_patches"].sum())})
 
 
 def _refuse(run: StageRun, slides: int, guessed: int, reasons: Sequence[str], unanswered: str) -> None:

@@ -31,7 +31,7 @@ def promote(*, version: str, alias: str = CHAMPION, reason: str = "", model_name
         user = active.data.tags.get(MLFLOW_USER, UNKNOWN_USER) if active else UNKNOWN_USER
         planned.carry_out(user=user, time=datetime.now(UTC).isoformat(timespec="seconds"))
         run.artifacts["model"] = model.address(planned.version)
-        run.name(f"v{planned.version} {alias} promote")
+        run.name(f"v{planned.version} {alias}")
         why = f" Reason: {planned.reason}." if planned.reason else ""
         run.note(f"{user}: {planned.sentence}.{why}")
         print(f"promote: {planned.sentence}", flush=True)

@@ -9,6 +9,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from doctogres.catalogue import DEFAULT_NAME, SECOND
 from doctogres.errors import DoctogresError
+from doctogres.names import interval
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, GateDecision, overruled
 from doctogres.registry.lineage import card_facts
 from doctogres.registry.origin import origin_of
@@ -27,6 +28,7 @@ from doctogres.slides.splits import HOLDOUT
 from doctogres.stages.candidate import ALREADY, ASK, FORCE, Candidate, Outcome, ScoringNeeded, candidate_of, decide
 from doctogres.tracking.runs import (
     NOTE_TAG,
+    SLIDES,
     STAGE_TAG,
     StageResult,
     StageRun,
@@ -236,22 +238,24 @@ def _report(
     run.publish("version").write_text(json.dumps(content, indent=1), encoding="utf-8")
     if comparison := outcome.comparison:
         run.attach("comparison.json").write_text(json.dumps(asdict(comparison), indent=1), encoding="utf-8")
-    how = ", by force" if decided.forced else ", proposed" if asked else ""
-    run.name(f"register · version {version} · {decided.place}{how}" if version else f"register · {decided.place}")
-    done = f"{model} is {name} version {version}, {decided.place}{how}" if version else f"{model} was not registered"
+    how = "by force" if decided.forced else "proposed" if asked else ""
+    run.name(f"v{version} {decided.place}" if version else "refused", how)
+    place = ", ".join(filter(None, (decided.place, how)))
+    done = f"{model} is {name} version {version}, {place}" if version else f"{model} was not registered"
     run.note(f"{done}. Reason: {decided.reason}.")
     print(f"register: {done}: {decided.reason}", flush=True)
     if asked:
         print(f"register: no alias was moved; {how_to_promote(name, str(version), decided.alias)}", flush=True)
-    run.log_metrics({"macro_f1": candidate.scored.scores.metrics["macro_f1"].value})
+    scores = candidate.scored.scores
+    macro_f1 = scores.metrics["macro_f1"]
+    ends = interval("macro_f1", macro_f1.low, macro_f1.high)
+    run.log_metrics({"macro_f1": macro_f1.value, **ends, SLIDES: scores.slides})
     if version:
-        run.log_metrics({"version": float(version)})
+        mlflow.log_param("register.version", version)
     if outcome.measured:
         run.log_metrics(outcome.measured.metrics)
     if comparison and (gain := comparison.difference):
-        run.log_metrics(
-            {"gain": gain.value, "gain/low": gain.low, "gain/high": gain.high, "gain/slides": comparison.slides}
-        )
+        run.log_metrics({"gain": gain.value, **interval("gain", gain.low, gain.high)})
 
 
 def _outdated(decided: dict[str, Any], candidate: Candidate) -> str:

@@ -17,14 +17,14 @@ from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.predictions import OUT_OF_FOLD
 from doctogres.files import file_digest, workspace
 from doctogres.model.weights import check_weights
-from doctogres.names import metric_name
+from doctogres.names import interval, metric_name
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
 from doctogres.settings import Preset
 from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.interrupted import take_over
-from doctogres.tracking.runs import FINGERPRINT_TAG, StageResult, StageRun, run_stage
+from doctogres.tracking.runs import FINGERPRINT_TAG, SLIDES, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact
 from doctogres.training.processes import process_count
 
@@ -101,7 +101,8 @@ def train(
         parts = training_parts(manifest, views, cache=workspace(), data=data)
         first = parts[views[0]]
         check_folds(recipe.train, len(first.folds))
-        run.name(f"train · {recipe.train.recipe} · {', '.join(map(str, sources))}")
+        how = f"{recipe.train.recipe} {', '.join(map(str, sources))}"
+        run.name("", how)
         log_table(first.patches.table, name="patches", source=upstream.uri, context="training", targets="label")
         mlflow.set_tag("doctogres.params_from", tuned.origin)
         take_over(
@@ -110,7 +111,7 @@ def train(
         run.attach("settings.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
         job = Job(manifest, data, recipe, seed)
         result = _probe(job, sources, parts) if recipe.train.recipe == "probe" else _finetune(job, parts, rerun=rerun)
-        _publish(run, job, parts, result, tuned)
+        _publish(run, job, parts, result, tuned, how)
 
     result = run_stage(
         "train",
@@ -176,8 +177,7 @@ def _finetune(job: "Job", parts: "Parts", *, rerun: bool) -> Result:
     from doctogres.training.assessment import kept_networks
     from doctogres.training.members import train_members
 
-    first = next(iter(parts.values())).folds[0]
-    members = train_members(job, parts, on_epoch=partial(_log_epoch, first, str(next(iter(parts)))), rerun=rerun)
+    members = train_members(job, parts, on_epoch=partial(_log_epoch, str(next(iter(parts)))), rerun=rerun)
     ensemble = job.settings.ensemble
     final: Kept = []
     if job.settings.final == "all":
@@ -194,17 +194,15 @@ def _finetune(job: "Job", parts: "Parts", *, rerun: bool) -> Result:
     return Result(members, kept_networks(members, ensemble=ensemble), final, history)
 
 
-def _log_epoch(first: str, view: str, split: "LeftOutFold", epoch: "Epoch") -> None:
-    """Logs an epoch; curves of the first network have plain names, those of the others a prefix."""
-    prefix = (
-        f"repeat {split.repeat + 1}/{split.fold}/" if split.repeat else f"{split.fold}/" if split.fold != first else ""
-    )
+def _log_epoch(view: str, split: "LeftOutFold", epoch: "Epoch") -> None:
+    """Logs an epoch, in a family of curves per network: `fold0/val_loss`."""
+    prefix = f"repeat {split.repeat + 1}/{split.fold}/" if split.repeat else f"{split.fold}/"
     if split.source.view != view:
         prefix = f"{split.source.view}/{prefix}"
     mlflow.log_metrics({metric_name(prefix + name): value for name, value in epoch.curves.items()}, step=epoch.epoch)
 
 
-def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: Tuned) -> None:
+def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: Tuned, how: str) -> None:
     from doctogres.report.training import training_note
     from doctogres.serving.logged import log_classifier
     from doctogres.training.assessment import assess_members, classifier_of, oof_predictions
@@ -223,25 +221,26 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
         everything = classifier_of(job.manifest, parts, result.final, assessment, recipe, holdout=True)
         run.artifacts[SECOND] = log_classifier(everything, metadata=metadata, holdout=True)
     oof = {name: Estimate.from_dict(fields) for name, fields in assessment.evidence["metrics"].items()}
-    calibration = assessment.calibration.model_dump()
+    calibration = assessment.calibration.model_dump(exclude={"target_precision", "slides"})
     of_model = {
         **{f"oof/{name}": estimate.value for name, estimate in oof.items() if "/" not in name},
-        "oof/macro_f1/low": oof["macro_f1"].low,
-        "oof/macro_f1/high": oof["macro_f1"].high,
+        **interval("oof/macro_f1", oof["macro_f1"].low, oof["macro_f1"].high),
     }
     run.log_metrics(of_model, model_id=run.artifacts["model"].removeprefix("models:/"))
     run.log_metrics({
-        **{f"calibration/{name}": value for name, value in calibration.items() if value is not None},
+        **{f"oof/calibration_{name}": value for name, value in calibration.items() if value is not None},
         "tta_cost": assessment.evidence["tta_cost"],
-        "members": sum(len(networks) for _, networks, _ in result.kept),
+        SLIDES: assessment.evidence["slides"],
         **_training_metrics(run, result),
     })  # fmt: skip
+    mlflow.log_param("train.members", sum(len(networks) for _, networks, _ in result.kept))
+    run.name(f"{oof['macro_f1'].value:.3f}", how)
     sources = [source for source, _, _ in result.kept]
     run.note(training_note(members, sources, assessment, recipe, second=bool(result.final)))
 
 
 def _training_metrics(run: StageRun, result: Result) -> dict[str, float]:
-    """Draws the curves of the fine-tuned networks; metrics of them and of the first. None for a probe."""
+    """Draws the curves of the fine-tuned networks, and returns metrics of all of them; none for a probe."""
     from doctogres.report.figures import training_curves_figure
 
     trained = [member.trained for member in result.members if member.trained]
@@ -249,9 +248,6 @@ def _training_metrics(run: StageRun, result: Result) -> dict[str, float]:
         return {}
     training_curves_figure([network.history for network in trained]).savefig(run.attach("curves.png"), dpi=120)
     return {
-        "best/epoch": trained[0].best.epoch,
-        "best/slide_macro_f1": trained[0].best.slide_macro_f1,
-        "best/val_loss": trained[0].best.val_loss,
         "oof/slide_macro_f1_mean": float(np.mean([network.best.slide_macro_f1 for network in trained])),
         "patches_per_s_median": float(trained[0].history["patches_per_s"].median()),
         "single_class": float(any(network.single_class for network in trained)),

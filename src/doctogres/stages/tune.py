@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
+import mlflow
 import yaml
 
 from doctogres.addresses import check_address
 from doctogres.errors import ParameterError
 from doctogres.files import file_digest, workspace
 from doctogres.model.weights import check_all_weights
+from doctogres.names import interval
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import check_default_in_space, tuned_values
 from doctogres.progress import reporter
@@ -16,7 +18,7 @@ from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.interrupted import take_over
-from doctogres.tracking.runs import StageResult, StageRun, run_stage
+from doctogres.tracking.runs import SLIDES, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_artifact
 
 if TYPE_CHECKING:  # a reused stage imports neither torch nor Optuna
@@ -57,7 +59,7 @@ def tune(
             raise ParameterError(
                 f"trial_folds={preset.tune.trial_folds}: the cohort has {len(part.folds)} folds; give a smaller number"
             )
-        run.name(f"tune · {preset.tune.trials} trials")
+        run.name("", f"{preset.tune.trials} trials")
         log_table(part.patches.table, name="patches", source=upstream.uri, context="tuning", targets="label")
         # More trials continue the same study; `rerun` starts a new one.
         same = {key: value for key, value in settings.items() if key != "trials"}
@@ -116,16 +118,17 @@ def _publish(
     for title, figure in study_figures(result.study).items():
         figure.savefig(run.attach(f"{title}.png"), dpi=120, bbox_inches="tight")
         plt.close(figure)
-    run.name(f"tune · {len(finished)} trials")
+    run.name(f"{best.value:.3f}", f"{len(finished)} trials")
     gain, metrics = gain_of(result, part)
-    metrics |= {"best/slide_macro_f1": best.value, "best/trial": best.number}
+    metrics |= {"macro_f1": best.value, SLIDES: float(len(part.slides))}
     metrics |= {f"trials/{state}": count for state, count in counts.items()}
     if nested:
-        metrics |= {"nested/slide_macro_f1": nested.value, "nested/low": nested.low, "nested/high": nested.high}
+        metrics |= {"nested/macro_f1": nested.value, **interval("nested/macro_f1", nested.low, nested.high)}
         gain += f" Chosen anew without each fold's own score, the best trial reaches {nested} on that fold."
     if default and default.value is not None:
-        metrics["default/slide_macro_f1"] = default.value
+        metrics["default/macro_f1"] = default.value
     run.log_metrics(metrics)
+    mlflow.log_param("tune.best_trial", best.number)
     elsewhere = len(set(finished) - ours)
     others = f" ({elsewhere} of them from earlier runs or other workers)" if elsewhere else ""
     run.note(f"Trials: {', '.join(f'{count} {state}' for state, count in counts.items())}{others}. {gain}")

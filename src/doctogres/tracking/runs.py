@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from doctogres.tracking.code import DIFF_FILE, DIRTY_TAG, code_changes
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.places import fetch, store_folders
 from doctogres.tracking.store import experiment_id
+from doctogres.tracking.view import run_link
 
 STAGE_TAG: Final = "doctogres.stage"
 FINGERPRINT_TAG: Final = "doctogres.fingerprint"
@@ -35,24 +37,45 @@ DATA_TAG: Final = "doctogres.data_digest"
 SLIDES_TAG: Final = "doctogres.slides"  # the folder that the slides were read from
 PART_TAG: Final = "doctogres.part_of"  # marks a run that another stage started for its own use; `latest` skips it
 NOTE_TAG: Final = "mlflow.note.content"
+NAME_TAG: Final = "mlflow.runName"
 WORKER_TAG: Final = "doctogres.worker"  # the process behind a run; if it is dead, so is the run
 INTERRUPTED_NOTE: Final = "Interrupted. The same command continues from what is kept."
+SLIDES: Final = "slides"  # these two are columns of the table of runs
+SECONDS: Final = "seconds"
+SHOWN: Final = 12  # digits of a digest
+DIGEST: Final = re.compile(r"[0-9a-f]{32,}")
 PROBLEMS: Final = "problem_slides"  # the metric that `strict` checks
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """The result of a finished stage: the JSON line that every entry point ends with."""
+    """The result of a finished stage: its JSON line, and the words with which the command ends.
+
+    Attributes:
+        stage: its name.
+        run_id: of its run.
+        artifacts: name -> address.
+        metrics: name -> value.
+        reused: whether it is of an earlier run.
+        title: the name of its run, which says what came out.
+        summary: what `main` ends with; empty for a stage.
+    """
 
     stage: str
     run_id: str
     artifacts: dict[str, str]
     metrics: dict[str, float]
     reused: bool = False
+    title: str = ""
+    summary: str = ""
 
     def to_json(self) -> str:
         content = {"stage": self.stage, "run_id": self.run_id, "artifacts": self.artifacts, "metrics": self.metrics}
         return json.dumps(content | {"reused": self.reused})
+
+    def for_people(self) -> str:
+        """What came out, and where the UI shows it: the last words of a command."""
+        return self.summary or f"{self.title}: {run_link(self.run_id)}"
 
 
 @dataclass
@@ -67,10 +90,10 @@ class StageRun:
     metrics: dict[str, float] = field(default_factory=dict)
     title: str = ""
 
-    def name(self, title: str) -> None:
-        """Sets the run's name in the UI, e.g. `clean · 277 slides`."""
-        self.title = title
-        mlflow.set_tag("mlflow.runName", title)
+    def name(self, fact: str, detail: str = "") -> None:
+        """Sets the run's name in the UI, what came out first because the table cuts it: `0.743 evaluate holdout`."""
+        self.title = " ".join(filter(None, (fact, self.stage, detail)))
+        mlflow.set_tag(NAME_TAG, self.title)
 
     def note(self, text: str, *, is_markdown: bool = False) -> None:
         """Sets the description on the run's page, which shows Markdown: what the stage did and found, in two sentences."""
@@ -130,7 +153,8 @@ def result_of(run: Run) -> StageResult:
         content = json.loads(fetch(f"runs:/{run.info.run_id}/{RESULT_FILE}").read_text(encoding="utf-8"))
     except UpstreamError as error:
         raise UpstreamError(f"{run.info.run_id}: the run's result is gone: {error}") from error
-    return StageResult(run.data.tags[STAGE_TAG], run.info.run_id, content["artifacts"], content["metrics"], reused=True)
+    artifacts, metrics, title = content["artifacts"], content["metrics"], run.info.run_name
+    return StageResult(run.data.tags[STAGE_TAG], run.info.run_id, artifacts, metrics, reused=True, title=title)
 
 
 @contextmanager
@@ -178,8 +202,9 @@ def _reused(result: StageResult) -> StageResult:
     launched = os.environ.pop(RUN_VARIABLE, None)
     if launched and mlflow.active_run() is None:
         client = MlflowClient()
-        client.set_tag(launched, "mlflow.runName", f"{result.stage} · reused")
-        client.set_tag(launched, NOTE_TAG, f"Nothing to do: run {result.run_id} has the same fingerprint.")
+        client.set_tag(launched, NAME_TAG, f"reused {result.stage}")
+        link = f"[{markdown(result.title)}]({run_link(result.run_id, absolute=False)})"
+        client.set_tag(launched, NOTE_TAG, f"Nothing to do: {link} has the same settings, inputs and code.")
     return result
 
 
@@ -219,7 +244,7 @@ def run_stage(
         mlflow.set_tags({STAGE_TAG: stage, FINGERPRINT_TAG: digest, "doctogres.version": __version__})
         if data_digest:
             mlflow.set_tag(DATA_TAG, data_digest)
-        mlflow.set_tags({f"doctogres.input.{name}": value for name, value in inputs.items()})
+        mlflow.set_tags(_input_tags(inputs, data_digest))
         mlflow.log_params({f"{stage}.{name}": value for name, value in settings.items()})
         if (changes := code_changes()) is not None:
             mlflow.set_tag(DIRTY_TAG, str(bool(changes.diff)).lower())
@@ -231,11 +256,21 @@ def run_stage(
             run.attach(RESULT_FILE).write_text(content, encoding="utf-8")
             run.store_files()
         duration = time.perf_counter() - started
-        mlflow.log_metric("duration_s", duration)
-        print(f"{run.title or stage} ({duration:.1f} s)", flush=True)
+        mlflow.log_metric(SECONDS, duration)
+        title = run.title or stage
+        print(f"{title} ({duration:.1f} s)", flush=True)
         _refuse_problems(run.metrics, stage, strict=strict)
         mlflow.set_tag(RESULT_TAG, RESULT_FILE)
-    return StageResult(stage, run.run_id, run.artifacts, run.metrics)
+    return StageResult(stage, run.run_id, run.artifacts, run.metrics, title=title)
+
+
+def _input_tags(inputs: Mapping[str, str], data_digest: str) -> dict[str, str]:
+    """The inputs as tags for people: digests shortened, and without the data's, which has its own tag."""
+    return {
+        f"doctogres.input.{name}": value[:SHOWN] if DIGEST.fullmatch(value) else value
+        for name, value in inputs.items()
+        if value != data_digest
+    }
 
 
 def _refuse_problems(metrics: Mapping[str, float], stage: str, *, strict: bool) -> None:

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.comparison import compare
 from doctogres.evaluation.metrics import class_indices, macro_f1
+from doctogres.names import interval
 from doctogres.training.part import TrainingPart
 from doctogres.tuning.study import StudyResult
 from doctogres.tuning.trials import PREDICTED
@@ -48,7 +49,7 @@ def gain_of(result: StudyResult, part: TrainingPart) -> tuple[str, dict[str, flo
         f"{reached}; the preset's own settings reached {default.value:.3f}. "
         f"Difference on the same {slides} slides, with 95 % interval: {gain}. {caution}"
     )
-    return sentence, {"gain/slide_macro_f1": gain.value, "gain/low": gain.low, "gain/high": gain.high}
+    return sentence, {"gain": gain.value, **interval("gain", gain.low, gain.high)}
 
 
 def nested_estimate(result: StudyResult, part: TrainingPart, *, resamples: int, seed: int) -> Estimate | None:

@@ -19,7 +19,7 @@ from doctogres.pages import markdown
 from doctogres.presets import replaced, with_values
 from doctogres.settings import ATTENTION, SEARCHED_ANSWERS, PatchSettings, Preset
 from doctogres.tracking.interrupted import INTERRUPTED, STATE_TAG, end_run
-from doctogres.tracking.runs import NOTE_TAG, open_run
+from doctogres.tracking.runs import NAME_TAG, NOTE_TAG, SLIDES, open_run
 from doctogres.training.assessment import view_outputs
 from doctogres.training.folds import FEATURES, LeftOutFold, Parts, reporting, split_folds
 from doctogres.training.loop import Epoch, train_network
@@ -56,7 +56,8 @@ class TrialInputs:
 def run_trial(trial: optuna.Trial, values: dict[str, Any], inputs: TrialInputs) -> float:
     """Runs a trial in a child run; returns the slide-level macro-F1 on all slides of the trial's folds."""
     recipe = trial_recipe(inputs.preset, values)
-    with open_run(f"trial-{trial.number:03d}") as child:
+    name = f"trial-{trial.number:03d}"
+    with open_run(name) as child:
         trial.set_user_attr(RUN, child.info.run_id)
         mlflow.log_params({f"{_section(key)}.{key}": value for key, value in values.items()})
         mlflow.set_tags({"doctogres.trial": trial.number, STATE_TAG: "RUNNING"})
@@ -73,22 +74,22 @@ def run_trial(trial: optuna.Trial, values: dict[str, Any], inputs: TrialInputs) 
                 slides, probabilities = score_split(split)
                 predicted |= dict(zip(slides, probabilities.argmax(1).tolist(), strict=True))
         except optuna.TrialPruned as pruned:
-            mlflow.set_tags({STATE_TAG: "PRUNED", NOTE_TAG: f"{origin}{pruned}"})
+            mlflow.set_tags({STATE_TAG: "PRUNED", NAME_TAG: f"pruned {name}", NOTE_TAG: f"{origin}{pruned}"})
             mlflow.end_run("FINISHED")
             raise
         except KeyboardInterrupt:
             mlflow.set_tag(STATE_TAG, INTERRUPTED)
             raise
         except Exception as error:
-            failed = f"Failed with {type(error).__name__}: {markdown(error)}"
-            mlflow.set_tags({STATE_TAG: "FAIL", NOTE_TAG: origin + failed})
+            note = f"{origin}Failed with {type(error).__name__}: {markdown(error)}"
+            mlflow.set_tags({STATE_TAG: "FAIL", NAME_TAG: f"failed {name}", NOTE_TAG: note})
             raise
         score = _score(predicted, next(iter(inputs.parts.values())))
         trial.set_user_attr(PREDICTED, predicted)
-        mlflow.log_metric("best/slide_macro_f1", score)
+        mlflow.log_metrics({"macro_f1": score, SLIDES: len(predicted)})
         folds = [next(iter(split.values())).fold for split in splits]
         reached = f"Reached a slide-level macro-F1 of {score:.3f} on {', '.join(folds)} ({len(predicted)} slides)."
-        mlflow.set_tags({STATE_TAG: "COMPLETE", NOTE_TAG: origin + reached})
+        mlflow.set_tags({STATE_TAG: "COMPLETE", NAME_TAG: f"{score:.3f} {name}", NOTE_TAG: origin + reached})
         return score
 
 
@@ -178,9 +179,8 @@ def _on_epoch(trial: optuna.Trial, fold: str, before: list[float], epochs: int) 
     """Logs the epoch, reports the mean over this and earlier folds to the pruner, and prunes the trial if asked to."""
 
     def on_epoch(epoch: Epoch) -> None:
-        prefix = f"{fold}/" if before else ""  # the first fold's curves have the same names as in `train`
         mlflow.log_metrics(
-            {metric_name(prefix + name): value for name, value in epoch.curves.items()}, step=epoch.epoch
+            {metric_name(f"{fold}/{name}"): value for name, value in epoch.curves.items()}, step=epoch.epoch
         )
         trial.report(float(np.mean([*before, epoch.slide_macro_f1])), len(before) * epochs + epoch.epoch)
         # The preset's own settings are never pruned: everything is compared with them.
