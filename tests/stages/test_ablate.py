@@ -1,12 +1,9 @@
 """The ladder on a small cohort: what each row changes, what a person finds in the tracking store, and what is reused."""
 
-import json
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import mlflow
 import pandas as pd
@@ -21,10 +18,11 @@ from doctogres.slides.splits import HOLDOUT, check_no_leakage
 from doctogres.slides.table import DROPPED, KEPT, usable
 from doctogres.spreadsheets import read_back
 from doctogres.stages import ablate as module
-from doctogres.stages.ablate import LADDER, ablate, changes, compare_link, naming, uncleaned
+from doctogres.stages.ablate import LADDER, ablate, changes, naming, uncleaned
 from doctogres.stages.evaluate import evaluate
 from doctogres.tracking.runs import StageResult, finished_runs
 from doctogres.tracking.store import experiment_id
+from doctogres.tracking.view import compare_link
 from doctogres.tuning.study import StudyResult
 
 SEED, SEEDS = 5, 2
@@ -188,17 +186,6 @@ def test_the_parent_has_the_curve_and_links_to_the_comparison(ladder: StageResul
         "null/majority/macro_f1",
         "null/chance/macro_f1",
     } <= ladder.metrics.keys()
-
-
-@pytest.mark.slow
-def test_the_comparisons_address_holds_runs_and_experiment_as_json(ladder: StageResult) -> None:
-    path, _, query = compare_link(["a1", "b2"]).partition("?")
-    assert path == "#/compare-runs"
-    assert {name: json.loads(value) for name, (value,) in parse_qs(query).items()} == {
-        "runs": ["a1", "b2"],
-        "experiments": [experiment_id()],
-    }
-    assert not re.search(r'[\s"\[\]()]', query)  # it stands in a Markdown link
 
 
 @pytest.mark.slow

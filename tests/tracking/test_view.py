@@ -1,7 +1,9 @@
 """What the tracking UI shows of an experiment: a description, chosen columns, and links that open the right page."""
 
 import json
+import re
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import mlflow
 import pytest
@@ -10,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from doctogres.tracking import view
 from doctogres.tracking.store import connect, experiment_id
-from doctogres.tracking.view import NOTE_TAG, VIEW_TAG, describe, experiment_link, run_link
+from doctogres.tracking.view import NOTE_TAG, VIEW_TAG, compare_link, describe, experiment_link, run_link
 from entrypoints.ui import command
 
 
@@ -59,3 +61,15 @@ def test_links_open_the_page_for_training_on_the_server_that_keeps_the_runs(
     assert experiment_link() in capsys.readouterr().out
     mlflow.set_tracking_uri("https://me:hunter@lab.example/")
     assert run_link("ab") == f"https://me:***@lab.example/{here}/runs/ab?workflowType=machine_learning"
+
+
+def test_the_comparisons_address_holds_runs_and_experiment_as_json(store: Path) -> None:
+    path, _, query = compare_link(["a1", "b2"]).partition("?")
+    assert path == "#/compare-runs"
+    given = {name: value for name, (value,) in parse_qs(query).items()}
+    assert given.pop("workflowType") == "machine_learning"
+    assert {name: json.loads(value) for name, value in given.items()} == {
+        "runs": ["a1", "b2"],
+        "experiments": [experiment_id()],
+    }
+    assert not re.search(r'[\s"\[\]()]', query)  # it stands in a Markdown link

@@ -1,13 +1,11 @@
 """ablate: every row of the ablation ladder, trained with several seeds and scored on the same hold-out slides."""
 
-import json
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
-from urllib.parse import quote
 
 import mlflow
 import numpy as np
@@ -39,8 +37,8 @@ from doctogres.stages.train import NO_PARAMS, read_params, train
 from doctogres.stages.tune import tune
 from doctogres.tracking.interrupted import take_over
 from doctogres.tracking.runs import FINGERPRINT_TAG, NAME_TAG, NOTE_TAG, SECONDS, StageResult, StageRun, run_stage
-from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
+from doctogres.tracking.view import compare_link
 
 BASELINE_CNN: Final = "test_resnet"  # timm's smallest residual network, 0.4 million parameters
 FROM_SCRATCH: Final = {"backbone": BASELINE_CNN, "weights": "none", "start": "random", "unfreeze_every": 0}
@@ -207,7 +205,7 @@ def _run_row(
                 flush=True,
             )
         stages = [mlflow.get_run(run_id) for run_id in dict.fromkeys(result.run_id for result in results)]
-        seconds = sum(stage.data.metrics[SECONDS] for stage in stages)
+        seconds = round(sum(stage.data.metrics[SECONDS] for stage in stages), 1)
         mlflow.log_metric(SECONDS, seconds)
     return TrainedRow(row.name, run.info.run_id, used, changed, evaluations, mean, seconds)
 
@@ -294,9 +292,3 @@ def _finish_row(run_id: str, number: int, line: Mapping[Hashable, Any]) -> None:
     MlflowClient().set_tag(run_id, NOTE_TAG, reached + (step if line["verdict"] else ""))
     MlflowClient().set_tag(run_id, "doctogres.verdict", line["verdict"])
     MlflowClient().set_tag(run_id, NAME_TAG, f"{line['macro_f1']:.3f} row-{number} {line['row']}")
-
-
-def compare_link(runs: list[str]) -> str:
-    """The link to the comparison of these runs in MLflow's UI, relative to its root."""
-    chosen = {"runs": runs, "experiments": [experiment_id()]}
-    return "#/compare-runs?" + "&".join(f"{name}={quote(json.dumps(ids))}" for name, ids in chosen.items())

@@ -119,8 +119,8 @@ def _publish(
         figure.savefig(run.attach(f"{title}.png"), dpi=120, bbox_inches="tight")
         plt.close(figure)
     run.name(f"{best.value:.3f}", f"{len(finished)} trials")
-    gain, metrics = gain_of(result, part)
-    metrics |= {"macro_f1": best.value, SLIDES: float(len(part.slides))}
+    gain, of_gain = gain_of(result, part)
+    metrics = {"macro_f1": best.value, SLIDES: float(len(best.user_attrs[PREDICTED])), **of_gain}
     metrics |= {f"trials/{state}": count for state, count in counts.items()}
     if nested:
         metrics |= {"nested/macro_f1": nested.value, **interval("nested/macro_f1", nested.low, nested.high)}

@@ -3,6 +3,7 @@
 import json
 import os
 from typing import Final
+from urllib.parse import quote
 
 import mlflow
 from mlflow.entities import Experiment
@@ -58,6 +59,13 @@ def run_link(run_id: str, *, absolute: bool = True) -> str:
     """The address of a run in the UI; relative to the UI's root for a link in a note."""
     link = f"{_experiment()}/runs/{run_id}?{TRAINING}"
     return f"{_ui()}/{link}" if absolute else link
+
+
+def compare_link(runs: list[str]) -> str:
+    """The address of the comparison of these runs, relative to the UI's root for a link in a note."""
+    chosen = {"runs": runs, "experiments": [os.environ["MLFLOW_EXPERIMENT_ID"]]}
+    query = (f"{name}={quote(json.dumps(ids))}" for name, ids in chosen.items())
+    return f"#/compare-runs?{'&'.join(query)}&{TRAINING}"
 
 
 def _experiment() -> str:

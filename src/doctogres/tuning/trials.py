@@ -86,7 +86,8 @@ def run_trial(trial: optuna.Trial, values: dict[str, Any], inputs: TrialInputs) 
             raise
         score = _score(predicted, next(iter(inputs.parts.values())))
         trial.set_user_attr(PREDICTED, predicted)
-        mlflow.log_metrics({"macro_f1": score, SLIDES: len(predicted)})
+        step = sum(map(len, splits)) * inputs.preset.tune.trial_epochs  # after the last epoch of the last network
+        mlflow.log_metrics({"macro_f1": score, SLIDES: len(predicted)}, step=step)
         folds = [next(iter(split.values())).fold for split in splits]
         reached = f"Reached a slide-level macro-F1 of {score:.3f} on {', '.join(folds)} ({len(predicted)} slides)."
         mlflow.set_tags({STATE_TAG: "COMPLETE", NAME_TAG: f"{score:.3f} {name}", NOTE_TAG: origin + reached})
@@ -179,10 +180,12 @@ def _on_epoch(trial: optuna.Trial, fold: str, before: list[float], epochs: int) 
     """Logs the epoch, reports the mean over this and earlier folds to the pruner, and prunes the trial if asked to."""
 
     def on_epoch(epoch: Epoch) -> None:
+        mean, step = float(np.mean([*before, epoch.slide_macro_f1])), len(before) * epochs + epoch.epoch
+        mlflow.log_metric("macro_f1", mean, step=step)  # the first metric, on which a comparison of trials opens
         mlflow.log_metrics(
             {metric_name(f"{fold}/{name}"): value for name, value in epoch.curves.items()}, step=epoch.epoch
         )
-        trial.report(float(np.mean([*before, epoch.slide_macro_f1])), len(before) * epochs + epoch.epoch)
+        trial.report(mean, step)
         # The preset's own settings are never pruned: everything is compared with them.
         if DEFAULT not in trial.user_attrs and trial.should_prune():
             raise optuna.TrialPruned(
