@@ -36,7 +36,6 @@ telemetry: # Python reads this file before anything is imported: `mlflow` in .ve
 demo: setup ## draw the demo cohort, run `mlflow run .` on it, print the next steps
 	$(BIN)/python -m entrypoints.demo_data
 	$(BIN)/mlflow run . --env-manager local -P model_name=doctogres-demo
-	@cat .doctogres/summary.txt
 
 test: setup lint ## run all tests, the fast ones first
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow"

@@ -61,6 +61,7 @@ def connected(address: str, folder: Path, patcher: pytest.MonkeyPatch) -> Iterat
     """
     import mlflow  # seconds that most tests have no use for
 
+    from doctogres.tracking.code import Changes
     from doctogres.tracking.store import connect
 
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
@@ -68,7 +69,8 @@ def connected(address: str, folder: Path, patcher: pytest.MonkeyPatch) -> Iterat
     patcher.chdir(folder)
     patcher.setenv("MLFLOW_TRACKING_URI", address)
     patcher.setenv("DOCTOGRES_WORKSPACE", str(folder / "workspace"))
-    patcher.setattr("doctogres.tracking.runs.code_changes", lambda: None)  # of whoever works on the code at that moment
+    # The code counts as committed, whoever works on it at that moment.
+    patcher.setattr("doctogres.tracking.runs.code_changes", lambda: Changes(b""))
     patcher.setenv("MLFLOW_EXPERIMENT_ID", "0")  # so that what connect() sets is undone with the rest
     connect()
     try:

@@ -62,6 +62,9 @@ def test_a_challenger_that_becomes_champion_is_no_challenger_any_more(two: None)
 
 def test_a_version_without_a_score_needs_a_reason_which_says_so(two: None) -> None:
     everything = REGISTERED.register_unevaluated(trained("everything"), of="2")
+    # The table of versions shows the beginning as it is, without Markdown.
+    description = MlflowClient().get_model_version("doctogres", everything).description
+    assert str(description).startswith("Not evaluated on its own")
     with pytest.raises(ParameterError, match=r"version 3 of doctogres was not evaluated on its hold-out.*reason="):
         promote(version=everything, reason="  ")
     assert served() == "new"

@@ -63,7 +63,7 @@ def test_an_interrupted_stage_and_its_parents_are_killed_and_a_failed_one_is_fai
     assert status(failed.info.run_id)[0] == "FAILED"
 
 
-def test_a_run_names_the_process_behind_it(store: Path) -> None:
+def test_a_run_names_the_process_behind_it_until_it_is_finished(store: Path) -> None:
     with open_run("clean") as run:
-        pass
-    assert json.loads(mlflow.get_run(run.info.run_id).data.tags[WORKER_TAG]).keys() == this_process().keys()
+        assert json.loads(mlflow.get_run(run.info.run_id).data.tags[WORKER_TAG]).keys() == this_process().keys()
+    assert WORKER_TAG not in mlflow.get_run(run.info.run_id).data.tags

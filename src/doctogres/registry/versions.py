@@ -108,7 +108,7 @@ class RegisteredModel:
         version = str((self.version_of(source) or mlflow.register_model(source, self.name)).version)
         client.set_model_version_tag(self.name, version, UNEVALUATED_TAG, f"trained on it; see version {of}")
         text = (
-            f"**Not evaluated on its own hold-out**, which it was trained on, too. Version {of} is the same recipe without these "
+            f"Not evaluated on its own hold-out, which it was trained on, too. Version {of} is the same recipe without these "
             "slides; its scores, temperature and threshold are the nearest estimate. The gate never makes this version champion."
         )
         client.update_model_version(self.name, version, description=text)

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from doctogres.catalogue import DEFAULT_NAME
 from doctogres.evaluation.null_models import NULL_MODELS
-from doctogres.files import replacing, workspace
+from doctogres.files import workspace
 from doctogres.model.weights import check_all_weights
 from doctogres.pages import markdown
 from doctogres.presets import check_default_in_space
@@ -29,10 +29,9 @@ from doctogres.stages.predict import predict
 from doctogres.stages.register import decision, register
 from doctogres.stages.train import train
 from doctogres.stages.tune import tune
-from doctogres.tracking.runs import NAME_TAG, NOTE_TAG, SECONDS, STAGE_TAG, StageResult, open_run
+from doctogres.tracking.runs import NAME_TAG, NOTE_TAG, SECONDS, STAGE_TAG, StageResult, code_tags, open_run
 from doctogres.tracking.view import COLUMNS, run_link
 
-SUMMARY_FILE: Final = "summary.txt"
 RIVALS: Final = tuple(f"null/{name}" for name in NULL_MODELS)
 
 
@@ -53,7 +52,7 @@ def run_all(
     check_all_weights(preset)  # not found out after two finished stages
     with open_run("main") as parent:
         cohort = Path(data).name
-        mlflow.set_tags({STAGE_TAG: "main", NAME_TAG: f"main {cohort}"})
+        mlflow.set_tags({STAGE_TAG: "main", NAME_TAG: f"main {cohort}", **code_tags()})
         _record(parent, {"data": data, "seed": seed}, preset)
         results = _stages(data, preset, seed, decisions, ignore_columns, model_name, rerun, strict)
         registered = RegisteredModel(model_name)
@@ -66,14 +65,12 @@ def run_all(
         by_stage = {result.stage: result for result in results}
         scores = by_stage["evaluate"].metrics
         metrics = {name: scores[name] for name in (*COLUMNS, *RIVALS) if name in scores and name != SECONDS}
-        mlflow.log_metrics(metrics | {SECONDS: time.perf_counter() - started})
+        mlflow.log_metrics(metrics | {SECONDS: round(time.perf_counter() - started, 1)})
         decided = decision(by_stage["register"])
         mlflow.set_tags(
             {NAME_TAG: f"{scores['macro_f1']:.3f} main {cohort}", NOTE_TAG: _note(results, decided, standing)}
         )
         summary = summarise(by_stage, decided, standing, run_link(parent.info.run_id))
-        with replacing(workspace() / SUMMARY_FILE) as partial:
-            partial.write_text(summary + "\n", encoding="utf-8")
         artifacts = {f"{result.stage}/{name}": uri for result in results for name, uri in result.artifacts.items()}
         artifacts |= {name: uri for name, uri in by_stage["register"].artifacts.items() if name == "model"}
         return StageResult("main", parent.info.run_id, artifacts, metrics, title="main", summary=summary)
@@ -152,12 +149,14 @@ def standing_of(registered: RegisteredModel, results: dict[str, StageResult]) ->
 
 def summarise(results: dict[str, StageResult], decided: dict[str, Any], standing: Standing, link: str) -> str:
     """The summary: the model's status, its score compared with null models, and the next commands."""
+    metrics = results["evaluate"].metrics
+    rivals = ", ".join(f"{words} {metrics[f'null/{name}']:.3f}" for name, words in NULL_MODELS.items())
     return "\n".join(
         [
             "",
             *([f"warning     {standing.warning}"] if standing.warning else []),
             f"model       {_standing(decided)}: {decided['reason']}",
-            f"hold-out    macro-F1 {_score(results['evaluate'])}",
+            f"hold-out    macro-F1 {_score(results['evaluate'])}; null models: {rivals}",
             f"champion    {standing.champion or 'none'}",
             *(
                 [f"test slides {standing.answered.removeprefix('the test slides are ')}"]
@@ -172,10 +171,9 @@ def summarise(results: dict[str, StageResult], decided: dict[str, Any], standing
 
 
 def _score(scored: StageResult) -> str:
-    """The macro-F1 with its interval, and that of the null models."""
+    """The macro-F1 with its interval."""
     value, low, high = (scored.metrics[name] for name in COLUMNS[:3])
-    rivals = ", ".join(f"{words} {scored.metrics[f'null/{name}']:.3f}" for name, words in NULL_MODELS.items())
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]; null models: {rivals}"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _standing(decided: dict[str, Any]) -> str:

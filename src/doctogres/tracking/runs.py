@@ -171,6 +171,7 @@ def open_run(title: str, *, system_metrics: bool = False) -> Iterator[Run]:
             mlflow.set_tag(NOTE_TAG, INTERRUPTED_NOTE)
             mlflow.end_run("KILLED")
             raise
+    MlflowClient().delete_tag(run.info.run_id, WORKER_TAG)  # the longest of the tags; of no use after the end
 
 
 def _opened(title: str, *, system_metrics: bool) -> Any:
@@ -241,27 +242,32 @@ def run_stage(
     started = time.perf_counter()
     with open_run(stage, system_metrics=system_metrics) as active, tempfile.TemporaryDirectory() as folder:
         run = StageRun(stage, active.info.run_id, digest, Path(folder))
-        mlflow.set_tags({STAGE_TAG: stage, FINGERPRINT_TAG: digest, "doctogres.version": __version__})
+        mlflow.set_tags({STAGE_TAG: stage, FINGERPRINT_TAG: digest, **code_tags()})
         if data_digest:
             mlflow.set_tag(DATA_TAG, data_digest)
         mlflow.set_tags(_input_tags(inputs, data_digest))
         mlflow.log_params({f"{stage}.{name}": value for name, value in settings.items()})
-        if (changes := code_changes()) is not None:
-            mlflow.set_tag(DIRTY_TAG, str(bool(changes.diff)).lower())
-            if changes.kept:
-                run.attach(DIFF_FILE).write_bytes(changes.diff)
+        if (changes := code_changes()) and changes.kept:
+            run.attach(DIFF_FILE).write_bytes(changes.diff)
         with naming_full_disk(Path(folder), *store_folders()):
             body(run)
             content = json.dumps({"artifacts": run.artifacts, "metrics": run.metrics})
             run.attach(RESULT_FILE).write_text(content, encoding="utf-8")
             run.store_files()
         duration = time.perf_counter() - started
-        mlflow.log_metric(SECONDS, duration)
+        mlflow.log_metric(SECONDS, round(duration, 1))
         title = run.title or stage
         print(f"{title} ({duration:.1f} s)", flush=True)
         _refuse_problems(run.metrics, stage, strict=strict)
         mlflow.set_tag(RESULT_TAG, RESULT_FILE)
     return StageResult(stage, run.run_id, run.artifacts, run.metrics, title=title)
+
+
+def code_tags() -> dict[str, str]:
+    """The version of the code, and whether it has changed since its last commit, if it is in a working tree of git."""
+    changes = code_changes()
+    dirty = {} if changes is None else {DIRTY_TAG: str(bool(changes.diff)).lower()}
+    return {"doctogres.version": __version__, **dirty}
 
 
 def _input_tags(inputs: Mapping[str, str], data_digest: str) -> dict[str, str]:
