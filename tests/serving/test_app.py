@@ -1,7 +1,6 @@
 """The web page in a browser, as a pathologist uses it."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,31 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from doctogres.app.findings import percent
 from doctogres.serving.client import ask
 from doctogres.slides.images import encode_png
+from tests.browsers import browser
 from tests.servers import ROOT, as_json, free_port, running
 from tests.serving.drawn_requests import files
 
+__all__ = ["browser"]
 pytestmark = pytest.mark.slow
 PATIENCE = 120_000  # ms
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if not found:
-        pytest.skip("needs a browser: apt-get install chromium")
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=found, args=QUIET)
-        yield opened
-        opened.close()
 
 
 @contextmanager
