@@ -13,6 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import minimize_scalar
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from doctogres.errors import ParameterError
@@ -113,13 +117,18 @@ def fit_head(rows: HeadRows, classes: int, settings: TrainSettings) -> LinearHea
     are therefore divided by the temperature that has the lowest log loss on inner folds of whole groups, so that the
     probabilities of several heads can be averaged.
 
+    One thread fits it: on matrices of this size more threads gain little, and on a busy machine they wait for each other.
+
     Args:
         rows: patches or slides. Discriminant analysis does not take their weights into account.
         classes: number of classes.
         settings: `head`, `logistic_c` and `lda_shrinkage`.
     """
-    if settings.head == "blend":
-        return LinearHead.mean([fit_head(rows, classes, single) for single in single_heads(settings)])
+    with threadpool_limits(limits=1, user_api="blas"):
+        return LinearHead.mean([_fitted(rows, classes, single) for single in single_heads(settings)])
+
+
+def _fitted(rows: HeadRows, classes: int, settings: TrainSettings) -> LinearHead:
     values = np.asarray(rows.features, np.float64)
     present, places = np.unique(rows.targets, return_inverse=True)
     if len(present) == 1:
@@ -162,8 +171,6 @@ def _placed(head: LinearHead, present: npt.NDArray[np.int64], classes: int) -> L
 
 def _temperature(rows: HeadRows, fit: Fit) -> float:
     """The temperature with the lowest class-balanced log loss on rows that the head was not fitted to."""
-    from scipy.optimize import minimize_scalar
-
     targets = rows.targets
     folds = np.asarray(draw_folds([str(target) for target in targets], rows.groups.tolist(), folds=INNER_FOLDS, seed=0))
     logits, kept = np.zeros((len(targets), int(targets.max()) + 1)), np.zeros(len(targets), bool)
@@ -195,8 +202,6 @@ def _principal_axes(values: Array) -> Array:
 
 
 def _logistic(rows: HeadRows, *, c: float, tolerance: float = 1e-4) -> LinearHead:
-    from sklearn.linear_model import LogisticRegression
-
     regression = LogisticRegression(C=c, max_iter=1000, tol=tolerance)
     fitted = regression.fit(rows.features, rows.targets, sample_weight=rows.balanced)
     return _both_ways(fitted.coef_, fitted.intercept_)
@@ -207,8 +212,6 @@ def _discriminant(rows: HeadRows, *, shrinkage: float, width: int) -> LinearHead
 
     scikit-learn's shrinkage refers to the axes that it is given, so its share is converted.
     """
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
     count = int(rows.targets.max()) + 1
     share = shrinkage * rows.features.shape[1] / width  # of the mean variance over the given axes
     scale = share + 1 - shrinkage
