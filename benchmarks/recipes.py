@@ -161,7 +161,7 @@ def out_of_fold(inputs: Inputs, row: Row) -> tuple[pd.DataFrame, Probabilities, 
         probes = inputs.known(recipe)
         started, shared = time.process_time(), sum(inputs.seconds[source] for source in probes.features)
         splits = split_folds(recipe.train, inputs.parts, list(probes.features), inputs.seed)
-        members = probes.members(splits, attention=False)
+        members = probes.members(splits, attention=False, distances=False)
     else:
         members = _fine_tuned(inputs, recipe)
     logits = "turned" if recipe.answer.tta else "plain"
@@ -186,7 +186,7 @@ def of_test_slides(inputs: Inputs, row: Row, slides: pd.DataFrame) -> Probabilit
         sources = sources_of(recipe, inputs.manifest.patch)
         kept = ProbeSources.load(recipe, inputs.parts, sources, inputs.seed, holdout=True).kept(holdout=True)
     else:
-        kept = kept_networks(_fine_tuned(inputs, recipe, holdout=True), ensemble=recipe.train.ensemble)
+        kept = kept_networks(_fine_tuned(inputs, recipe, holdout=True), recipe)
     uncalibrated = Assessment(Calibration.none(recipe.answer.target_precision), {}, pd.DataFrame())
     classifier = classifier_of(inputs.manifest, inputs.parts, kept, uncalibrated, recipe, holdout=True)
     return np.stack([answer.probabilities for answer in score(classifier, slides, inputs.cohort.root)])

@@ -323,6 +323,13 @@ class AnswerSettings(BaseModel):
         description="target share of correct predictions: a slide whose confidence is below the threshold that reaches it "
         "out of fold is marked `abstained`",
     )
+    novelty_quantile: float = Field(
+        0.95,
+        gt=0,
+        lt=1,
+        description="share of new slides like the training slides whose patches are to count as familiar: a slide further from "
+        "the training patches than this quantile of the training slides, out of fold, is marked `abstained`",
+    )
 
     @field_validator("view_weights")
     @classmethod

@@ -21,6 +21,8 @@ from doctogres.cleaning.reading import read_slide
 from doctogres.errors import ParameterError
 from doctogres.files import workspace
 from doctogres.liveness import this_process
+from doctogres.model.ensemble import Ensemble
+from doctogres.model.fusion import slide_distances
 from doctogres.model.network import create_network, save_weights
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import load_preset
@@ -34,7 +36,7 @@ from doctogres.stages.patch import patch
 from doctogres.tracking.runs import WORKER_TAG
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
-from doctogres.training.assessment import START, TURNED, assess_members, classifier_of, ways
+from doctogres.training.assessment import START, TURNED, assess_members, classifier_of, view_outputs, ways
 from doctogres.training.folds import split_folds
 from doctogres.training.part import training_parts
 from doctogres.training.probes import ProbeSources
@@ -135,8 +137,14 @@ def test_all_folds_networks_of_two_draws_answer_as_one_model(store, patches, sma
     answer = classifier.classify(*read_slide(small_cohort, held)[:2])
     assert answer.probabilities.sum() == pytest.approx(1)
     assert answer.confidence == answer.probabilities.max()
-    assert answer.abstained == (answer.confidence < classifier.card.calibration.threshold)
+    limit = classifier.card.novelty
+    assert limit is not None
+    assert (limit.distances, limit.groups) == (2 * len(training), training["group"].nunique())
+    assert len(network.gaussians) == 8
+    assert answer.novelty is not None
+    assert answer.abstained == (answer.confidence < classifier.card.calibration.threshold or answer.novelty > 1)
     untouched = classifier.adjusted(tta=False).classify(*read_slide(small_cohort, held)[:2])
+    assert untouched.novelty == pytest.approx(answer.novelty, rel=1e-4)  # measured on the patches as they are
     assert not np.allclose(answer.probabilities, untouched.probabilities, atol=1e-6)
 
 
@@ -279,16 +287,19 @@ def test_a_probes_out_of_fold_answers_are_those_of_its_network(store, views, sma
     for source, head in heads.items():
         network = probes.features[source].new_network().eval()
         head.put_into(network, source.backbone)
-        kept.append((source, [network], []))
+        kept.append((source, Ensemble([network], [], [probes.gaussian(source, split[source].train)])))
     everything = probes.members(split_folds(preset.train, parts, sources, 5))
     assessment = assess_members(parts, everything, preset, 5)
     model = classifier_of(manifest, parts, kept, assessment, preset)
     expected = ways(members, preset.answer)[TURNED]
+    assert model.card.novelty is not None
+    novelty = model.card.novelty.novelty(slide_distances(view_outputs(members, logits="plain")))
     cohort = pd.read_parquet(find_artifact("latest", stage="clean", name="cohort").path).set_index("slide_id")
-    for slide, probabilities in zip(members[0].predictions.slides, expected, strict=True):
+    for slide, probabilities, unlike in zip(members[0].predictions.slides, expected, novelty, strict=True):
         row = next(cohort.loc[[slide]].reset_index().itertuples())
         answer = model.classify(*read_slide(small_cohort, row)[:2])
         np.testing.assert_allclose(answer.raw, probabilities, atol=1e-4)
+        assert answer.novelty == pytest.approx(unlike, rel=1e-2)
 
 
 @pytest.mark.parametrize("recipe", ["probe", "finetune"])
@@ -302,6 +313,9 @@ def test_a_model_of_everything_is_a_second_one_and_knows_that_it_saw_the_hold_ou
     assert set(second.card.seen.pictures) == set(used["image_md5"])
     assert len(first.card.seen.pictures) < len(second.card.seen.pictures)
     assert first.card.calibration == second.card.calibration
+    assert first.card.novelty == second.card.novelty
+    means = [model.networks[0].state_dict()["gaussians.0.mean"] for model in (first, second)]
+    assert not torch.equal(*means)
     preset = load_preset("demo", QUICK | given)
     with pytest.raises(LeakageError):
         evaluate(model=result.artifacts["final_model"], cohort=cleaned.run_id, split=HOLDOUT, preset=preset, seed=5)

@@ -66,6 +66,11 @@ def test_every_way_answers_for_every_slide_left_out(samples: Samples, network: n
     assert stored.head is not None
     assert found.head is not None
     features = torch.rand(5, stored.head.classifier.in_features)
+    assert stored.gaussian is not None
+    assert found.gaussian is not None
+    np.testing.assert_array_equal(stored.log_distances, found.log_distances)
+    distances = stored.gaussian.log_distances(features.numpy())
+    np.testing.assert_array_equal(distances, found.gaussian.log_distances(features.numpy()))
     assert torch.equal(stored.head.of_slide(features), found.head.of_slide(features))
 
 

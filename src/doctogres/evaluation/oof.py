@@ -11,6 +11,7 @@ import pandas as pd
 from doctogres.evaluation.calibration import calibrate, cross_fitted
 from doctogres.evaluation.comparison import compare
 from doctogres.evaluation.metrics import class_indices, slide_metrics
+from doctogres.model.conformal import NoveltyLimit
 from doctogres.model.temperature import Calibration
 
 Probabilities = npt.NDArray[np.float64]  # (slides, classes)
@@ -33,12 +34,13 @@ class OutOfFold:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The calibration for the model, and the evidence shown in its report."""
+    """The calibration and the limit of novelty for the model, and the evidence shown in its report."""
 
     calibration: Calibration
     evidence: dict[str, Any]
     # A row per aggregation: name, chosen, macro_f1, low, high, against, difference, difference_low, difference_high.
     aggregations: pd.DataFrame
+    novelty: NoveltyLimit | None = None
 
 
 def gather(

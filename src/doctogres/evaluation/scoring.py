@@ -12,6 +12,7 @@ import pandas as pd
 from doctogres.cleaning.reading import read_slide
 from doctogres.engine import map_slides
 from doctogres.errors import DoctogresError
+from doctogres.evaluation.conformal import mean_metrics
 from doctogres.evaluation.metrics import patch_metrics, slide_metrics
 from doctogres.evaluation.null_models import null_metrics
 from doctogres.evaluation.predictions import PATCHES, Predictions
@@ -104,6 +105,7 @@ def measure(scored: Scored, training_labels: list[str], *, model: str, split: st
     calibration = scored.classifier.card.calibration
     sure = np.array([not answer.abstained for answer in scored.answers])
     metrics = slide_metrics(truth, scored.probabilities, classes, sure=sure, **grouped)
+    metrics |= mean_metrics(_conformal(scored), **grouped)
     patches = scored.of_patches()
     group_of = dict(zip(scored.slides["slide_id"], groups, strict=True))
     of_patches = patch_metrics(
@@ -124,3 +126,10 @@ def measure(scored: Scored, training_labels: list[str], *, model: str, split: st
         ece_raw=slide_metrics(truth, scored.raw, classes, **grouped)["ece"],
         null=null_metrics(truth, training_labels, classes, **grouped),
     )
+
+
+def _conformal(scored: Scored) -> dict[str, npt.NDArray[Any]]:
+    """What the model's conformal limits say of each slide; nothing if it has none."""
+    if not scored.classifier.card.novelty:
+        return {}
+    return {"novel": np.array([answer.novel for answer in scored.answers])}

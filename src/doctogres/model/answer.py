@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from doctogres.slides.reasons import Reason
+
 MaskSource = Literal["given", "tissue"]
 
 
@@ -42,16 +44,22 @@ class SlideAnswer:
     raw: npt.NDArray[np.float64]  # (classes,), before the temperature
     confidence: float  # the label's probability
     reasons: tuple[str, ...]  # why the model abstains; empty if it does not
-    patches: pd.DataFrame  # a row per patch of the first view: x, y, width, height, area, label
+    patches: pd.DataFrame  # a row per patch of the first view: x, y, width, height, area, label, novelty
     patch_probabilities: npt.NDArray[np.float64]  # (patches, classes), not calibrated
     dropped: int  # number of regions left out
     mask_source: MaskSource
     warnings: tuple[str, ...]  # why this prediction may be less reliable than the model's score suggests
+    novelty: float | None = None  # above 1 the slide is unlike the training slides; None if the model cannot tell
 
     @property
     def abstained(self) -> bool:
         """Whether the model abstains."""
         return bool(self.reasons)
+
+    @property
+    def novel(self) -> bool:
+        """Whether the slide is unlike the training slides."""
+        return any(Reason.of(reason) == Reason.NOVEL for reason in self.reasons)
 
     @property
     def note(self) -> str:

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from doctogres.model.architecture import Architecture
+from doctogres.model.conformal import NoveltyLimit
 from doctogres.model.temperature import Calibration
 from doctogres.settings import AnswerSettings, PatchSettings
 from doctogres.slides.plausibility import MaskRange
@@ -27,7 +28,7 @@ class SourceCard(BaseModel):
     architecture: Architecture
     view: str
     members: int  # number of networks, one per fold in an ensemble
-    features: int  # per patch, before the classifier, if there is an attention head; else 0
+    features: int  # per patch, before the classifier, if an attention head or the novelty needs them; else 0
 
 
 class ClassifierCard(BaseModel):
@@ -45,6 +46,7 @@ class ClassifierCard(BaseModel):
     masks: MaskRange | None = None  # of the training slides; None if it was not recorded
     weights_sha256: str = ""  # of the weights file, filled in when it is written
     calibration: Calibration
+    novelty: NoveltyLimit | None = None  # None if it was not measured
     seen: TrainingRecord
 
     @property

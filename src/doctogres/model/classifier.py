@@ -22,10 +22,12 @@ from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.architecture import Architecture
 from doctogres.model.attention import GatedAttention
 from doctogres.model.card import ClassifierCard, SourceCard, TrainingRecord
+from doctogres.model.conformal import NoveltyLimit
 from doctogres.model.cutting import cut_slide
 from doctogres.model.ensemble import Ensemble, outputs_of
-from doctogres.model.fusion import ViewOutputs, slide_probabilities
+from doctogres.model.fusion import ViewOutputs, slide_distances, slide_probabilities
 from doctogres.model.network import build_network, load_weights, save_weights
+from doctogres.model.novelty import FeatureGaussian
 from doctogres.model.temperature import ABSTAIN_ALWAYS, Calibration, apply_temperature
 from doctogres.patches.regions import REGION_FIELDS
 from doctogres.settings import ATTENTION, AnswerSettings, PatchSettings
@@ -149,19 +151,28 @@ class SlideClassifier:
         raw = slide_probabilities(outputs, card.answer)
         of_patches, rows = outputs[0].patches(fusion=card.answer.fusion), outputs[0].slides
         calibrated = apply_temperature(raw, card.calibration.temperature)
-        for slide, patches, uncalibrated, probabilities in zip(slides, rows, raw, calibrated, strict=True):
+        novelties = card.novelty.novelty(slide_distances(outputs)).tolist() if card.novelty else [None] * len(slides)
+        of_patch = card.novelty.novelty(outputs[0].distances()) if card.novelty else np.full(len(of_patches), None)
+        for slide, patches, uncalibrated, probabilities, novelty in zip(
+            slides, rows, raw, calibrated, novelties, strict=True
+        ):
             confidence = float(probabilities.max())
             yield SlideAnswer(
                 label=card.classes[int(probabilities.argmax())],
                 probabilities=probabilities,
                 raw=uncalibrated,
                 confidence=confidence,
-                reasons=tuple(filter(None, [slide.doubt, _low_confidence(confidence, card.calibration)])),
-                patches=self._patch_table(slide.regions, of_patches[patches]),
+                reasons=tuple(
+                    filter(
+                        None, [slide.doubt, _unlike_training(novelty), _low_confidence(confidence, card.calibration)]
+                    )
+                ),
+                patches=self._patch_table(slide.regions, of_patches[patches]).assign(novelty=of_patch[patches]),
                 patch_probabilities=of_patches[patches],
                 dropped=slide.dropped,
                 mask_source=slide.mask_source,
                 warnings=slide.warnings,
+                novelty=novelty,
             )
 
     def _view_outputs(self, slides: Sequence[CutSlide], view: str) -> ViewOutputs:
@@ -169,7 +180,7 @@ class SlideClassifier:
         ends = np.cumsum([len(of_slide) for of_slide in regions])
         rows = np.split(np.arange(ends[-1]), ends[:-1])
         attention = card.answer.aggregation == ATTENTION
-        logits, attended = [], []
+        logits, attended, distances = [], [], []
         for source, network in zip(card.sources, self.networks, strict=True):
             if source.view != view:
                 continue
@@ -181,11 +192,12 @@ class SlideClassifier:
                 mean=source.architecture.mean,
                 std=source.architecture.std,
                 tta=card.answer.tta,
-                features=attention,
+                features=network.uses_features,
             )
             logits.append(outputs.logits)
             attended += [outputs.attended(network, rows)] if attention else []
-        return ViewOutputs(view, logits, rows, np.concatenate(regions)[:, 4], attended)
+            distances += [outputs.log_distances(network)] if card.novelty else []
+        return ViewOutputs(view, logits, rows, np.concatenate(regions)[:, 4], attended, distances)
 
     def _patch_table(self, regions: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> pd.DataFrame:
         table = pd.DataFrame(regions, columns=list(REGION_FIELDS))
@@ -196,10 +208,19 @@ def _empty(source: SourceCard, card: ClassifierCard) -> Ensemble:
     """The networks of a source before their weights are loaded."""
     size, classes = card.patch.patch_size, len(card.classes)
     attention = source.members if card.answer.aggregation == ATTENTION else 0
+    gaussians = source.members if card.novelty else 0
     return Ensemble(
         [build_network(source.architecture, classes=classes, size=size) for _ in range(source.members)],
         [GatedAttention(source.features, classes) for _ in range(attention)],
+        [FeatureGaussian(source.features) for _ in range(gaussians)],
     )
+
+
+def _unlike_training(novelty: float | None) -> str:
+    """The reason why a model is not sure of a slide of this novelty; empty if it is like the training slides."""
+    if novelty is None or novelty <= 1:
+        return ""
+    return Reason.NOVEL.because(novelty=novelty)  # also of a distance that is no number
 
 
 def _low_confidence(confidence: float, calibration: Calibration) -> str:
@@ -222,6 +243,7 @@ def make_classifier(
     calibration: Calibration,
     region_side: int,
     masks: MaskRange | None = None,
+    novelty: NoveltyLimit | None = None,
     seen: TrainingRecord,
     evidence: Mapping[str, Any],
 ) -> SlideClassifier:
@@ -237,6 +259,7 @@ def make_classifier(
         calibration: temperature and threshold.
         region_side: see `ClassifierCard`.
         masks: the range of the training slides' masks.
+        novelty: the limit, if every source has its Gaussians.
         seen: what the networks were trained on.
         evidence: of `evaluation.oof`.
     """
@@ -251,11 +274,16 @@ def make_classifier(
         region_side=region_side,
         masks=masks,
         calibration=calibration,
+        novelty=novelty,
         seen=seen,
     )
     return SlideClassifier(card, tuple(network for _, _, network in sources), evidence)
 
 
 def _source_card(architecture: Architecture, view: str, network: Ensemble) -> SourceCard:
-    features = int(network.attention[0].norm.normalized_shape[0]) if network.attention else 0  # type: ignore
+    features = 0
+    if network.attention:
+        features = int(network.attention[0].norm.normalized_shape[0])  # type: ignore
+    elif network.gaussians:
+        features = len(network.gaussians[0].mean)  # type: ignore
     return SourceCard(architecture=architecture, view=view, members=len(network.members), features=features)

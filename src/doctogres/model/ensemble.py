@@ -14,6 +14,7 @@ from doctogres.model.attention import GatedAttention
 from doctogres.model.compiled import CompiledNetwork, compile_checked, rounding_exceeded
 from doctogres.model.fusion import softmax
 from doctogres.model.network import normalise
+from doctogres.model.novelty import FeatureGaussian
 from doctogres.slides.turns import TURNS, turned
 
 logger: Final = logging.getLogger(__name__)
@@ -29,12 +30,19 @@ class Ensemble(nn.Module):
     Args:
         members: timm classifiers.
         attention: empty, or one head per member that predicts a slide's class from its patch features.
+        gaussians: empty, or that of every member's training features, for the distances of patches.
     """
 
-    def __init__(self, members: Sequence[nn.Module], attention: Sequence[GatedAttention] = ()):
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        attention: Sequence[GatedAttention] = (),
+        gaussians: Sequence[FeatureGaussian] = (),
+    ):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.attention = nn.ModuleList(attention)
+        self.gaussians = nn.ModuleList(gaussians)
         self._compiled: CompiledNetwork | None = None
 
     def compile_members(self, *, size: int) -> None:
@@ -45,7 +53,7 @@ class Ensemble(nn.Module):
         Args:
             size: side of the patches in pixels.
         """
-        network = _PatchClassifiers(self.members, features=len(self.attention) > 0)
+        network = _PatchClassifiers(self.members, features=self.uses_features)
         pixels = torch.randint(
             0, 256, (5, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
         )
@@ -65,6 +73,11 @@ class Ensemble(nn.Module):
         return self
 
     @property
+    def uses_features(self) -> bool:
+        """Whether an answer needs the features before the classifier, too."""
+        return len(self.attention) + len(self.gaussians) > 0
+
+    @property
     def batch_size(self) -> int:
         """Patches per forward pass."""
         return COMPILED_BATCH if self._compiled else BATCH
@@ -80,9 +93,8 @@ class Ensemble(nn.Module):
             std: (3,).
             features: whether to return the features.
         """
-        compiled_features = len(self.attention) > 0
-        if self._compiled and features <= compiled_features:
-            outputs, each = self._compiled(pixels, mean, std), 1 + compiled_features
+        if self._compiled and features <= self.uses_features:
+            outputs, each = self._compiled(pixels, mean, std), 1 + self.uses_features
         else:
             outputs, each = _PatchClassifiers(self.members, features=features)(pixels, mean, std), 1 + features
         for start in range(0, len(outputs), each):
@@ -159,6 +171,12 @@ class Outputs:
             for head, features in zip(heads, view, strict=True)
         ]
         return np.asarray(np.mean(answers, axis=0))
+
+    def log_distances(self, ensemble: Ensemble) -> npt.NDArray[np.float64]:
+        """Of the patches as they are, without flips and rotations, from every member's training patches: (members, patches)."""
+        gaussians: list[Any] = list(ensemble.gaussians)
+        features = self.features[0]
+        return np.stack([of.log_distances(each.numpy()) for of, each in zip(gaussians, features, strict=True)])
 
 
 @torch.no_grad()  # not inference mode: an attention head trains on the features

@@ -29,6 +29,7 @@ class ViewOutputs:
         slides: row numbers of each slide's patches.
         areas: (patches,) region areas in pixels.
         attended: per backbone, (slides, classes) probabilities by the attention heads; empty without them.
+        log_distances: per backbone, (members, patches) from the training patches; empty if the model has none.
     """
 
     view: str
@@ -36,6 +37,7 @@ class ViewOutputs:
     slides: Sequence[npt.NDArray[np.int64]]
     areas: npt.NDArray[Any]
     attended: Sequence[Array] = ()
+    log_distances: Sequence[Array] = ()
 
     def patches(self, *, fusion: str) -> Array:
         """Patch probabilities, (patches, classes).
@@ -45,6 +47,10 @@ class ViewOutputs:
         """
         voters = np.sum(self.logits, axis=0) if fusion == JOINED else np.concatenate(self.logits)
         return np.asarray(softmax(voters).mean(axis=0))
+
+    def distances(self) -> Array:
+        """Of the patches from the training patches, (patches,): the geometric mean, as members and backbones differ in scale."""
+        return np.asarray(np.exp(np.concatenate(self.log_distances).mean(axis=0)))
 
     def pooled(self, *, aggregation: str, fusion: str) -> Array:
         """Slide probabilities before calibration, (slides, classes)."""
@@ -76,6 +82,12 @@ def slide_probabilities(views: Sequence[ViewOutputs], answer: AnswerSettings, *,
     if answer.fusion == MULTIPLIED:
         return softmax(np.average(_logs(pooled), axis=0, weights=weights))
     return np.asarray(np.average(pooled, axis=0, weights=weights))
+
+
+def slide_distances(views: Sequence[ViewOutputs]) -> Array:
+    """Of slides from the training patches, (slides,): the mean over a slide's patches, the geometric mean over the views."""
+    means = [[distances[rows].mean() for rows in view.slides] for view in views for distances in [view.distances()]]
+    return np.asarray(np.exp(np.log(means).mean(axis=0)))
 
 
 def _logs(probabilities: Array) -> Array:

@@ -64,10 +64,22 @@ def _limits(facts: CardFacts) -> str:
         "models only shows that something was learned.",
         "The model relies on the lesion mask; the scores do not cover masks drawn differently from the training masks.",
     ]
+    lines.append(_novelty(facts.classifier.get("novelty")))
     if facts.classifier.get("calibration"):
         lines.append("Temperature and threshold were fitted on out-of-fold predictions of single networks, "
                      "not of the whole model.")  # fmt: skip
     return _items(lines)
+
+
+def _novelty(limit: Mapping[str, Any] | None) -> str:
+    if not limit:
+        return "The model cannot tell slides that are unlike its training slides."
+    few = "; too few groups for that share, so the limit is the highest distance" if limit["highest"] else ""
+    return (
+        f"The model abstains on slides that are unlike its training slides. The limit is meant for {limit['level']:.0%} of slides "
+        f"like these, from {limit['distances']} distances of slides of {limit['groups']} groups, each left out of the training that "
+        f"measured it{few}."
+    )
 
 
 def _scores(facts: CardFacts) -> str:

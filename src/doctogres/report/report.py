@@ -28,6 +28,7 @@ METRICS: Final = {
     "ece": ("Calibration error (ECE)", "lower is better; mean gap between confidence and accuracy"),
     "coverage": ("Coverage", "share of slides that the model answers; on the others it abstains"),
     "answered_accuracy": ("Accuracy when answered", "share of correct predictions among those slides"),
+    "novel": ("Unlike the training slides", "share of slides marked so; the quantile `novelty_quantile` expects 5 % by default"),
     **{
         name: (f"Null model: {words}", "macro-F1 from the training labels alone, without looking at a slide")
         for name, words in NULL_MODELS.items()
@@ -128,9 +129,9 @@ def answer_sentence(slides: int, metrics: Mapping[str, Estimate], calibration: C
     rule = (
         f"The model abstains (“not sure”) if its confidence is below {calibration.threshold:.2f}: out of fold, at least "
         f"{calibration.target_precision:.0%} of the predictions above that were correct. It also abstains if the mask "
-        "is implausible."
+        "is implausible or the slide unlike the training slides."
         if calibration.threshold > 0
-        else "The model abstains (“not sure”) only if the mask is implausible."
+        else "The model abstains (“not sure”) only if the mask is implausible or the slide unlike the training slides."
     )
     return f"{rule} Here it answers {answered} of {slides} slides{correct}."
 

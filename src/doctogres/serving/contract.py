@@ -81,7 +81,8 @@ def model_signature() -> ModelSignature:
     name the slide, reveal part of the data, reject null masks, and decode text as base64 even if it is not.
     """
     box = [Property(name, DataType.long) for name in ("x", "y", "width", "height", "area")]
-    patch = Object([*box, Property("label", DataType.string), Property("probabilities", Map(DataType.double))])
+    novelty = Property("novelty", DataType.double, required=False)
+    patch = Object([*box, Property("label", DataType.string), Property("probabilities", Map(DataType.double)), novelty])
     anything = AnyType()  # type: ignore[no-untyped-call]
     return ModelSignature(
         inputs=Schema([ColSpec(anything, name, required=False) for name in ("image", "mask", "slide_id")]),
@@ -92,6 +93,7 @@ def model_signature() -> ModelSignature:
                 ColSpec(DataType.boolean, "abstained"),
                 ColSpec(DataType.double, "confidence", required=False),
                 ColSpec(Map(DataType.double), "probabilities"),
+                ColSpec(DataType.double, "novelty", required=False),
                 ColSpec(DataType.long, "n_patches"),
                 ColSpec(DataType.long, "n_dropped"),
                 ColSpec(DataType.string, "mask_source", required=False),

@@ -121,6 +121,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "abstained": True,
             "confidence": None,
             "probabilities": {},  # not None, which Spark cannot convert to a map
+            "novelty": None,
             "n_patches": 0,
             "n_dropped": 0,
             "mask_source": None,
@@ -147,6 +148,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "abstained": answer.abstained,
             "confidence": answer.confidence,
             "probabilities": dict(zip(classes, answer.probabilities.tolist(), strict=True)),
+            "novelty": answer.novelty,
             "n_patches": len(answer.patches),
             "n_dropped": answer.dropped,
             "mask_source": answer.mask_source,

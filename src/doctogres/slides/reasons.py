@@ -109,6 +109,11 @@ class Reason(StrEnum):
         "check whether the mask is rotated, flipped or another slide's",
     )
     MASK_ORIENTATION = ("mask_orientation", "{problem}", "save picture and mask upright, without an EXIF orientation")
+    NOVEL = (
+        "novel",
+        "its patches are unlike those of the training slides (novelty {novelty:.2f}, where 1 is the limit); check its "
+        "tissue, stain, focus and magnification",
+    )
     MASK_REGIONS = (
         "mask_regions",
         "{mask} has {regions} regions; the slides that the model was trained on have at most {most}",

@@ -178,12 +178,11 @@ def _finetune(job: "Job", parts: "Parts", *, rerun: bool) -> Result:
     from doctogres.training.members import train_members
 
     members = train_members(job, parts, on_epoch=partial(_log_epoch, str(next(iter(parts)))), rerun=rerun)
-    ensemble = job.settings.ensemble
     final: Kept = []
     if job.settings.final == "all":
         everything = replace(job, holdout=True)
         trained = train_members(everything, parts, on_epoch=lambda fold, epoch: None, rerun=rerun)
-        final = kept_networks(trained, ensemble=ensemble)
+        final = kept_networks(trained, job.recipe)
     history = pd.concat([
         member.trained.history.assign(
             source=str(member.split.source), repeat=member.split.repeat, left_out=member.split.fold
@@ -191,7 +190,7 @@ def _finetune(job: "Job", parts: "Parts", *, rerun: bool) -> Result:
         for member in members
         if member.trained
     ])  # fmt: skip
-    return Result(members, kept_networks(members, ensemble=ensemble), final, history)
+    return Result(members, kept_networks(members, job.recipe), final, history)
 
 
 def _log_epoch(view: str, split: "LeftOutFold", epoch: "Epoch") -> None:
@@ -233,9 +232,9 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
         SLIDES: assessment.evidence["slides"],
         **_training_metrics(run, result),
     })  # fmt: skip
-    mlflow.log_param("train.members", sum(len(networks) for _, networks, _ in result.kept))
+    mlflow.log_param("train.members", sum(len(ensemble.members) for _, ensemble in result.kept))
     run.name(f"{oof['macro_f1'].value:.3f}", how)
-    sources = [source for source, _, _ in result.kept]
+    sources = [source for source, _ in result.kept]
     run.note(training_note(members, sources, assessment, recipe, second=bool(result.final)))
 
 

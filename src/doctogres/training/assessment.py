@@ -1,32 +1,33 @@
 """The out-of-fold predictions of a training run, their assessment, and the classifier built from its networks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from torch import nn
 
+from doctogres.evaluation.conformal import novelty_limit
 from doctogres.evaluation.oof import Assessment, assess, gather
 from doctogres.evaluation.predictions import OUT_OF_FOLD, Predictions
 from doctogres.files import digest
 from doctogres.model.aggregation import POOLING
-from doctogres.model.attention import GatedAttention
 from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.ensemble import Ensemble
-from doctogres.model.fusion import ViewOutputs, slide_probabilities
+from doctogres.model.fusion import ViewOutputs, slide_distances, slide_probabilities
 from doctogres.patches.manifest import Manifest
 from doctogres.patches.views import REGIONS
 from doctogres.settings import AGGREGATIONS, ATTENTION, AnswerSettings, Preset
 from doctogres.training.folds import Member, Parts
 from doctogres.training.left_out import rows_by_slide
+from doctogres.training.part import TrainingPart
 from doctogres.training.sources import Source
 
 TURNED: Final = "mean over eight flips and rotations"  # with the model's own aggregation
 START: Final = "the probe that fine-tuning started from"
-Kept = Sequence[tuple[Source, Sequence[nn.Module], Sequence[GatedAttention]]]
+Kept = Sequence[tuple[Source, Ensemble]]
 
 
 def by_split(members: Sequence[Member]) -> list[list[Member]]:
@@ -56,6 +57,7 @@ def view_outputs(members: Sequence[Member], *, logits: str, attended: str = "") 
             rows_by_slide(of_view[0].predictions.slide_ids, slides),
             of_view[0].predictions.areas,
             [getattr(member.predictions, attended) for member in of_view] if attended else [],
+            [member.predictions.log_distances[None] for member in of_view if member.predictions.gaussian],
         )
         for view, of_view in by_view.items()
     ]
@@ -115,20 +117,38 @@ def assess_members(parts: Parts, members: Sequence[Member], recipe: Preset, seed
     )
     assessment.evidence["folds"] = len(splits) // recipe.train.repeats
     assessment.evidence["tta_cost"] = float(turned_s / plain_s)
-    return assessment
+    distances, groups = left_out_distances(part, members)
+    return replace(assessment, novelty=novelty_limit(distances, groups, level=recipe.answer.novelty_quantile))
 
 
-def kept_networks(members: Sequence[Member], *, ensemble: bool) -> Kept:
+def left_out_distances(part: TrainingPart, members: Sequence[Member]) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """The distance of every slide from the patches of a training that left it out, (slides,), and the slides' groups.
+
+    A slide occurs once in every repeat.
+    """
+    slides, distances = [], []
+    for split in by_split(members):
+        slides += split[0].predictions.slides
+        distances.append(slide_distances(view_outputs(split, logits="plain")))
+    groups = part.slides.set_index("slide_id")["group"].astype(str).loc[slides]
+    return np.concatenate(distances), groups.tolist()
+
+
+def kept_networks(members: Sequence[Member], recipe: Preset) -> Kept:
     """The fine-tuned networks of the model, source by source: all, or those of the first split."""
-    chosen = members if ensemble else by_split(members)[0]
+    chosen = members if recipe.train.ensemble else by_split(members)[0]
+    attention = recipe.answer.aggregation == ATTENTION
     kept: dict[Source, list[Member]] = {}
     for member in chosen:
         kept.setdefault(member.split.source, []).append(member)
     return [
         (
             source,
-            [member.trained.network for member in of_source if member.trained],
-            [member.predictions.head for member in of_source if member.predictions.head],
+            Ensemble(
+                [member.trained.network for member in of_source if member.trained],
+                [member.predictions.head for member in of_source if attention and member.predictions.head],
+                [member.predictions.gaussian for member in of_source if member.predictions.gaussian],
+            ),
         )
         for source, of_source in kept.items()
     ]
@@ -142,8 +162,8 @@ def classifier_of(
     Args:
         manifest: of the patches.
         parts: the patches of every view.
-        kept: sources with their networks and attention heads.
-        assessment: temperature and threshold.
+        kept: sources with their networks.
+        assessment: temperature, threshold and limit of novelty.
         recipe: the settings of the training.
         holdout: whether the hold-out was trained on.
     """
@@ -151,18 +171,15 @@ def classifier_of(
     # The left-out folds chose epochs and threshold: every slide outside the hold-out had an influence.
     slides = part.slides_of(part.all_rows(holdout=holdout))
     regions = parts.get(REGIONS, part).patches.table
-    attention = recipe.answer.aggregation == ATTENTION
     return make_classifier(
-        [
-            (source.architecture, source.view, Ensemble(networks, heads if attention else []))
-            for source, networks, heads in kept
-        ],
+        [(source.architecture, source.view, ensemble) for source, ensemble in kept],
         recipe=recipe.train.recipe,
         classes=part.classes,
         class_shares={str(k): v for k, v in slides["label"].value_counts(normalize=True).items()},
         patch=manifest.patch,
         answer=recipe.answer,
         calibration=assessment.calibration,
+        novelty=assessment.novelty,
         masks=manifest.masks,
         region_side=round(regions[["width", "height"]].max(axis=1).median()),
         seen=TrainingRecord(

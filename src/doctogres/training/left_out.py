@@ -13,7 +13,9 @@ from torch import nn
 from doctogres.model.attention import GatedAttention
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import normalisation
+from doctogres.model.novelty import FeatureGaussian
 from doctogres.training.attention import train_attention
+from doctogres.training.gaussian import fit_gaussian
 from doctogres.training.samples import Samples
 
 
@@ -31,6 +33,8 @@ class LeftOutPredictions:
             empty without a head.
         attended_turned: the mean over the flips and rotations.
         head: the attention head.
+        log_distances: (patches,) from the training patches; empty if they were not measured.
+        gaussian: of the training patches, by which they were.
         seconds: time taken without and with test-time augmentation.
     """
 
@@ -42,6 +46,8 @@ class LeftOutPredictions:
     attended: npt.NDArray[np.float64]
     attended_turned: npt.NDArray[np.float64]
     head: GatedAttention | None
+    log_distances: npt.NDArray[np.float64]
+    gaussian: FeatureGaussian | None
     seconds: tuple[float, float]
 
     @property
@@ -53,7 +59,14 @@ class LeftOutPredictions:
         """Tensors, numbers and strings for `from_state`."""
         arrays = {name: torch.from_numpy(getattr(self, name)) for name in ARRAYS}
         head = {"features": self.head.classifier.in_features, "weights": self.head.state_dict()} if self.head else None
-        return {**arrays, "slide_ids": self.slide_ids.tolist(), "seconds": list(self.seconds), "head": head}
+        gaussian = self.gaussian.state_dict() if self.gaussian else None
+        others = {
+            "slide_ids": self.slide_ids.tolist(),
+            "seconds": list(self.seconds),
+            "head": head,
+            "gaussian": gaussian,
+        }
+        return arrays | others
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
@@ -63,11 +76,16 @@ class LeftOutPredictions:
         if state["head"]:
             head = GatedAttention(state["head"]["features"], arrays["plain"].shape[1]).eval()
             head.load_state_dict(state["head"]["weights"])
+        gaussian = None
+        if state["gaussian"]:
+            gaussian = FeatureGaussian(len(state["gaussian"]["mean"]))
+            gaussian.load_state_dict(state["gaussian"])
         plain_s, turned_s = state["seconds"]
-        return cls(slide_ids=np.array(state["slide_ids"]), head=head, seconds=(plain_s, turned_s), **arrays)
+        slide_ids = np.array(state["slide_ids"])
+        return cls(slide_ids=slide_ids, head=head, gaussian=gaussian, seconds=(plain_s, turned_s), **arrays)
 
 
-ARRAYS: Final = ("areas", "plain", "turned", "start", "attended", "attended_turned")
+ARRAYS: Final = ("areas", "plain", "turned", "start", "attended", "attended_turned", "log_distances")
 NOTHING: Final = np.empty((0, 0))
 
 
@@ -111,7 +129,7 @@ def predict_left_out(
 ) -> LeftOutPredictions:
     """Predicts the left-out patches, with and without test-time augmentation, by the network and an attention head.
 
-    The attention head is trained on the features of the network's training patches.
+    The attention head is trained on the features of the network's training patches, from which distances are measured, too.
 
     Args:
         network: on its device.
@@ -125,7 +143,8 @@ def predict_left_out(
     mean, std = normalisation(network)
     training = outputs_of(Ensemble([network]), samples.pixels, rows=train, mean=mean, std=std, features=True)
     head = fit_attention(training.features[0][0], samples, train, classes=classes, seed=seed)
-    ensemble = Ensemble([network], [head])
+    gaussian = fit_gaussian(training.features[0][0].numpy())
+    ensemble = Ensemble([network], [head], [gaussian])
 
     started = time.perf_counter()
     plain = outputs_of(ensemble, samples.pixels, rows=left_out, mean=mean, std=std, features=True)
@@ -144,5 +163,7 @@ def predict_left_out(
         attended=plain.attended(ensemble, rows),
         attended_turned=turned.attended(ensemble, rows),
         head=head,
+        log_distances=plain.log_distances(ensemble)[0],
+        gaussian=gaussian,
         seconds=(plain_done - started, turned_done - plain_done),
     )

@@ -8,14 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch import nn
 
 from doctogres.evaluation.metrics import macro_f1
 from doctogres.files import workspace
 from doctogres.model.attention import GatedAttention
+from doctogres.model.ensemble import Ensemble
 from doctogres.model.fusion import JOINED
+from doctogres.model.novelty import FeatureGaussian
 from doctogres.settings import ATTENTION, Preset, TrainSettings
 from doctogres.training.folds import FEATURES, LeftOutFold, Member, Parts, reporting
+from doctogres.training.gaussian import fit_gaussian
 from doctogres.training.left_out import NOTHING, LeftOutPredictions, fit_attention, rows_by_slide, slides_in_order
 from doctogres.training.part import Rows
 from doctogres.training.probe import HeadRows, LinearHead, fit_head, single_heads
@@ -128,17 +130,26 @@ class ProbeSources:
         of_rows = torch.from_numpy(features.turned[features.positions(rows)])
         return fit_attention(of_rows, samples, rows, classes=self.classes, seed=self.seed)
 
-    def predictions(self, fold: LeftOutFold, head: LinearHead, *, attention: bool) -> LeftOutPredictions:
+    def gaussian(self, source: Source, rows: Rows) -> FeatureGaussian:
+        """That of these rows' features."""
+        features = self.features[source]
+        return fit_gaussian(features.plain[features.positions(rows)])
+
+    def predictions(
+        self, fold: LeftOutFold, head: LinearHead, *, attention: bool, distances: bool
+    ) -> LeftOutPredictions:
         """Of the probe with this head for the left-out fold.
 
         Args:
             fold: what it was trained on, and what is left out.
             head: fitted to the fold's training rows.
             attention: also train an attention head on them.
+            distances: also measure how far the left-out patches are from them.
         """
         source, features = fold.source, self.features[fold.source]
         samples, positions = self.parts[source.view].samples, features.positions(fold.left_out)
         slide_ids = samples.slide_ids[fold.left_out]
+        gaussian = self.gaussian(source, fold.train) if distances else None
         attended, gate = [NOTHING, NOTHING], None
         if attention:
             gate = self.attention(source, fold.train)
@@ -154,21 +165,25 @@ class ProbeSources:
             attended=attended[0],
             attended_turned=attended[1],
             head=gate,
+            log_distances=gaussian.log_distances(features.plain[positions]) if gaussian else NOTHING,
+            gaussian=gaussian,
             seconds=features.seconds if attention else (0.0, 0.0),
         )
 
-    def members(self, folds: Sequence[dict[Source, LeftOutFold]], *, attention: bool = True) -> list[Member]:
+    def members(
+        self, folds: Sequence[dict[Source, LeftOutFold]], *, attention: bool = True, distances: bool = True
+    ) -> list[Member]:
         """The probes of these splits, fitted without the left-out fold."""
         members = []
         for split in folds:
             heads = self.heads({source: fold.train for source, fold in split.items()})
             members += [
-                Member(fold, self.predictions(fold, heads[source], attention=attention))
+                Member(fold, self.predictions(fold, heads[source], attention=attention, distances=distances))
                 for source, fold in split.items()
             ]
         return members
 
-    def kept(self, *, holdout: bool = False) -> list[tuple[Source, list[nn.Module], list[GatedAttention]]]:
+    def kept(self, *, holdout: bool = False) -> list[tuple[Source, Ensemble]]:
         """The networks of the model: every source with a head fitted to all slides.
 
         Args:
@@ -181,7 +196,7 @@ class ProbeSources:
             network = self.features[source].new_network().eval()
             head.put_into(network, source.backbone)
             gates = [self.attention(source, rows[source])] if self.recipe.answer.aggregation == ATTENTION else []
-            kept.append((source, [network], gates))
+            kept.append((source, Ensemble([network], gates, [self.gaussian(source, rows[source])])))
         return kept
 
 

@@ -123,7 +123,7 @@ def _probe_scorer(recipe: Preset, inputs: TrialInputs) -> Scorer:
     attention = answer.aggregation == ATTENTION
 
     def score(split: Split) -> tuple[list[str], npt.NDArray[np.float64]]:
-        members = probes.members([split], attention=attention)
+        members = probes.members([split], attention=attention, distances=False)
         view = "turned" if answer.tta else "plain"
         outputs = view_outputs(members, logits=view, attended=ATTENDED[view] if attention else "")
         probabilities = slide_probabilities(outputs, answer)
