@@ -323,6 +323,12 @@ class AnswerSettings(BaseModel):
         description="target share of correct predictions: a slide whose confidence is below the threshold that reaches it "
         "out of fold is marked `abstained`",
     )
+    labels_coverage: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="target share of slides whose `labels` in the answer hold the truth; a higher share makes the lists longer",
+    )
     novelty_quantile: float = Field(
         0.95,
         gt=0,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from doctogres.evaluation.conformal import group_quantile, novelty_limit
+from doctogres.evaluation.conformal import group_quantile, label_sets, mean_metrics, novelty_limit
 
 RNG = np.random.default_rng(0)
 
@@ -53,3 +53,46 @@ def test_new_patients_stay_within_it_as_often_as_asked() -> None:
         pooled.append(new <= np.quantile(scores, level))
     assert np.mean(within) >= level - 0.015
     assert np.mean(pooled) < level - 0.05
+
+
+def answers(rng: np.random.Generator, slides: int, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and probabilities that are too sure of themselves."""
+    truth = rng.integers(0, classes, slides)
+    logits = rng.normal(size=(slides, classes)) + 1.5 * np.eye(classes)[truth]
+    odds = np.exp(2 * logits)
+    return truth, odds / odds.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("target", [0.7, 0.9, 0.95])
+def test_the_labels_hold_the_truth_of_new_slides_as_often_as_asked(target: float) -> None:
+    rng, held, sizes, sure = np.random.default_rng(0), [], [], []
+    for _ in range(300):
+        patients = [str(number) for number in range(120)]
+        sets = label_sets(*answers(rng, 120), patients, target=target)
+        truth, probabilities = answers(rng, 50)
+        labels = sets.holding(probabilities)
+        assert labels[np.arange(50), probabilities.argmax(axis=1)].all()
+        held.append(labels[np.arange(50), truth].mean())
+        sizes.append(labels.sum(axis=1).mean())
+        sure.append((probabilities.argmax(axis=1) == truth).mean())
+    assert np.mean(sure) < target - 0.01  # the first label alone is not enough
+    assert target - 0.01 <= np.mean(held) <= target + 0.03
+    assert np.mean(sizes) < 4
+
+
+def test_with_too_few_patients_every_label_is_held() -> None:
+    truth, probabilities = answers(np.random.default_rng(1), 80)
+    few = label_sets(truth, probabilities, [str(number % 8) for number in range(80)], target=0.9)
+    assert (few.threshold, few.groups) == (0, 8)
+    assert few.holding(probabilities).all()
+    assert label_sets(truth, probabilities, [str(number % 9) for number in range(80)], target=0.9).threshold > 0
+
+
+def test_means_have_intervals_over_patients() -> None:
+    marked = np.repeat([True, False], 40)
+    alone = mean_metrics({"novel": marked}, groups=[*map(str, range(80))])["novel"]
+    patients = mean_metrics({"novel": marked}, groups=[str(number // 20) for number in range(80)])["novel"]
+    assert alone.value == patients.value == 0.5
+    assert 0.35 < alone.low < 0.5 < alone.high < 0.65
+    assert (patients.low, patients.high) == (0, 1)
+    assert mean_metrics({}, groups=["a", "b"]) == {}

@@ -10,6 +10,7 @@ import pytest
 from doctogres.errors import ParameterError
 from doctogres.evaluation.metrics import macro_f1
 from doctogres.evaluation.oof import assess, gather
+from doctogres.model.temperature import apply_temperature
 
 CLASSES = ["a", "b", "c"]
 
@@ -56,6 +57,7 @@ def test_the_better_way_is_shown_to_be_better_and_the_chosen_one_is_calibrated(s
         chosen="mean",
         against={"attention": "mean"},
         target_precision=0.8,
+        labels_coverage=0.9,
         recipe="probe",
         resamples=500,
         seed=0,
@@ -69,6 +71,10 @@ def test_the_better_way_is_shown_to_be_better_and_the_chosen_one_is_calibrated(s
     assert rows["chosen"].tolist() == [True, False]
     assert result.calibration.slides == 60  # each answered in three rounds
     assert result.calibration.temperature > 1  # the planted answers are three times as sure as they should be
+    assert result.labels is not None
+    shown = apply_temperature(found.repeats["mean"][0], result.calibration.temperature)
+    held = result.labels.holding(shown)[np.arange(60), truth]
+    assert 0.85 <= held.mean() <= 0.97
     assert result.evidence["repeats"] == 3
     assert json.loads(json.dumps(result.evidence, allow_nan=False)) == result.evidence
 
@@ -78,5 +84,5 @@ def test_slides_of_one_round_only_are_refused(slides: pd.DataFrame) -> None:
     with pytest.raises(ParameterError, match="120 slides"):
         assess(
             gather(slides, [in_folds(slides, 4, seed=0), fewer]),
-            CLASSES, chosen="mean", against={}, target_precision=0.8, recipe="probe", resamples=100, seed=0,
+            CLASSES, chosen="mean", against={}, target_precision=0.8, labels_coverage=0.9, recipe="probe", resamples=100, seed=0,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from doctogres.evaluation.conformal import novelty_limit
 from doctogres.model.answer import SlideAnswer
 from doctogres.model.attention import GatedAttention
 from doctogres.model.classifier import CARD_FILE, SlideClassifier, make_classifier
+from doctogres.model.conformal import LabelSets
 from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.fusion import slide_distances
@@ -119,15 +121,39 @@ def test_novelty_is_measured_on_patches_as_they_are(classifier: SlideClassifier)
     assert plain.novelty == pytest.approx(turned.novelty, rel=1e-5)
 
 
+def test_the_labels_of_an_answer_hold_only_for_slides_of_the_training_slides_kind(classifier: SlideClassifier) -> None:
+    model = familiar(classifier)
+    unlabelled = model.classify(*OWN[3])
+    assert (unlabelled.labels, unlabelled.labels_valid) == ((), False)
+    sets = LabelSets(target=0.9, threshold=0.2, slides=80, groups=80)
+    model = replace(model, card=model.card.model_copy(update={"labels": sets}))
+    rgb, mask = OWN[3]
+    answer = model.classify(rgb, mask)
+    likely = [name for name, share in zip(model.card.classes, answer.probabilities, strict=True) if share >= 0.2]
+    assert answer.label in answer.labels
+    assert list(answer.labels) == likely
+    assert answer.labels_valid
+    for other in (
+        model.classify(255 - rgb, mask),
+        model.classify(rgb, None),
+        model.classify(rgb, ~mask),
+        model.adjusted(tta=True).classify(rgb, mask),
+    ):
+        assert other.label in other.labels
+        assert not other.labels_valid
+    narrow = replace(model, card=model.card.model_copy(update={"labels": sets.model_copy(update={"threshold": 1.0})}))
+    assert narrow.classify(rgb, mask).labels == (answer.label,)
+
+
 def test_an_older_model_answers_as_before_and_cannot_tell(classifier: SlideClassifier, tmp_path: Path) -> None:
     classifier.save(tmp_path)
     card = json.loads((tmp_path / CARD_FILE).read_text())
-    del card["novelty"], card["answer"]["novelty_quantile"]
+    del card["novelty"], card["labels"], card["answer"]["novelty_quantile"], card["answer"]["labels_coverage"]
     (tmp_path / CARD_FILE).write_text(json.dumps(card))
     older = SlideClassifier.load(tmp_path, device="cpu")
     for rgb, mask in (OWN[0], FOREIGN[0]):
         answer = older.classify(rgb, mask)
-        assert (answer.novelty, answer.abstained) == (None, False)
+        assert (answer.novelty, answer.labels, answer.labels_valid, answer.abstained) == (None, (), False, False)
         assert answer.patches["novelty"].tolist() == [None] * len(answer.patches)
         np.testing.assert_allclose(answer.probabilities, classifier.classify(rgb, mask).probabilities, atol=1e-5)
 

@@ -30,8 +30,8 @@ from tests.serving.drawn_requests import drawn, files
 from tests.stores import connected
 
 COLUMNS = [
-    "slide_id", "label", "abstained", "confidence", "probabilities", "novelty", "n_patches", "n_dropped", "mask_source",
-    "patches", "overlay", "model_version", "model_id", "reasons", "warnings", "error",
+    "slide_id", "label", "abstained", "confidence", "probabilities", "labels", "labels_valid", "novelty",
+    "n_patches", "n_dropped", "mask_source", "patches", "overlay", "model_version", "model_id", "reasons", "warnings", "error",
 ]  # fmt: skip
 
 

@@ -270,6 +270,11 @@ def test_a_probe_is_a_model_like_any_other(store, views, small_cohort):
     preset = load_preset("demo", QUICK | PROBE)
     scored = evaluate(model=result.run_id, cohort=cleaned.run_id, split=HOLDOUT, preset=preset, seed=5)
     assert 0 <= scored.metrics["macro_f1"] <= 1
+    assert classifier.card.labels is not None
+    assert (classifier.card.labels.target, classifier.card.labels.slides) == (0.9, len(training))
+    assert scored.metrics["labels_coverage/low"] <= scored.metrics["labels_coverage"]
+    assert 1 <= scored.metrics["labels_size"] <= 4
+    assert 0 <= scored.metrics["novel"] <= 1
 
 
 def test_a_probes_out_of_fold_answers_are_those_of_its_network(store, views, small_cohort):

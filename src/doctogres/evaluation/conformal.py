@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from doctogres.evaluation.bootstrap import Estimate, bootstrap
 from doctogres.evaluation.weighted import unit_sums
-from doctogres.model.conformal import NoveltyLimit
+from doctogres.model.conformal import LabelSets, NoveltyLimit
 
 
 def group_quantile(scores: NDArray[np.float64], groups: Sequence[str], level: float) -> float:
@@ -58,6 +58,26 @@ def novelty_limit(distances: NDArray[np.float64], groups: Sequence[str], *, leve
         quantiles={str(share): float(np.percentile(distances, share) / limit) for share in QUANTILES},
         distances=len(distances),
         groups=len(set(groups)),
+    )
+
+
+def label_sets(
+    truth: NDArray[np.int64], probabilities: NDArray[np.float64], groups: Sequence[str], *, target: float
+) -> LabelSets:
+    """The threshold at which the labels of a slide of a new group hold the truth with probability `target`.
+
+    A label's score is one minus its probability: of all sets with this coverage, those are the smallest (Sadinle, Lei and
+    Wasserman, Least ambiguous set-valued classifiers with bounded error levels, 2019).
+
+    Args:
+        truth: (slides,) class positions.
+        probabilities: (slides, classes), out of fold, calibrated.
+        groups: (slides,) patients.
+        target: in (0, 1).
+    """
+    highest = group_quantile(-probabilities[np.arange(len(truth)), truth], groups, target)
+    return LabelSets(
+        target=target, threshold=max(0.0, -highest), slides=len(truth), groups=len(np.unique(np.asarray(groups, str)))
     )
 
 

@@ -10,9 +10,10 @@ import pandas as pd
 
 from doctogres.evaluation.calibration import calibrate, cross_fitted
 from doctogres.evaluation.comparison import compare
+from doctogres.evaluation.conformal import label_sets
 from doctogres.evaluation.metrics import class_indices, slide_metrics
-from doctogres.model.conformal import NoveltyLimit
-from doctogres.model.temperature import Calibration
+from doctogres.model.conformal import LabelSets, NoveltyLimit
+from doctogres.model.temperature import Calibration, apply_temperature
 
 Probabilities = npt.NDArray[np.float64]  # (slides, classes)
 
@@ -34,12 +35,13 @@ class OutOfFold:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The calibration and the limit of novelty for the model, and the evidence shown in its report."""
+    """The calibration and the conformal limits for the model, and the evidence shown in its report."""
 
     calibration: Calibration
     evidence: dict[str, Any]
     # A row per aggregation: name, chosen, macro_f1, low, high, against, difference, difference_low, difference_high.
     aggregations: pd.DataFrame
+    labels: LabelSets | None = None
     novelty: NoveltyLimit | None = None
 
 
@@ -69,6 +71,7 @@ def assess(
     chosen: str,
     against: Mapping[str, str],
     target_precision: float,
+    labels_coverage: float,
     recipe: str,
     resamples: int,
     seed: int,
@@ -83,6 +86,7 @@ def assess(
         chosen: the aggregation that the model uses.
         against: aggregation -> the one that it is compared with.
         target_precision: see `calibrate`.
+        labels_coverage: share of slides whose labels are to hold the truth.
         recipe: how the networks were trained, for the note.
         resamples: number of bootstrap resamples.
         seed: of the bootstrap.
@@ -95,6 +99,12 @@ def assess(
         groups=groups * len(repeats),
         target_precision=target_precision,
     ).model_copy(update={"slides": len(truth)})  # not slides times repeats
+    labels = label_sets(
+        np.tile(class_indices(truth, classes), len(repeats)),
+        apply_temperature(np.concatenate(repeats), calibration.temperature),
+        groups * len(repeats),
+        target=labels_coverage,
+    ).model_copy(update={"slides": len(truth)})
     options: dict[str, Any] = {"groups": groups, "resamples": resamples, "seed": seed}
     comparison = compare(truth, predictions.repeats, classes, against=against, **options)
     crossed = cross_fitted(class_indices(truth, classes), repeats[0], np.unique(groups, return_inverse=True)[1])
@@ -119,7 +129,7 @@ def assess(
         "recipe": recipe,
         "note": NOTES[recipe],
     }
-    return Assessment(calibration, evidence, _table(aggregations))
+    return Assessment(calibration, evidence, _table(aggregations), labels)
 
 
 def _table(aggregations: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -130,6 +130,11 @@ def measure(scored: Scored, training_labels: list[str], *, model: str, split: st
 
 def _conformal(scored: Scored) -> dict[str, npt.NDArray[Any]]:
     """What the model's conformal limits say of each slide; nothing if it has none."""
-    if not scored.classifier.card.novelty:
-        return {}
-    return {"novel": np.array([answer.novel for answer in scored.answers])}
+    card, rows = scored.classifier.card, list(zip(scored.slides["label"], scored.answers, strict=True))
+    found = {}
+    if card.labels:
+        found["labels_coverage"] = np.array([label in answer.labels for label, answer in rows])
+        found["labels_size"] = np.array([len(answer.labels) for _, answer in rows])
+    if card.novelty:
+        found["novel"] = np.array([answer.novel for _, answer in rows])
+    return found

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from doctogres.model.architecture import Architecture
-from doctogres.model.conformal import NoveltyLimit
+from doctogres.model.conformal import LabelSets, NoveltyLimit
 from doctogres.model.temperature import Calibration
 from doctogres.settings import AnswerSettings, PatchSettings
 from doctogres.slides.plausibility import MaskRange
@@ -46,6 +46,7 @@ class ClassifierCard(BaseModel):
     masks: MaskRange | None = None  # of the training slides; None if it was not recorded
     weights_sha256: str = ""  # of the weights file, filled in when it is written
     calibration: Calibration
+    labels: LabelSets | None = None  # None if they were not measured
     novelty: NoveltyLimit | None = None  # None if it was not measured
     seen: TrainingRecord
 

@@ -11,7 +11,6 @@ from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from pydantic import ValidationError
 from torch import nn
@@ -19,20 +18,19 @@ from torch import nn
 from doctogres.errors import DoctogresError, UpstreamError, WeightsError
 from doctogres.files import file_digest
 from doctogres.model.answer import CutSlide, SlideAnswer
+from doctogres.model.answering import slide_answers
 from doctogres.model.architecture import Architecture
 from doctogres.model.attention import GatedAttention
 from doctogres.model.card import ClassifierCard, SourceCard, TrainingRecord
-from doctogres.model.conformal import NoveltyLimit
+from doctogres.model.conformal import LabelSets, NoveltyLimit
 from doctogres.model.cutting import cut_slide
 from doctogres.model.ensemble import Ensemble, outputs_of
-from doctogres.model.fusion import ViewOutputs, slide_distances, slide_probabilities
+from doctogres.model.fusion import ViewOutputs
 from doctogres.model.network import build_network, load_weights, save_weights
 from doctogres.model.novelty import FeatureGaussian
-from doctogres.model.temperature import ABSTAIN_ALWAYS, Calibration, apply_temperature
-from doctogres.patches.regions import REGION_FIELDS
+from doctogres.model.temperature import Calibration
 from doctogres.settings import ATTENTION, AnswerSettings, PatchSettings
 from doctogres.slides.plausibility import MaskRange
-from doctogres.slides.reasons import Reason
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 CARD_FILE: Final = "classifier.json"
@@ -146,34 +144,8 @@ class SlideClassifier:
             yield slide if isinstance(slide, DoctogresError) else next(answers)
 
     def _classified(self, slides: Sequence[CutSlide]) -> Iterator[SlideAnswer]:
-        card = self.card
-        outputs = [self._view_outputs(slides, view) for view in card.views]
-        raw = slide_probabilities(outputs, card.answer)
-        of_patches, rows = outputs[0].patches(fusion=card.answer.fusion), outputs[0].slides
-        calibrated = apply_temperature(raw, card.calibration.temperature)
-        novelties = card.novelty.novelty(slide_distances(outputs)).tolist() if card.novelty else [None] * len(slides)
-        of_patch = card.novelty.novelty(outputs[0].distances()) if card.novelty else np.full(len(of_patches), None)
-        for slide, patches, uncalibrated, probabilities, novelty in zip(
-            slides, rows, raw, calibrated, novelties, strict=True
-        ):
-            confidence = float(probabilities.max())
-            yield SlideAnswer(
-                label=card.classes[int(probabilities.argmax())],
-                probabilities=probabilities,
-                raw=uncalibrated,
-                confidence=confidence,
-                reasons=tuple(
-                    filter(
-                        None, [slide.doubt, _unlike_training(novelty), _low_confidence(confidence, card.calibration)]
-                    )
-                ),
-                patches=self._patch_table(slide.regions, of_patches[patches]).assign(novelty=of_patch[patches]),
-                patch_probabilities=of_patches[patches],
-                dropped=slide.dropped,
-                mask_source=slide.mask_source,
-                warnings=slide.warnings,
-                novelty=novelty,
-            )
+        outputs = [self._view_outputs(slides, view) for view in self.card.views]
+        yield from slide_answers(self.card, slides, outputs, adjusted=bool(self.warnings))
 
     def _view_outputs(self, slides: Sequence[CutSlide], view: str) -> ViewOutputs:
         card, regions = self.card, [slide.boxes[view] for slide in slides]
@@ -199,10 +171,6 @@ class SlideClassifier:
             distances += [outputs.log_distances(network)] if card.novelty else []
         return ViewOutputs(view, logits, rows, np.concatenate(regions)[:, 4], attended, distances)
 
-    def _patch_table(self, regions: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> pd.DataFrame:
-        table = pd.DataFrame(regions, columns=list(REGION_FIELDS))
-        return table.assign(label=[self.card.classes[index] for index in probabilities.argmax(1)])
-
 
 def _empty(source: SourceCard, card: ClassifierCard) -> Ensemble:
     """The networks of a source before their weights are loaded."""
@@ -216,22 +184,6 @@ def _empty(source: SourceCard, card: ClassifierCard) -> Ensemble:
     )
 
 
-def _unlike_training(novelty: float | None) -> str:
-    """The reason why a model is not sure of a slide of this novelty; empty if it is like the training slides."""
-    if novelty is None or novelty <= 1:
-        return ""
-    return Reason.NOVEL.because(novelty=novelty)  # also of a distance that is no number
-
-
-def _low_confidence(confidence: float, calibration: Calibration) -> str:
-    """The reason why a model is not sure at this confidence; empty if it is."""
-    if confidence >= calibration.threshold:
-        return ""
-    reached = calibration.threshold < ABSTAIN_ALWAYS
-    threshold = f"the model's threshold {calibration.threshold:.2f}" if reached else "what this model can be sure at"
-    return Reason.LOW_CONFIDENCE.because(confidence=confidence, threshold=threshold)
-
-
 def make_classifier(
     sources: Sequence[tuple[Architecture, str, Ensemble]],
     *,
@@ -243,6 +195,7 @@ def make_classifier(
     calibration: Calibration,
     region_side: int,
     masks: MaskRange | None = None,
+    labels: LabelSets | None = None,
     novelty: NoveltyLimit | None = None,
     seen: TrainingRecord,
     evidence: Mapping[str, Any],
@@ -259,6 +212,7 @@ def make_classifier(
         calibration: temperature and threshold.
         region_side: see `ClassifierCard`.
         masks: the range of the training slides' masks.
+        labels: which labels an answer holds.
         novelty: the limit, if every source has its Gaussians.
         seen: what the networks were trained on.
         evidence: of `evaluation.oof`.
@@ -274,6 +228,7 @@ def make_classifier(
         region_side=region_side,
         masks=masks,
         calibration=calibration,
+        labels=labels,
         novelty=novelty,
         seen=seen,
     )

@@ -28,3 +28,19 @@ class NoveltyLimit(BaseModel):
     def novelty(self, distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Distances as shares of the limit."""
         return np.asarray(distances / self.limit)
+
+
+class LabelSets(BaseModel):
+    """Which labels an answer holds: all whose calibrated probability is at least the threshold, and always the first one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: float = Field(gt=0, lt=1, description="Share of slides whose labels are to hold the truth.")
+    threshold: float = Field(ge=0, le=1, description="0 if there were too few groups: every label is then held.")
+    slides: int = Field(ge=0)  # that the threshold was measured on, out of fold
+    groups: int = Field(ge=0)
+
+    def holding(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Which labels are held, (..., classes), given calibrated probabilities (..., classes)."""
+        rows = np.asarray(probabilities)
+        return np.asarray((rows >= self.threshold) | (rows == rows.max(axis=-1, keepdims=True)))

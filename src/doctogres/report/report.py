@@ -28,7 +28,9 @@ METRICS: Final = {
     "ece": ("Calibration error (ECE)", "lower is better; mean gap between confidence and accuracy"),
     "coverage": ("Coverage", "share of slides that the model answers; on the others it abstains"),
     "answered_accuracy": ("Accuracy when answered", "share of correct predictions among those slides"),
-    "novel": ("Unlike the training slides", "share of slides marked so; the quantile `novelty_quantile` expects 5 % by default"),
+    "labels_coverage": ("Labels hold the truth", "share of slides whose `labels` hold the truth; the setting `labels_coverage` is the aim"),
+    "labels_size": ("Number of labels", "mean number of labels in that list"),
+    "novel": ("Unlike the training slides", "share of slides marked so; 5 % are to be expected if `novelty_quantile` is 0.95"),
     **{
         name: (f"Null model: {words}", "macro-F1 from the training labels alone, without looking at a slide")
         for name, words in NULL_MODELS.items()

@@ -149,6 +149,7 @@ def as_text(answer: Mapping[str, Any]) -> str:
         ("" if index else "probabilities", f"{name:{width}}  {share:.3f}") for index, (name, share) in enumerate(shares)
     ]
     rows += [
+        *(("one of", text) for text in [_labels(answer)] if text),
         ("patches", f"{answer['n_patches']}, {answer['n_dropped']} left out; mask: {answer['mask_source'] or 'none'}"),
         ("model", " ".join(dict.fromkeys([answer["model_version"], answer.get("model_id", "")])).strip()),
         *(("not sure", text) for text in answer["reasons"]),
@@ -156,6 +157,12 @@ def as_text(answer: Mapping[str, Any]) -> str:
         *(("error", text) for text in [answer["error"]] if text),
     ]
     return "\n".join(f"{name:14}{text}" for name, text in rows)
+
+
+def _labels(answer: Mapping[str, Any]) -> str:
+    """The labels of which one is the truth as often as the model was asked for; empty without any."""
+    valid = "" if answer.get("labels_valid") else " (not valid for this slide)"
+    return ", ".join(labels) + valid if (labels := answer.get("labels")) else ""
 
 
 def identity_as_text(identity: Mapping[str, Any]) -> str:

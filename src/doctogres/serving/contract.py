@@ -93,6 +93,8 @@ def model_signature() -> ModelSignature:
                 ColSpec(DataType.boolean, "abstained"),
                 ColSpec(DataType.double, "confidence", required=False),
                 ColSpec(Map(DataType.double), "probabilities"),
+                ColSpec(Array(DataType.string), "labels"),
+                ColSpec(DataType.boolean, "labels_valid"),
                 ColSpec(DataType.double, "novelty", required=False),
                 ColSpec(DataType.long, "n_patches"),
                 ColSpec(DataType.long, "n_dropped"),

@@ -121,6 +121,8 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "abstained": True,
             "confidence": None,
             "probabilities": {},  # not None, which Spark cannot convert to a map
+            "labels": [],
+            "labels_valid": False,
             "novelty": None,
             "n_patches": 0,
             "n_dropped": 0,
@@ -148,6 +150,8 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "abstained": answer.abstained,
             "confidence": answer.confidence,
             "probabilities": dict(zip(classes, answer.probabilities.tolist(), strict=True)),
+            "labels": list(answer.labels),
+            "labels_valid": answer.labels_valid,
             "novelty": answer.novelty,
             "n_patches": len(answer.patches),
             "n_dropped": answer.dropped,

@@ -111,6 +111,7 @@ def assess_members(parts: Parts, members: Sequence[Member], recipe: Preset, seed
         chosen=chosen,
         against=against,
         target_precision=recipe.answer.target_precision,
+        labels_coverage=recipe.answer.labels_coverage,
         recipe=recipe.train.recipe,
         resamples=recipe.evaluate.resamples,
         seed=seed,
@@ -163,7 +164,7 @@ def classifier_of(
         manifest: of the patches.
         parts: the patches of every view.
         kept: sources with their networks.
-        assessment: temperature, threshold and limit of novelty.
+        assessment: temperature, threshold and conformal limits.
         recipe: the settings of the training.
         holdout: whether the hold-out was trained on.
     """
@@ -179,6 +180,7 @@ def classifier_of(
         patch=manifest.patch,
         answer=recipe.answer,
         calibration=assessment.calibration,
+        labels=assessment.labels,
         novelty=assessment.novelty,
         masks=manifest.masks,
         region_side=round(regions[["width", "height"]].max(axis=1).median()),
