@@ -27,13 +27,16 @@ from doctogres.evaluation.predictions import Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.presets import load_preset
 from doctogres.registry.versions import RegisteredModel
+from doctogres.serving.signing import PRIVATE_KEY, PUBLIC_KEY, SIGNATURE, check_signature
 from doctogres.slides.splits import LeakageError
 from doctogres.slides.table import COLUMNS, CohortTable
 from doctogres.stages.register import decision, register
 from doctogres.tracking.datasets import log_table
+from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import SLIDES_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.upstream import find_artifact
+from tests.serving.test_signing import write_keys
 
 CLASSES = ["benign_1", "HER2(+) | <b>"]
 pytestmark = pytest.mark.slow
@@ -612,3 +615,22 @@ def test_a_small_hold_out_is_a_known_limit(store: Path) -> None:
     few = planted(trained("second"), only(answers, [row for row in range(SLIDES) if row % 2 == 0 or row < 8]))
     card = card_of(stage(few))
     assert r"Classes with fewer than 10 of these slides: HER2(+) \| \<b\> 4;" in card
+
+
+def test_the_model_is_signed_where_a_key_is_given_also_if_the_decision_is_reused(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_keys(store, "ours")
+    first = trained("first")
+    scored = evaluated(first, wrong=4)
+    signature = fetch(first) / SIGNATURE
+    assert not stage(scored).reused
+    assert not signature.exists()
+    monkeypatch.setenv(PRIVATE_KEY, str(store / "ours.pem"))
+    assert stage(scored).reused
+    assert signature.is_file()
+    second = trained("second")
+    stage(evaluated(second, wrong=2))
+    assert served() == "second"
+    monkeypatch.setenv(PUBLIC_KEY, str(store / "ours.pub"))
+    check_signature(fetch(second), second)

@@ -9,6 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from doctogres.errors import UpstreamError
 from doctogres.model.card import TrainingRecord
+from doctogres.serving.signing import check_signature
 from doctogres.tracking.places import fetch
 
 if TYPE_CHECKING:  # torch, which the classifier's own description does not need
@@ -18,10 +19,12 @@ INNER: Final = "artifacts/classifier"
 
 
 def load_classifier(uri: str) -> "SlideClassifier":
-    """Downloads and loads the classifier inside a logged or registered model."""
+    """Downloads and loads the classifier inside a logged or registered model, after a check of its signature."""
     from doctogres.model.classifier import SlideClassifier
 
-    return SlideClassifier.load(classifier_folder(uri))
+    folder = classifier_folder(uri)
+    check_signature(folder.parent.parent, uri)
+    return SlideClassifier.load(folder)
 
 
 def classifier_folder(uri: str) -> Path:

@@ -27,6 +27,7 @@ from doctogres.model.classifier import SlideClassifier
 from doctogres.model.cutting import NoLesionError
 from doctogres.serving.contract import Parameters, RequestedSlide, RequestError, requested_slides
 from doctogres.serving.monitoring import Monitoring, RequestRecord, SlideRecord
+from doctogres.serving.signing import check_signature
 from doctogres.slides.images import encode_png
 
 WAITS: Final = (0.02,) * 50  # seconds, for a file that another process is writing
@@ -38,9 +39,12 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
 
     def load_context(self, context: Any) -> None:
         classifier = Path(context.artifacts["classifier"])
+        folder = classifier.parent.parent
+        version = registered_name(folder)
+        check_signature(folder, version or str(folder))
         self.classifier = SlideClassifier.load(classifier)
-        self.model_id = model_id(classifier.parent.parent)
-        self.model_version = registered_name(classifier.parent.parent) or self.model_id
+        self.model_id = model_id(folder)
+        self.model_version = version or self.model_id
         self.monitoring = Monitoring.from_environment(model_version=self.model_version, model_id=self.model_id)
 
     def predict(

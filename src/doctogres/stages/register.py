@@ -23,6 +23,7 @@ from doctogres.registry.versions import (
     tags_of,
 )
 from doctogres.report.model_card import model_card
+from doctogres.serving.signing import sign_model
 from doctogres.settings import Preset
 from doctogres.slides.splits import HOLDOUT
 from doctogres.stages.candidate import ALREADY, ASK, FORCE, Candidate, Outcome, ScoringNeeded, candidate_of, decide
@@ -66,6 +67,7 @@ def register(
 
     Raises:
         ParameterError: the evaluation is of another split than `split`.
+        SignatureError: DOCTOGRES_SIGNING_KEY is set, but the model cannot be signed.
     """
     candidate = candidate_of(
         evaluation=evaluation,
@@ -89,6 +91,8 @@ def register(
             continue
         if result.reused:
             _say_if_moved(decision(result), candidate)
+            if decision(result)["version"]:
+                sign_model(candidate.source)
         return result
 
 
@@ -125,6 +129,7 @@ def _run(candidate: Candidate, *, rerun: bool) -> StageResult:
         _report(run, candidate, decided, outcome, version)
         if version is not None and (everything := _model_of_everything(candidate)):
             second = candidate.model.register_unevaluated(everything, of=version)
+            sign_model(everything)
             run.artifacts[SECOND] = candidate.model.address(second)
             print(
                 f"register: {candidate.model.name} version {second} was trained on the hold-out, too; it has no alias and no score",
@@ -176,6 +181,7 @@ def _version(run: StageRun, candidate: Candidate, decided: GateDecision, compare
         candidate.source, tags=tags, card=card, card_uri=run.artifacts["card"], decision=decided
     )
     run.artifacts["model"] = candidate.model.address(version)
+    sign_model(candidate.source)
     return version
 
 
