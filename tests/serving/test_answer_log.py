@@ -121,7 +121,11 @@ def test_a_slow_disk_counts_as_one_that_failed(
     assert "not logged (a write took 0.0 s)" in caplog.text
 
 
-def test_an_answer_does_not_wait_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_answer_waits_a_little_for_a_disk_that_hangs_and_the_next_ones_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(answer_log, "SLOW", 0.01)
+    monkeypatch.setattr(answer_log, "PAUSE", 1000.0)
     log = AnswerLog(tmp_path)
     free, hangs, write = threading.Event(), threading.Event(), os.write
 
@@ -135,9 +139,12 @@ def test_an_answer_does_not_wait_for_a_disk_that_hangs(tmp_path: Path, monkeypat
     stuck.start()
     assert hangs.wait(30)
     assert log.append(rows(2)) == 2  # while the other one still hangs
+    monkeypatch.setattr(answer_log, "SLOW", 1000.0)
+    assert log.append(rows(3)) == 3
     free.set()
     stuck.join()
-    assert (log.lost, len(read_answers(tmp_path))) == (2, 1)
+    assert (log.lost, len(read_answers(tmp_path))) == (5, 1)
+    assert caplog.text.count("not logged (another write hangs)") == 1
 
 
 def test_a_log_that_was_taken_away_is_begun_anew(tmp_path: Path) -> None:
@@ -150,7 +157,7 @@ def test_a_log_that_was_taken_away_is_begun_anew(tmp_path: Path) -> None:
 
 
 def test_threads_and_a_forked_process_write_whole_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_log, "WAIT", 60.0)
+    monkeypatch.setattr(answer_log, "SLOW", 60.0)
     log = AnswerLog(tmp_path)
     threads = [threading.Thread(target=lambda: [log.append(rows(3, 2000)) for _ in range(50)]) for _ in range(4)]
     for thread in threads:

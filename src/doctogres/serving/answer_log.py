@@ -22,8 +22,7 @@ FOLDER_VARIABLE: Final = "DOCTOGRES_ANSWER_LOG"
 NAMES_VARIABLE: Final = "DOCTOGRES_ANSWER_LOG_NAMES"
 LARGEST: Final = 16 * 2**20  # bytes
 PAUSE: Final = 10.0  # seconds without another try after a disk failed
-SLOW: Final = 0.5  # seconds; a disk on which a write takes longer has failed
-WAIT: Final = 0.05  # seconds that an answer waits for another one's rows
+SLOW: Final = 1.0  # seconds; a disk on which a write takes longer has failed
 logger: Final = logging.getLogger(__name__)
 
 
@@ -58,7 +57,10 @@ class AnswerLog:
         return lost
 
     def _appended(self, content: bytes) -> bool:
-        if time.monotonic() < self._resume or not self._lock.acquire(timeout=WAIT):
+        if time.monotonic() < self._resume:
+            return False
+        if not self._lock.acquire(timeout=SLOW):
+            self._fail("another write hangs")
             return False
         try:
             began = time.monotonic()
