@@ -171,14 +171,16 @@ def write_requests(folder: Path, model: Any) -> None:
 
 
 @contextmanager
-def served(model: Path, log: Path, *, workers: int, openvino: bool) -> Iterator[tuple[psutil.Process, int]]:
+def served(
+    model: Path, log: Path, *, workers: int, openvino: bool, **variables: str
+) -> Iterator[tuple[psutil.Process, int]]:
     """The model behind `mlflow models serve`, as if OpenVINO were not installed where it is not wanted; with its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "--model-uri", str(model)]
     command += ["--env-manager", "local", "--port", str(port), "--workers", str(workers), "--timeout", "600"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | variables
     if not openvino:
         (log.parent / "sitecustomize.py").write_text('import sys\nsys.modules["openvino"] = None\n', encoding="utf-8")
         environment["PYTHONPATH"] = str(log.parent)
