@@ -50,14 +50,6 @@ def test_a_setting_shares_the_log_and_a_wrong_one_is_refused(tmp_path: Path, mon
         AnswerLog(tmp_path / "log")
 
 
-def test_no_folder_named_means_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCTOGRES_ANSWER_LOG", " ")
-    assert AnswerLog.from_environment() is None
-    monkeypatch.setenv("DOCTOGRES_ANSWER_LOG", str(tmp_path / "log"))
-    assert (found := AnswerLog.from_environment()) is not None
-    assert found.folder == tmp_path / "log"
-
-
 def test_a_file_is_closed_when_it_is_full_or_of_yesterday(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_log, "LARGEST", 1000)
     log = AnswerLog(tmp_path)

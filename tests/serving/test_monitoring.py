@@ -228,7 +228,16 @@ def test_the_environment_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("DOCTOGRES_ANSWER_LOG_NAMES", "True")
     found = Monitoring.from_environment(**MODEL)
     assert found.log is not None
+    assert found.log.folder == tmp_path / "log"
     assert found.names
+    monkeypatch.setenv("DOCTOGRES_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("DOCTOGRES_ANSWER_LOG", "memory://bucket/answers")
+    assert (copied := Monitoring.from_environment(**MODEL).log) is not None
+    assert copied.folder.parent == tmp_path / "workspace" / "answers"
+    monkeypatch.setenv("DOCTOGRES_ANSWER_LOG", "s3://key:secret@bucket/answers")
+    with pytest.raises(ParameterError, match="DOCTOGRES_ANSWER_LOG") as refused:
+        Monitoring.from_environment(**MODEL)
+    assert "secret" not in str(refused.value)
     monkeypatch.setenv("DOCTOGRES_ANSWER_LOG_NAMES", "yes please")
     with pytest.raises(ParameterError, match="DOCTOGRES_ANSWER_LOG_NAMES is 'yes please'; give true or false"):
         Monitoring.from_environment(**MODEL)

@@ -4,6 +4,7 @@ A request's rows are appended by one call before its answer is sent, so what a c
 is killed. Nothing that happens to the log's disk fails an answer: rows that cannot be written are counted.
 """
 
+import fcntl
 import logging
 import os
 import secrets
@@ -13,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from doctogres.files import chosen_umask
 from doctogres.serving.answers import as_line
@@ -43,18 +44,18 @@ class AnswerLog:
         except OSError as error:
             self._fail(str(error))
 
-    @classmethod
-    def from_environment(cls) -> Self | None:
-        """The log in the folder that the environment names, if it does."""
-        folder = os.environ.get(FOLDER_VARIABLE, "").strip()
-        return cls(Path(folder).absolute()) if folder else None
-
     def append(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Writes the rows; returns how many are lost because that was not possible."""
         content = "".join(map(as_line, rows)).encode()
         lost = 0 if self._appended(content) else len(rows)
         self.lost += lost
         return lost
+
+    def finish_file(self) -> None:
+        """Closes the file, if there is anything in it."""
+        with self._lock:
+            if self._file is not None and os.fstat(self._file).st_size:
+                self._close()
 
     def _appended(self, content: bytes) -> bool:
         if time.monotonic() < self._resume:
@@ -102,6 +103,8 @@ class AnswerLog:
         now = _now()
         path = self.folder / f"answers-{now}-{secrets.token_hex(4)}.jsonl"
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666 & ~umask)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed: not complete yet
         self._day = now[:8]
         return self._file
 

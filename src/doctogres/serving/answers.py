@@ -51,32 +51,44 @@ def as_line(row: Mapping[str, Any]) -> str:
     return json.dumps({"version": VERSION, **row}, separators=(",", ":"), allow_nan=False) + "\n"
 
 
-def read_answers(folder: Path) -> pd.DataFrame:
+def read_answers(place: Path | str) -> pd.DataFrame:
     """The rows of all files of an answer log, by time; columns and types are `COLUMNS`, then what newer versions added.
 
     What a killed process left of a last line is left out.
 
+    Args:
+        place: a folder, or an address of fsspec such as `s3://BUCKET/FOLDER`.
+
     Raises:
         UpstreamError: no answer log, a damaged line, or rows of another version; the message names the file.
     """
-    if not folder.is_dir():
-        raise UpstreamError(f"{folder}: no such folder; give the folder that DOCTOGRES_ANSWER_LOG names on the server")
-    files = sorted(path for path in folder.iterdir() if FILES.fullmatch(path.name))
-    if not files:
-        raise UpstreamError(
-            f"{folder}: no answers-*.jsonl in it; give the folder that DOCTOGRES_ANSWER_LOG names on the server"
-        )
-    rows = pd.DataFrame([row for file in files for row in _rows(file)])
-    rows = rows.reindex(columns=[*COLUMNS, *(name for name in rows if name not in COLUMNS)])
-    rows["time"] = pd.to_datetime(rows["time"], utc=True, format="ISO8601")
-    return rows.astype(COLUMNS).sort_values("time", kind="stable", ignore_index=True)
+    table = pd.DataFrame([row for file, content in _files(place) for row in _rows(file, content)])
+    table = table.reindex(columns=[*COLUMNS, *(name for name in table if name not in COLUMNS)])
+    table["time"] = pd.to_datetime(table["time"], utc=True, format="ISO8601")
+    return table.astype(COLUMNS).sort_values("time", kind="stable", ignore_index=True)
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
+def _files(place: Path | str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file."""
+    import fsspec
+
+    remedy = "give the folder or address that DOCTOGRES_ANSWER_LOG names on the server"
     try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (OSError, EOFError) as error:
-        raise UpstreamError(f"{file} cannot be read ({error}); copy it again, or remove it") from error
+        store, folder = fsspec.core.url_to_fs(place if "://" in str(place) else Path(place).absolute().as_uri())
+        found = sorted(name for name in store.ls(folder, detail=False) if FILES.fullmatch(name.rpartition("/")[2]))
+    except (OSError, ValueError, ImportError) as error:
+        raise UpstreamError(f"{place} cannot be read ({error}); {remedy}") from error
+    if not found:
+        raise UpstreamError(f"{place}: no answers-*.jsonl in it; {remedy}")
+    for name in found:
+        try:
+            content = store.cat_file(name)
+            yield name, gzip.decompress(content) if name.endswith(".gz") else content
+        except (OSError, EOFError) as error:
+            raise UpstreamError(f"{name} cannot be read ({error}); copy it again, or remove it") from error
+
+
+def _rows(file: str, content: bytes) -> Iterator[dict[str, Any]]:
     whole = content[: content.rfind(b"\n") + 1]  # the rest is what a killed process was writing
     for number, line in enumerate(whole.splitlines(), start=1):
         try:

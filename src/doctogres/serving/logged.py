@@ -17,7 +17,7 @@ from doctogres.telemetry import OFF
 
 # What inference imports: the model's environment contains these packages and their dependencies, nothing else.
 REQUIREMENTS: Final = (
-    "mlflow", "torch", "torchvision", "timm", "safetensors", "huggingface-hub", "opencv-python-headless",
+    "mlflow", "torch", "torchvision", "timm", "safetensors", "huggingface-hub", "fsspec", "opencv-python-headless",
     "openvino", "pillow", "matplotlib", "numpy", "pandas", "prometheus-client", "psutil", "pyarrow", "pydantic",
 )  # fmt: skip
 

@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from doctogres.errors import DoctogresError, ParameterError
-from doctogres.serving.answer_log import NAMES_VARIABLE, AnswerLog
+from doctogres.serving.answer_copies import copied_log
+from doctogres.serving.answer_log import FOLDER_VARIABLE, NAMES_VARIABLE, AnswerLog
 from doctogres.serving.contract import RequestedSlide, RequestError
 from doctogres.serving.figures import digests, figures, median_side
 from doctogres.serving.metrics import Metrics
@@ -117,7 +119,9 @@ class Monitoring:
             ParameterError: a variable has a value that means nothing.
         """
         names = _is_set(NAMES_VARIABLE)
-        return cls(model, AnswerLog.from_environment(), Metrics.from_environment(model), names=names)
+        return cls(
+            model, _log_of(os.environ.get(FOLDER_VARIABLE, "").strip()), Metrics.from_environment(model), names=names
+        )
 
     @contextmanager
     def request(self) -> Iterator[RequestRecord]:
@@ -182,6 +186,13 @@ class Monitoring:
             sentences = {name: list(map(slide.without_name, texts)) for name, texts in sentences.items()}
         same = {name: answer[name] for name in SAME}
         return same | sentences | {"novelty": answer.get("novelty"), "patch_side": median_side(answer["patches"])}
+
+
+def _log_of(place: str) -> AnswerLog | None:
+    """The log in a folder or at an address; None if neither is named."""
+    if "://" in place:
+        return copied_log(place)
+    return AnswerLog(Path(place).absolute()) if place else None
 
 
 def _is_set(variable: str) -> bool:
