@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,18 @@ def test_a_row_says_what_was_asked_and_answered(classifier: SlideClassifier, log
     assert rows["row"].tolist() == [0, 1, 2]
     assert rows["request"].nunique() == 1
     for slide, answer, (_, row) in zip(slides, answers, rows.iterrows(), strict=True):
-        for name in ("label", "abstained", "n_patches", "n_dropped", "mask_source", "model_version", "model_id"):
+        for name in (
+            "label",
+            "labels",
+            "labels_valid",
+            "abstained",
+            "novelty",
+            "n_patches",
+            "n_dropped",
+            "mask_source",
+            "model_version",
+            "model_id",
+        ):
             assert row[name] == answer[name] or (answer[name] is None and pd.isna(row[name])), name
         assert row["probabilities"] == answer["probabilities"]
         assert (row["reasons"], row["warnings"]) == (answer["reasons"], answer["warnings"])
@@ -73,8 +85,17 @@ def test_a_row_says_what_was_asked_and_answered(classifier: SlideClassifier, log
         "tissue", True, True,
     )  # fmt: skip
     assert (pd.isna(empty["label"]), empty["mask_share"], empty["n_patches"]) == (True, 0.0, 0)
-    assert rows["novelty"].isna().all()
     assert (rows["milliseconds"] > 0).all()
+
+
+def test_novelty_and_the_labels_are_logged(
+    classifier: SlideClassifier, log: AnswerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = replace(classifier.classify(*drawn(1)), novelty=1.25, labels=("A", "B"), labels_valid=True)
+    monkeypatch.setattr(SlideClassifier, "answers", lambda self, slides: (known for _ in slides))
+    ask(model_of(classifier, log), files(1))
+    (row,) = read_answers(log.folder).to_dict("records")
+    assert (row["novelty"], row["labels"], row["labels_valid"]) == (1.25, ["A", "B"], True)
 
 
 def test_the_figures_tell_another_stain_and_scanner(classifier: SlideClassifier, log: AnswerLog) -> None:

@@ -24,6 +24,8 @@ COLUMNS: Final = {  # and their types in pandas
     "mask_sha256": "string",
     "refusal": "string",
     "label": "string",
+    "labels": "object",  # classes
+    "labels_valid": "boolean",
     "abstained": "boolean",
     "confidence": "float64",
     "probabilities": "object",  # class -> probability

@@ -28,7 +28,8 @@ from doctogres.serving.metrics import Metrics
 server_log: Final = logging.getLogger("uvicorn.error")  # uvicorn's own log, errors or not, which MLflow's server shows
 logger: Final = logging.getLogger(__name__)
 SAME: Final = (  # columns of the answer that are logged as they are
-    "model_version", "model_id", "label", "abstained", "confidence", "probabilities", "mask_source", "n_patches", "n_dropped",
+    "model_version", "model_id", "label", "labels", "labels_valid", "abstained", "confidence", "probabilities", "novelty",
+    "mask_source", "n_patches", "n_dropped",
 )  # fmt: skip
 
 
@@ -185,7 +186,7 @@ class Monitoring:
         if not self.names:
             sentences = {name: list(map(slide.without_name, texts)) for name, texts in sentences.items()}
         same = {name: answer[name] for name in SAME}
-        return same | sentences | {"novelty": answer.get("novelty"), "patch_side": median_side(answer["patches"])}
+        return same | sentences | {"patch_side": median_side(answer["patches"])}
 
 
 def _log_of(place: str) -> AnswerLog | None:
