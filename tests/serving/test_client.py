@@ -78,6 +78,18 @@ def test_the_answer_is_a_small_table_and_the_overlay_a_file(
     assert printed.index("HER2(+)    0.410") < printed.index("Luminal A  0.300") < printed.index("Luminal B  0.290")
 
 
+def test_the_labels_are_listed_and_marked_where_they_say_nothing(
+    url: str, slide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for valid, ending in ((True, "\n"), (False, " (not valid for this slide)\n")):
+        says(200, {"predictions": [ANSWER | {"labels": ["HER2(+)", "Luminal A"], "labels_valid": valid}]})
+        assert main([str(slide), "--url", url]) == 0
+        assert f"one of        HER2(+), Luminal A{ending}" in capsys.readouterr().out
+    says(200, {"predictions": [ANSWER]})  # of an older model
+    assert main([str(slide), "--url", url]) == 0
+    assert "one of" not in capsys.readouterr().out
+
+
 def test_without_mask_and_overlay_nothing_is_asked_for(
     url: str, slide: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,9 +49,7 @@ class SlideAnswer:
     dropped: int  # number of regions left out
     mask_source: MaskSource
     warnings: tuple[str, ...]  # why this prediction may be less reliable than the model's score suggests
-    labels: tuple[
-        str, ...
-    ] = ()  # of which one is the truth as often as the model was asked for; empty if it cannot tell
+    labels: tuple[str, ...] = ()  # the most probable first; one is the truth as often as the model was asked for
     labels_valid: bool = False  # the slide is of the kind for which that was measured
     novelty: float | None = None  # above 1 the slide is unlike the training slides; None if the model cannot tell
 

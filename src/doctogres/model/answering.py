@@ -1,6 +1,7 @@
 """From what the networks say of slides to their answers: label, probabilities, novelty, and why the model is not sure."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ def slide_answers(
     of_patches = first.patches(fusion=card.answer.fusion)
     probabilities = apply_temperature(raw, card.calibration.temperature)
     held = card.labels.holding(probabilities) if card.labels else np.zeros(raw.shape, np.bool_)
+    order = np.argsort(-probabilities, axis=1, kind="stable")
     novelties = card.novelty.novelty(slide_distances(views)).tolist() if card.novelty else [None] * len(slides)
     of_patch = card.novelty.novelty(first.distances()) if card.novelty else np.full(len(of_patches), None)
     for number, slide in enumerate(slides):
@@ -41,12 +43,12 @@ def slide_answers(
             raw=raw[number],
             confidence=confidence,
             reasons=tuple(filter(None, [slide.doubt, unlike, _low_confidence(confidence, card.calibration)])),
-            patches=_patch_table(card, slide.regions, of_patches[patches]).assign(novelty=of_patch[patches]),
+            patches=_patch_table(card, slide.regions, of_patches[patches], of_patch[patches]),
             patch_probabilities=of_patches[patches],
             dropped=slide.dropped,
             mask_source=slide.mask_source,
             warnings=slide.warnings,
-            labels=tuple(name for name, holds in zip(card.classes, held[number], strict=True) if holds),
+            labels=tuple(card.classes[place] for place in order[number] if held[number, place]),
             labels_valid=not (adjusted or slide.doubt or unlike or _of_tiles(slide, card)) and card.labels is not None,
             novelty=novelties[number],
         )
@@ -58,10 +60,13 @@ def _of_tiles(slide: CutSlide, card: ClassifierCard) -> bool:
 
 
 def _patch_table(
-    card: ClassifierCard, regions: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+    card: ClassifierCard,
+    regions: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.float64],
+    novelty: npt.NDArray[Any],
 ) -> pd.DataFrame:
-    table = pd.DataFrame(regions, columns=list(REGION_FIELDS))
-    return table.assign(label=[card.classes[index] for index in probabilities.argmax(1)])
+    labels = [card.classes[index] for index in probabilities.argmax(1)]
+    return pd.DataFrame(regions, columns=list(REGION_FIELDS)).assign(label=labels, novelty=novelty)
 
 
 def _unlike_training(novelty: float | None) -> str:
