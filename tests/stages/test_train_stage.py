@@ -272,7 +272,7 @@ def test_a_probe_is_a_model_like_any_other(store, views, small_cohort):
     assert 0 <= scored.metrics["macro_f1"] <= 1
     assert classifier.card.labels is not None
     assert (classifier.card.labels.target, classifier.card.labels.slides) == (0.9, len(training))
-    assert scored.metrics["labels_coverage/low"] <= scored.metrics["labels_coverage"]
+    assert scored.metrics["ci/labels_coverage_low"] <= scored.metrics["labels_coverage"]
     assert 1 <= scored.metrics["labels_size"] <= 4
     assert 0 <= scored.metrics["novel"] <= 1
 
