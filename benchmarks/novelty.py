@@ -46,7 +46,7 @@ from doctogres.training.sources import sources_of
 Slide = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]  # picture and mask
 LEVELS: Final = (0.95, 0.99)
 PHOTOS: Final = 20  # of each kind
-ROUNDS: Final = 15  # of the time per answer
+ROUNDS: Final = 40  # of the time per answer
 
 
 @dataclass(frozen=True)
@@ -218,6 +218,15 @@ def row_of(measured: Measured, name: str, slides: Sequence[Slide], table: pd.Dat
     return f"| {' | '.join(cells)} |"
 
 
+def labels_of(classifier: SlideClassifier, slides: Sequence[Slide], table: pd.DataFrame) -> str:
+    """How often the labels of an answer hold the truth, and how many they are."""
+    found = [one.labels if isinstance(one, SlideAnswer) else () for one in answers(classifier, slides)]
+    held = np.array([truth in labels for truth, labels in zip(table["label"], found, strict=True)])
+    groups = table["group"].astype(str).tolist()
+    means = mean_metrics({"held": held, "size": np.array(list(map(len, found)))}, groups=groups)
+    return f"its own, unseen: the labels hold the truth for {means['held']} of the slides; mean number {means['size']}"
+
+
 def without_novelty(classifier: SlideClassifier) -> SlideClassifier:
     """The same networks, which then return no features."""
     networks = tuple(Ensemble([*one.members]).eval() for one in classifier.networks)
@@ -283,6 +292,7 @@ def main() -> None:
             print(row_of(measured, name, pictures, pd.DataFrame({"group": range(len(pictures))})), flush=True)
         for name, copies in changed(own[: options.most]):
             print(row_of(measured, name, copies, table.head(options.most)), flush=True)
+        print(labels_of(measured.classifier, own, table))
         print(time_ratio(measured.classifier, own[:20]))
 
 
