@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from doctogres.serving.answers import COLUMNS, read_answers
 from doctogres.serving.contract import RequestError
 from doctogres.serving.monitoring import Monitoring
 from doctogres.serving.pyfunc import SlideModel
+from doctogres.slides import tissue
 from doctogres.slides.images import encode_png
 from tests.serving.drawn_requests import drawn, files
 
@@ -262,3 +264,19 @@ def test_the_environment_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("DOCTOGRES_ANSWER_LOG_NAMES", "yes please")
     with pytest.raises(ParameterError, match="DOCTOGRES_ANSWER_LOG_NAMES is 'yes please'; give true or false"):
         Monitoring.from_environment(**MODEL)
+
+
+def test_a_log_changes_no_answer_and_a_slide_is_reduced_once(
+    classifier: SlideClassifier, log: AnswerLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slides = [files(seed) for seed in range(6)] + [
+        files(1) | {"mask": files(1, lesions=0)["mask"]},
+        {"image": files(2)["image"]},
+    ]
+    expected = ask(model_of(classifier, None), *slides)
+    assert any("mask_on_glass" in str(row["reasons"]) for row in expected)
+    assert ask(model_of(classifier, log), *slides) == expected
+    reduce = Mock(wraps=tissue.working_copy)
+    monkeypatch.setattr(tissue, "working_copy", reduce)
+    ask(model_of(classifier, log), files(1))
+    assert reduce.call_count == 1

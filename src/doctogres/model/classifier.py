@@ -31,6 +31,7 @@ from doctogres.model.novelty import FeatureGaussian
 from doctogres.model.temperature import Calibration
 from doctogres.settings import ATTENTION, AnswerSettings, PatchSettings
 from doctogres.slides.plausibility import MaskRange
+from doctogres.slides.tissue import ReducedPicture
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 CARD_FILE: Final = "classifier.json"
@@ -121,9 +122,15 @@ class SlideClassifier:
         assert isinstance(answer, SlideAnswer)  # only errors in the input are returned as errors
         return answer
 
-    def cut(self, rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None, note: str = "") -> CutSlide:
+    def cut(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        mask: npt.NDArray[np.bool_] | None,
+        note: str = "",
+        reduced: ReducedPicture | None = None,
+    ) -> CutSlide:
         """The patches of a slide; arguments and errors as for `cutting.cut_slide`. Several threads may call it at once."""
-        return cut_slide(rgb, mask, self.card, note=note, warnings=self.warnings)
+        return cut_slide(rgb, mask, self.card, note=note, warnings=self.warnings, reduced=reduced)
 
     def answers(self, slides: Iterable[CutSlide | DoctogresError]) -> Iterator[SlideAnswer | DoctogresError]:
         """Yields the prediction for each slide in order and passes errors through; holds a few hundred patches at a time."""

@@ -13,8 +13,9 @@ from doctogres.model.tiles import tissue_mask, tissue_tiles
 from doctogres.patches.crops import cut_patches
 from doctogres.patches.regions import find_patches
 from doctogres.patches.views import REGIONS, WHOLE, size_of
-from doctogres.slides.plausibility import doubt_about, fit_of
+from doctogres.slides.plausibility import doubt_about, fit_of, mask_fit
 from doctogres.slides.reasons import Reason
+from doctogres.slides.tissue import ReducedPicture
 
 MAX_REGIONS: Final = 2000  # per slide; 2000 patches of 224 px take 300 MB
 Rgb = npt.NDArray[np.uint8]
@@ -35,7 +36,13 @@ class TooManyRegionsError(DoctogresError):
 
 
 def cut_slide(
-    rgb: Rgb, mask: Mask | None, card: ClassifierCard, *, note: str = "", warnings: tuple[str, ...] = ()
+    rgb: Rgb,
+    mask: Mask | None,
+    card: ClassifierCard,
+    *,
+    note: str = "",
+    warnings: tuple[str, ...] = (),
+    reduced: ReducedPicture | None = None,
 ) -> CutSlide:
     """The patches of a slide in every view of the model.
 
@@ -45,6 +52,7 @@ def cut_slide(
         card: of the model.
         note: a warning about how the mask was read, if there is one.
         warnings: of the model, for every slide.
+        reduced: the picture, if it was reduced already.
 
     Raises:
         NoLesionError: the mask is empty, or there is no tissue.
@@ -64,7 +72,8 @@ def cut_slide(
     stated = [reason for reason, keep in zip(reasons, kept, strict=True) if keep and reason]
     doubt = ""
     if first != WHOLE:  # the mask is not used there
-        doubt = doubt_about(fit_of(rgb, mask), card.masks, chosen[:, 2:4].max(axis=1))
+        fit = mask_fit(mask, reduced.small, reduced.inside) if reduced else fit_of(rgb, mask)
+        doubt = doubt_about(fit, card.masks, chosen[:, 2:4].max(axis=1))
 
     def find(view: str) -> Found:
         return (regions, kept) if view == first else find_patches(mask, settings, view)[:2]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from doctogres.slides.tissue import glass_colour, judge_colour, silhouette, working_copy
+from doctogres.slides.tissue import ReducedPicture, judge_colour
 
 
 def digests(image: bytes, mask: bytes | None) -> dict[str, str | None]:
@@ -20,16 +20,17 @@ def digests(image: bytes, mask: bytes | None) -> dict[str, str | None]:
     }
 
 
-def figures(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> dict[str, float | None]:
+def figures(
+    rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None, reduced: ReducedPicture
+) -> dict[str, float | None]:
     """Size, share of the mask, and colours as `tissue.judge_colour` measures them.
 
     Args:
         rgb: (height, width, 3).
         mask: (height, width), true on lesions.
+        reduced: of the same picture.
     """
-    small = working_copy(rgb)
-    glass = glass_colour(small)
-    colour = judge_colour(small, silhouette(small, glass), glass)
+    colour = judge_colour(reduced.small, reduced.inside, reduced.glass)
     return {
         "width": rgb.shape[1],
         "height": rgb.shape[0],
@@ -38,7 +39,7 @@ def figures(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> d
         "stain_share": colour.stain_share,
         "hue": colour.hue,
         "saturation": colour.saturation,
-        "glass": float(glass.mean()),
+        "glass": float(reduced.glass.mean()),
     }
 
 

@@ -24,6 +24,7 @@ from doctogres.serving.answer_log import FOLDER_VARIABLE, NAMES_VARIABLE, Answer
 from doctogres.serving.contract import RequestedSlide, RequestError
 from doctogres.serving.figures import digests, figures, median_side
 from doctogres.serving.metrics import Metrics
+from doctogres.slides.tissue import ReducedPicture
 
 server_log: Final = logging.getLogger("uvicorn.error")  # uvicorn's own log, errors or not, which MLflow's server shows
 logger: Final = logging.getLogger(__name__)
@@ -41,15 +42,16 @@ class SlideRecord:
     measured: bool  # whether digests and figures are wanted
     found: dict[str, Any] = field(default_factory=dict)
 
-    def read(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str]:
-        """See `RequestedSlide.read`."""
+    def read(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str, ReducedPicture | None]:
+        """See `RequestedSlide.read`; and the picture at a reduced size, if it was measured."""
         image, mask = self.slide.files()
         if self.measured:
             self.found |= digests(image, mask)
         rgb, lesion, note = self.slide.decoded(image, mask)
-        if self.measured:
-            self.found |= figures(rgb, lesion)
-        return rgb, lesion, note
+        reduced = ReducedPicture.of(rgb) if self.measured else None
+        if reduced:
+            self.found |= figures(rgb, lesion, reduced)
+        return rgb, lesion, note, reduced
 
     @property
     def is_refused(self) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from doctogres.slides.reasons import Reason
-from doctogres.slides.tissue import glass_colour, silhouette, working_copy
+from doctogres.slides.tissue import ReducedPicture
 
 MAX_SHARE: Final = 0.9  # of the picture that is lesion
 MAX_ON_GLASS: Final = 0.5  # of the lesions
@@ -102,8 +102,8 @@ class _Ground:
 
     @classmethod
     def of(cls, rgb: NDArray[np.uint8]) -> Self:
-        small = working_copy(rgb)
-        return cls(small, silhouette(small, glass_colour(small)))
+        picture = ReducedPicture.of(rgb)
+        return cls(picture.small, picture.inside)
 
     def reduced(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """A mask of the whole picture at this size."""

@@ -7,7 +7,7 @@ Densities are measured against the slide's own glass, which takes a scanner's ti
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -57,6 +57,27 @@ class TissueColour:
             f"{self.stain_share:.0%} of its coloured pixels absorb green as H&E does, "
             f"mean hue {self.hue:.0f} degrees, saturation {self.saturation:.2f}"
         )
+
+
+class ReducedPicture(NamedTuple):
+    """A picture as its colours are measured and masks are laid on it.
+
+    Attributes:
+        small: of `working_copy`, (rows, columns, 3).
+        glass: of `glass_colour`, (3,).
+        inside: of `silhouette`, (rows, columns).
+    """
+
+    small: NDArray[np.uint8]
+    glass: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, rgb: NDArray[np.uint8]) -> Self:
+        """Reduces a picture, (height, width, 3)."""
+        small = working_copy(rgb)
+        glass = glass_colour(small)
+        return cls(small, glass, silhouette(small, glass))
 
 
 def working_copy(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
