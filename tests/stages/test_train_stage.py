@@ -254,6 +254,19 @@ def views(store, small_cohort):
     return cleaned, patch(cohort=cleaned.run_id, preset=preset, data=str(small_cohort))
 
 
+def test_the_run_of_patch_counts_every_view(views):
+    _, cut = views
+    rows = Manifest.read(find_artifact(cut.run_id, stage="patch", name="patches").path).rows
+    kept = rows[rows["outcome"] == "kept"].groupby("view").size()
+    logged = mlflow.get_run(cut.run_id).data
+    assert logged.metrics["patches/kept"] == kept.sum()
+    assert logged.metrics["patches/dropped"] == len(rows) - kept.sum()
+    note = logged.tags["mlflow.note.content"]
+    assert f"Cut {kept.sum()} patches from" in note
+    assert f"{kept['window96']} window96 (median" in note
+    assert f"{kept['regions']} regions (median" in note
+
+
 def test_a_probe_is_a_model_like_any_other(store, views, small_cohort):
     cleaned, cut = views
     result = run(cut.run_id, given=PROBE)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from doctogres.cleaning.reading import read_slide
 from doctogres.drawing import class_colours, contact_sheet, overlay
@@ -49,14 +50,14 @@ def patch(*, cohort: str, preset: Preset, data: str = "", rerun: bool = False) -
 
 
 def _record(run: StageRun, manifest: Manifest) -> None:
-    kept = manifest.kept
+    kept = pd.concat([manifest.kept_of(view) for view in manifest.patch.views])
     dropped = len(manifest.rows) - len(kept)
     per_slide = kept.groupby("slide_id").size()
     sides = kept[["width", "height"]].max(axis=1)
     run.name(f"{len(kept)} patches of {len(per_slide)} slides")
+    views = "; ".join(_described(view, rows) for view, rows in kept.groupby("view", sort=False))
     run.note(
-        f"Cut {len(kept)} patches from {len(per_slide)} slides (median {per_slide.median():.0f} per slide, median box side "
-        f"{sides.median():.0f} px). {dropped} regions were too small and were dropped."
+        f"Cut {len(kept)} patches from {len(per_slide)} slides: {views}. {dropped} regions were too small and were dropped."
     )
     run.log_metrics(
         {
@@ -72,6 +73,11 @@ def _record(run: StageRun, manifest: Manifest) -> None:
         }
     )
     log_table(manifest.rows, name="patches", source=manifest.cohort, context="patching", targets="label")
+
+
+def _described(view: object, rows: pd.DataFrame) -> str:
+    per_slide, sides = rows.groupby("slide_id").size(), rows[["width", "height"]].max(axis=1)
+    return f"{len(rows)} {view} (median {per_slide.median():.0f} per slide, side {sides.median():.0f} px)"
 
 
 def _contact_sheets(run: StageRun, manifest: Manifest) -> None:
