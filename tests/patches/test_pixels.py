@@ -18,12 +18,14 @@ from doctogres.patches.pixels import cut_cohort, load_patches
 from doctogres.patches.regions import mask_regions
 from doctogres.settings import PatchSettings
 from doctogres.slides import images
+from doctogres.slides.figures import figures
 from doctogres.slides.formats import ImageError
 from doctogres.slides.masks import SizeMismatchError
 from doctogres.slides.table import COLUMNS as COHORT_COLUMNS
 from doctogres.slides.table import DROPPED as SLIDE_DROPPED
 from doctogres.slides.table import KEPT as SLIDE_KEPT
 from doctogres.slides.table import REPAIRED, REVIEW, CohortTable
+from doctogres.slides.tissue import ReducedPicture
 from tests.disks import small_disk
 
 SETTINGS = PatchSettings(patch_size=32, min_area=100)
@@ -118,6 +120,13 @@ def test_a_region_that_is_left_out_keeps_its_row_and_gets_a_reason(cut):
     assert dropped.slide_id.tolist() == ["img_0000", "img_0001", "img_0003"]
     assert set(dropped.reason) == {"small_region: 9 px, under 100 px"}
     assert set(manifest[manifest.outcome == KEPT].reason) == {""}
+
+
+def test_the_figures_of_a_slide_are_those_of_the_answer_log(cut):
+    manifest = cut[0]
+    assert set(manifest.figures) == {"img_0000", "img_0001", "img_0003"}
+    rgb, mask = draw_slide(3)
+    assert manifest.figures["img_0003"] == pytest.approx(figures(rgb, mask, ReducedPicture.of(rgb)))
 
 
 def test_the_mask_fraction_is_the_share_of_the_box(cut):

@@ -28,7 +28,9 @@ from doctogres.patches.manifest import Manifest
 from doctogres.presets import load_preset
 from doctogres.serving.loading import load_classifier
 from doctogres.settings import AGGREGATIONS
+from doctogres.slides.figures import figures
 from doctogres.slides.splits import HOLDOUT, LeakageError
+from doctogres.slides.tissue import ReducedPicture
 from doctogres.stages import train as stage
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
@@ -40,6 +42,7 @@ from doctogres.training.assessment import START, TURNED, assess_members, classif
 from doctogres.training.folds import split_folds
 from doctogres.training.part import training_parts
 from doctogres.training.probes import ProbeSources
+from doctogres.training.reference import reference_of
 from doctogres.training.sources import sources_of
 
 pytestmark = pytest.mark.slow
@@ -278,6 +281,7 @@ def test_a_probe_is_a_model_like_any_other(store, views, small_cohort):
     oof = table(result, "oof_predictions")
     assert set(oof["slide_id"]) == set(training["slide_id"])
     assert set(classifier.card.seen.pictures) == set(training["image_md5"])
+    assert {len(values) for values in classifier.evidence["reference"].values()} == {len(training)}
     fits = table(result, "history")
     assert len(fits) == 4 * 2
     preset = load_preset("demo", QUICK | PROBE)
@@ -312,12 +316,21 @@ def test_a_probes_out_of_fold_answers_are_those_of_its_network(store, views, sma
     expected = ways(members, preset.answer)[TURNED]
     assert model.card.novelty is not None
     novelty = model.card.novelty.novelty(slide_distances(view_outputs(members, logits="plain")))
+    reference = reference_of(manifest, parts, everything, assessment, preset.answer).to_dict("records")
     cohort = pd.read_parquet(find_artifact("latest", stage="clean", name="cohort").path).set_index("slide_id")
-    for slide, probabilities, unlike in zip(members[0].predictions.slides, expected, novelty, strict=True):
+    for slide, probabilities, unlike, kept_row in zip(
+        members[0].predictions.slides, expected, novelty, reference, strict=False
+    ):
         row = next(cohort.loc[[slide]].reset_index().itertuples())
-        answer = model.classify(*read_slide(small_cohort, row)[:2])
+        rgb, mask, _ = read_slide(small_cohort, row)
+        answer = model.classify(rgb, mask)
         np.testing.assert_allclose(answer.raw, probabilities, atol=1e-4)
         assert answer.novelty == pytest.approx(unlike, rel=1e-2)
+        served = {"n_patches": len(answer.patches), **figures(rgb, mask, ReducedPicture.of(rgb))}
+        served |= {"patch_side": answer.patches[["width", "height"]].max(axis=1).median()}
+        served |= {"confidence": answer.confidence, "novelty": answer.novelty}
+        assert kept_row.pop("label") == answer.label
+        assert kept_row == pytest.approx(served, rel=1e-2, abs=1e-4)
 
 
 @pytest.mark.parametrize("recipe", ["probe", "finetune"])

@@ -1,7 +1,7 @@
 """The patch manifest: a row per region (and tile) of every usable slide, and all that is needed to cut the patches again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -35,6 +35,7 @@ class Manifest:
         patch: the settings used for cutting.
         pixels: key of the pixel cache, see `pixels.pixel_key`.
         masks: the range of the training slides' masks.
+        figures: slide -> its figures, see `slides.figures`; empty in the manifests of older versions.
     """
 
     rows: pd.DataFrame
@@ -46,6 +47,7 @@ class Manifest:
     patch: PatchSettings
     pixels: str
     masks: MaskRange | None = None
+    figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -21,10 +21,12 @@ from doctogres.patches.regions import find_patches
 from doctogres.patches.views import REGIONS, WHOLE
 from doctogres.settings import PatchSettings
 from doctogres.slides.cohort import slide_root
+from doctogres.slides.figures import figures
 from doctogres.slides.images import read_rgb
-from doctogres.slides.plausibility import MaskFit, MaskRange, fit_of
+from doctogres.slides.plausibility import MaskFit, MaskRange, mask_fit
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import CohortTable
+from doctogres.slides.tissue import ReducedPicture
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class PatchSet:
     pixels: npt.NDArray[np.uint8]  # (patches, size, size, 3)
 
 
+Figures = dict[str, float | None]  # of `slides.figures`
 # What `find_patches` found on a slide: view -> patches, which of them are kept, reasons.
 Found = dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], list[str]]]
 
@@ -78,13 +81,15 @@ def cut_cohort(
     slides = cohort.usable
     rows: list[dict[str, Any]] = []
     masks: list[tuple[MaskFit, npt.NDArray[np.int64], str]] = []
+    measured: dict[str, Figures] = {}
     check_space(cache, len(settings.views) * _pixel_bytes(len(slides), settings.patch_size))  # every slide has a patch
     with ExitStack() as stack:  # the final names depend on what was cut
         partials = [stack.enter_context(partial_beside(cache / f"patches-{view}.npy")) for view in settings.views]
         files = [stack.enter_context(_PixelFile(path, settings.patch_size)) for path in partials]
-        for done, (row, found, fit, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
+        for done, (row, found, fit, of_slide, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
             for view in found:
                 rows.extend(_slide_rows(row, view, found))
+            measured[row.slide_id] = of_slide
             if row.fold != HOLDOUT:
                 masks.append((fit, _longer_sides(found), row.reason))
             for file, of_view in zip(files, pixels, strict=True):
@@ -106,6 +111,7 @@ def cut_cohort(
             patch=settings,
             pixels=pixel_key(table, settings, slides),
             masks=MaskRange.of(masks),
+            figures=measured,
         )
         paths = [cache_file(manifest, cache, view) for view in settings.views]
         return manifest, [partial.replace(path) for partial, path in zip(partials, paths, strict=True)]
@@ -119,12 +125,14 @@ def _longer_sides(found: Found) -> npt.NDArray[np.int64]:
 
 def _cut_slides(
     slides: pd.DataFrame, root: Path, settings: PatchSettings
-) -> Iterator[tuple[Any, Found, MaskFit, list[npt.NDArray[np.uint8]]]]:
-    def cut(row: Any) -> tuple[Any, Found, MaskFit, list[npt.NDArray[np.uint8]]]:
+) -> Iterator[tuple[Any, Found, MaskFit, Figures, list[npt.NDArray[np.uint8]]]]:
+    def cut(row: Any) -> tuple[Any, Found, MaskFit, Figures, list[npt.NDArray[np.uint8]]]:
         rgb, mask, _ = read_slide(root, row)
         found = {view: find_patches(mask, settings, view) for view in settings.views}
         pixels = [cut_patches(rgb, patches[kept], settings, view) for view, (patches, kept, _) in found.items()]
-        return row, found, fit_of(rgb, mask), pixels
+        reduced = ReducedPicture.of(rgb)
+        fit = mask_fit(mask, reduced.small, reduced.inside)
+        return row, found, fit, figures(rgb, mask, reduced), pixels
 
     return map_slides(cut, slides.itertuples(index=False))
 

@@ -1,15 +1,9 @@
-"""Figures of a slide for the answer log: what drifts when a scanner, a stain or whoever marks the lesions changes."""
+"""What the answer log says of a slide besides its answer and the figures of its picture."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
-
-import cv2
-import numpy as np
-import numpy.typing as npt
-
-from doctogres.slides.tissue import ReducedPicture, judge_colour
 
 
 def digests(image: bytes, mask: bytes | None) -> dict[str, str | None]:
@@ -17,29 +11,6 @@ def digests(image: bytes, mask: bytes | None) -> dict[str, str | None]:
     return {
         "image_sha256": hashlib.sha256(image).hexdigest(),
         "mask_sha256": None if mask is None else hashlib.sha256(mask).hexdigest(),
-    }
-
-
-def figures(
-    rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None, reduced: ReducedPicture
-) -> dict[str, float | None]:
-    """Size, share of the mask, and colours as `tissue.judge_colour` measures them.
-
-    Args:
-        rgb: (height, width, 3).
-        mask: (height, width), true on lesions.
-        reduced: of the same picture.
-    """
-    colour = judge_colour(reduced.small, reduced.inside, reduced.glass)
-    return {
-        "width": rgb.shape[1],
-        "height": rgb.shape[0],
-        "mask_share": None if mask is None else cv2.countNonZero(mask.view(np.uint8)) / mask.size,
-        "inside_share": colour.inside_share,
-        "stain_share": colour.stain_share,
-        "hue": colour.hue,
-        "saturation": colour.saturation,
-        "glass": float(reduced.glass.mean()),
     }
 
 

@@ -22,8 +22,9 @@ from doctogres.errors import DoctogresError, ParameterError
 from doctogres.serving.answer_copies import copied_log
 from doctogres.serving.answer_log import FOLDER_VARIABLE, NAMES_VARIABLE, AnswerLog
 from doctogres.serving.contract import RequestedSlide, RequestError
-from doctogres.serving.figures import digests, figures, median_side
+from doctogres.serving.figures import digests, median_side
 from doctogres.serving.metrics import Metrics
+from doctogres.slides.figures import figures
 from doctogres.slides.tissue import ReducedPicture
 
 server_log: Final = logging.getLogger("uvicorn.error")  # uvicorn's own log, errors or not, which MLflow's server shows

@@ -205,10 +205,13 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
     from doctogres.report.training import training_note
     from doctogres.serving.logged import log_classifier
     from doctogres.training.assessment import assess_members, classifier_of, oof_predictions
+    from doctogres.training.reference import reference_of
 
     recipe, members = job.recipe, result.members
     assessment = assess_members(parts, members, recipe, job.seed)
     assessment.evidence["study"] = tuned.study
+    reference = reference_of(job.manifest, parts, members, assessment, recipe.answer)
+    assessment.evidence["reference"] = reference.to_dict("list")
     oof_predictions(parts, members, recipe.answer).write(OUT_OF_FOLD, run.publish("oof_predictions"))
     write_csv(assessment.aggregations, run.publish("aggregations"))
     run.publish("evidence").write_text(json.dumps(assessment.evidence, indent=1), encoding="utf-8")
