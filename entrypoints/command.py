@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from doctogres.addresses import check_address, check_environment, masked
-from doctogres.catalogue import STAGES, Input, Parameter
+from doctogres.catalogue import ALARMED, ALARMS, STAGES, Input, Parameter
 from doctogres.disk import naming_full_disk
 from doctogres.errors import DoctogresError, ParameterError
 from doctogres.files import keep_private, replacing, sweep, temporary_files, workspace
@@ -218,6 +218,8 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
                 result = function(**values)
             if result is not None:
                 _print_result(result, json_file)
+                if result.metrics.get(ALARMS):
+                    sys.exit(ALARMED)
 
         params: list[click.Parameter] = [*map(parameter_option, stage.parameters), *settings, JSON_OPTION]
         return OneLineCommand(name, callback=callback, help=stage.purpose, params=params)

@@ -11,6 +11,8 @@ from typing import Final
 LATEST: Final = "latest"
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 MODEL: Final = "model"
+ALARMS: Final = "alarms"  # a metric; a command whose result has any ends with ALARMED
+ALARMED: Final = 3
 SECOND: Final = "final_model"  # trained on the hold-out, too: only with final=all
 
 
@@ -98,6 +100,7 @@ IGNORE_COLUMNS: Final = Parameter(
     "label columns (comma-separated) that look like patient columns but are not: docs/your-data.md",
 )
 DEFAULT_NAME: Final = "doctogres"
+CHAMPION_ADDRESS: Final = f"models:/{DEFAULT_NAME}@champion"
 MODEL_NAME: Final = Parameter("model_name", DEFAULT_NAME, "name of the registered model")
 RERUN: Final = Parameter("rerun", False, "repeat the stage even if a finished run with the same fingerprint exists")
 STRICT: Final = Parameter("strict", False, "exit with an error if any slide could not be used")
@@ -244,7 +247,7 @@ TABLE: Final = (
             DATA,
             Parameter(
                 MODEL,
-                f"models:/{DEFAULT_NAME}@champion",
+                CHAMPION_ADDRESS,
                 "a models:/ or runs:/ URI, a run id of `train`, or latest",
             ),
             Parameter(
@@ -263,6 +266,23 @@ TABLE: Final = (
             "predictions": "predictions.parquet",
             "patches": "patch_predictions.parquet",
         },
+    ),
+    Stage(
+        "monitor",
+        "Compares the slides that a served model was sent with its training slides; exit status 3 if there is an alarm.",
+        (
+            Parameter("answers", "", "answer log: the folder or address that DOCTOGRES_ANSWER_LOG names on the server"),
+            Parameter(
+                MODEL,
+                CHAMPION_ADDRESS,
+                "the model that answered: a models:/ or runs:/ URI, a run id of `train`, or latest",
+            ),
+            Parameter("since", "", "first day of the period (UTC), as 2026-11-01; empty for all"),
+            Parameter("until", "", "last day of the period (UTC); empty for all"),
+            Parameter("alpha", "0.01", "chance of an alarm in a period without a shift"),
+            RERUN,
+        ),
+        artifacts={"report": "report.html", "shifts": "shifts.csv"},
     ),
     Stage(
         "ablate",

@@ -36,7 +36,16 @@ def classifier_folder(uri: str) -> Path:
 
 
 def classifier_json(uri: str) -> dict[str, Any]:
-    """The classifier's description: its card and the evidence, without the weights."""
+    """The classifier's description, its card, without the weights."""
+    return _json(uri, "classifier.json")
+
+
+def classifier_evidence(uri: str) -> dict[str, Any]:
+    """What the training found out of fold, without the weights."""
+    return _json(uri, "evidence.json")
+
+
+def _json(uri: str, name: str) -> dict[str, Any]:
     root = uri
     if uri.startswith("models:/m-"):  # MLflow cannot download single files from this address
         try:
@@ -45,7 +54,7 @@ def classifier_json(uri: str) -> dict[str, Any]:
             raise UpstreamError(
                 f"model={uri}: there is no such model in this tracking store ({error.message})"
             ) from error
-    file = _fetched(f"{root}/{INNER}/classifier.json", uri)
+    file = _fetched(f"{root}/{INNER}/{name}", uri)
     if not file.is_file():
         raise _other_model(uri)
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
