@@ -1,6 +1,7 @@
 """Drawn streams of answers: clean ones raise no alarm, shifted ones do."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from doctogres.evaluation.drift import LARGE, REFUSALS, centred, compare, daily, distinct, holm, missing
+from doctogres.serving.answers import as_line, read_answers
 
 CLASSES = np.array(["a", "b", "c", "d"])
 SHARES = (0.4, 0.3, 0.2, 0.1)
@@ -139,6 +141,22 @@ def test_what_a_model_lacks_is_named_and_a_period_without_answers_is_still_judge
     assert [shift.quantity for shift in compare(reference, rows, alpha=ALPHA) if shift.alarm] == [REFUSALS]
 
 
+def test_refused_slides_of_a_log_have_no_figures_and_do_not_hinder(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    reference, rows = drawn(random, 120), drawn(random, 200)
+    lines = [
+        as_line({str(name): value for name, value in row.items()})
+        for row in rows.astype({"time": str}).to_dict("records")
+    ]
+    for place in range(0, 200, 4):
+        lines[place] = as_line({"time": str(rows.loc[place, "time"]), "refusal": "unreadable_image"})
+    (tmp_path / "answers-1.jsonl").write_text("".join(lines))
+    period = distinct(read_answers(tmp_path))
+    assert len(period) == 200
+    assert alarms(reference, period) == ["unanswered_share"]
+    assert [values["slides"] for _, values in daily(period)] == [24] * 8 + [8]
+
+
 def test_holm_is_monotone_and_stricter_than_the_false_discovery_rate() -> None:
     p_values = [0.01, 0.04, 0.03, 0.005, 0.6]
     assert holm(p_values) == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.6])
@@ -166,4 +184,5 @@ def test_every_day_has_its_numbers() -> None:
     assert (first["slides"], first["unanswered_share"]) == (24, 0)
     assert second["unanswered_share"] == pytest.approx(18 / 24)
     assert first["glass"] == pytest.approx(rows["glass"][:24].median())
+    assert [values["hue"] for _, values in daily(rows[:4].assign(hue=[358.0, 359.0, 3.0, 3.0]))] == [pytest.approx(1)]
     assert sum(value for name, value in first.items() if name.startswith("label/")) == pytest.approx(1)

@@ -133,11 +133,15 @@ def daily(answers: pd.DataFrame) -> Iterator[tuple[Any, dict[str, float]]]:
             values |= {
                 f"{LABEL}/{name}": float(share) for name, share in answered[LABEL].value_counts(normalize=True).items()
             }
-            numbers = {
-                quantity.name: values_of(quantity, answered) for quantity in QUANTITIES if quantity.name != LABEL
-            }
-            values |= {name: float(np.median(known)) for name, known in numbers.items() if len(known)}
+            values |= dict(_medians(answered))
         yield day, values
+
+
+def _medians(answered: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    for quantity in QUANTITIES[1:]:
+        if len(known := values_of(quantity, answered)):
+            known = centred(known, known) if quantity.name == "hue" else known
+            yield quantity.name, float(np.median(known)) % (360 if quantity.name == "hue" else np.inf)
 
 
 def missing(reference: pd.DataFrame) -> list[str]:

@@ -43,7 +43,7 @@ def monitor(
         _publish(run, reference, table, compare(reference, table, alpha=level), level)
 
     settings = {"since": since, "until": until, "alpha": level}
-    inputs = {"answers": digest_of(table.to_json()), "model": model_digest(address)}
+    inputs = {"answers": digest_of(table.to_json(date_format="iso")), "model": model_digest(address)}
     return run_stage("monitor", body, settings=settings, inputs=inputs, rerun=rerun)
 
 
