@@ -15,6 +15,7 @@ SHARES = {"Luminal B": 0.3, "HER2(+)": 0.6, "Luminal A": 0.1}
 ANSWER: dict[str, Any] = {
     "slide_id": "biopsy", "label": "HER2(+)", "abstained": False, "confidence": 0.6, "probabilities": SHARES,
     "n_patches": 2, "n_dropped": 1, "mask_source": "given", "overlay": None, "model_version": "doctogres/3",
+    "labels": ["HER2(+)", "Luminal A"], "labels_valid": True,
     "reasons": [], "warnings": [], "error": None, "patches": [
         {"x": 30, "y": 10, "width": 40, "height": 20, "area": 700, "label": "Luminal B",
          "probabilities": {"Luminal B": 0.8, "HER2(+)": 0.2, "Luminal A": 0.0}},
@@ -61,6 +62,12 @@ def test_an_unsure_answer_is_no_headline() -> None:
     assert "most probable: HER2(+), 60 %" in unsure
 
 
+def test_the_labels_are_listed_where_they_are_valid():
+    listed = "<p>The true subtype is probably one of: HER2(+), Luminal A</p>"
+    assert listed in subtype_html(ANSWER)
+    assert "probably one of" not in subtype_html(ANSWER | {"labels_valid": False})
+
+
 def test_the_bars_go_down_and_have_the_overlays_colours() -> None:
     bars = re.findall(r'row">([^<]+)<.*?width:([\d.]+)%;background:rgb\((\d+),(\d+),(\d+)\)', subtype_html(ANSWER))
     assert [(name, float(width)) for name, width, *_ in bars] == [("HER2(+)", 60), ("Luminal B", 30), ("Luminal A", 10)]
@@ -86,7 +93,9 @@ def test_no_name_or_sentence_is_read_as_html() -> None:
     patch = ANSWER["patches"][0] | {"label": HOSTILE, "probabilities": shares}
     names = dict.fromkeys(("slide_id", "label", "model_version"), HOSTILE)
     for abstained in (True, False):
-        answer = ANSWER | names | {"warnings": [HOSTILE], "probabilities": shares, "patches": [patch]}
+        answer = (
+            ANSWER | names | {"labels": [HOSTILE], "warnings": [HOSTILE], "probabilities": shares, "patches": [patch]}
+        )
         answer["abstained"] = abstained
         for html in (notices_html(notices(answer)), subtype_html(answer), patches_html(answer, RGB)):
             assert "<img src=x" not in html

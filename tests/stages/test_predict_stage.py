@@ -136,7 +136,7 @@ def test_a_slide_without_a_mask_gets_the_served_models_answer_for_its_tissue(
 def test_the_table_for_people_says_which_answers_are_none(result: StageResult) -> None:
     rows = table(result)
     names = ["slide_id", "label", "sure", "confidence", "p_slide_id", "p_label"]
-    assert list(rows) == [*names, "patches", "mask_source", "reason", "model"]
+    assert list(rows) == [*names, "labels", "novelty", "patches", "mask_source", "reason", "model"]
     predictions = Predictions.read(PREDICTED, local(result.artifacts["predictions"]))
     assert rows["label"].tolist() == [*predictions.rows["label"][:2], "", "", ""]
     assert rows["sure"].tolist()[2:] == ["False"] * 3

@@ -32,7 +32,7 @@ EVALUATED: Final = (*TEXTS, "correct", "confidence", "abstained", "n_patches")
 
 PREDICTED: Final = TableFile(
     "table of predictions",
-    version=2,
+    version=3,
     columns=(
         "slide_id",
         "sample_index",
@@ -43,6 +43,8 @@ PREDICTED: Final = TableFile(
         "confidence",
         "abstained",
         "mask_source",
+        "labels",
+        "novelty",
     ),
     stage="predict",
 )
@@ -106,7 +108,7 @@ class Predictions:
         remedy = "give a run of `evaluate` by this version of doctogres"
         try:
             table = pd.read_csv(
-                path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, float_precision="round_trip"
+                path, dtype=dict.fromkeys((*TEXTS, "labels"), str), keep_default_na=False, float_precision="round_trip"
             )
             table = read_back(table)
             names = [str(name) for name in table]

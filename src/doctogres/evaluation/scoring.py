@@ -53,6 +53,8 @@ class Scored:
         rows["confidence"] = [answer.confidence for answer in self.answers]
         rows["abstained"] = [answer.abstained for answer in self.answers]
         rows["reason"] = [answer.note for answer in self.answers]
+        rows["labels"] = [answer.valid_labels for answer in self.answers]
+        rows["novelty"] = [answer.novelty for answer in self.answers]
         rows["n_patches"] = [len(answer.patches) for answer in self.answers]
         rows[list(CONTENT)] = self.slides[list(CONTENT)].to_numpy()
         return Predictions(rows, self.classes, self.probabilities)

@@ -61,10 +61,11 @@ def row_of(
     if isinstance(answer, SlideAnswer):
         known = {"label": answer.label, "outcome": ANSWERED, "reason": answer.note, "n_patches": len(answer.patches)}
         known |= {"confidence": answer.confidence, "abstained": answer.abstained, "mask_source": answer.mask_source}
+        known |= {"labels": answer.valid_labels, "novelty": np.nan if answer.novelty is None else answer.novelty}
         return base | known, answer.probabilities
     reason = row.reason if str(answer) == row.reason else written(answer.code, answer)
     guess = {"label": classes[int(np.argmax(shares))], "outcome": GUESSED, "reason": reason, "n_patches": 0}
-    guess |= {"confidence": 0.0, "abstained": True, "mask_source": ""}
+    guess |= {"confidence": 0.0, "abstained": True, "mask_source": "", "labels": "", "novelty": np.nan}
     return base | guess, np.array(shares)
 
 
@@ -77,7 +78,7 @@ def _sample(row: Any) -> str:
 def readable(predictions: Predictions, model: str) -> pd.DataFrame:
     """The table for people, predictions.csv: a row per slide, empty where there is no answer.
 
-    Columns slide_id, label, sure, confidence, a `p_<class>` for every class, patches, mask_source, reason, model.
+    Columns slide_id, label, sure, confidence, a `p_<class>` for every class, labels, novelty, patches, mask_source, reason, model.
     """
     rows = predictions.rows
     answered = rows["outcome"] == ANSWERED
@@ -92,6 +93,8 @@ def readable(predictions: Predictions, model: str) -> pd.DataFrame:
     )
     right = pd.DataFrame(
         {
+            "labels": rows["labels"],
+            "novelty": rows["novelty"],
             "patches": rows["n_patches"],
             "mask_source": rows["mask_source"],
             "reason": rows["reason"],

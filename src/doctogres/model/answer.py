@@ -64,6 +64,11 @@ class SlideAnswer:
         return any(Reason.of(reason) == Reason.NOVEL for reason in self.reasons)
 
     @property
+    def valid_labels(self) -> str:
+        """The labels of which one is the truth as often as the model was asked for; empty where that is not known."""
+        return "; ".join(self.labels) if self.labels_valid else ""
+
+    @property
     def note(self) -> str:
         """Why the model is not sure and its warnings as one text, each once."""
         return "; ".join(dict.fromkeys((*self.reasons, *self.warnings)))
