@@ -41,6 +41,7 @@ from doctogres.training.folds import split_folds
 from doctogres.training.members import Job, train_members
 from doctogres.training.part import training_parts
 from doctogres.training.probes import ProbeSources
+from doctogres.training.reference import reference_of
 from doctogres.training.sources import sources_of
 
 Slide = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]  # picture and mask
@@ -51,10 +52,11 @@ ROUNDS: Final = 40  # of the time per answer
 
 @dataclass(frozen=True)
 class Measured:
-    """A model as `train` makes it, and the limits of novelty at several levels."""
+    """A model as `train` makes it, the limits of novelty at several levels, and what its training slides look like."""
 
     classifier: SlideClassifier
     limits: tuple[NoveltyLimit, ...]
+    reference: pd.DataFrame
 
 
 def cohort_of(root: Path, preset: Preset, seed: int) -> CohortTable:
@@ -75,9 +77,11 @@ def trained(cohort: CohortTable, preset: Preset, seed: int) -> Measured:
         job = Job(manifest, "", preset, seed)
         members = train_members(job, parts, on_epoch=lambda fold, epoch: None, rerun=False)
         kept = kept_networks(members, preset)
-    classifier = classifier_of(manifest, parts, kept, assess_members(parts, members, preset, seed), preset)
+    assessment = assess_members(parts, members, preset, seed)
+    classifier = classifier_of(manifest, parts, kept, assessment, preset)
     distances, groups = left_out_distances(next(iter(parts.values())), members)
-    return Measured(classifier, tuple(novelty_limit(distances, groups, level=level) for level in LEVELS))
+    limits = tuple(novelty_limit(distances, groups, level=level) for level in LEVELS)
+    return Measured(classifier, limits, reference_of(manifest, parts, members, assessment, preset.answer))
 
 
 def read_all(root: Path, table: pd.DataFrame) -> list[Slide]:
