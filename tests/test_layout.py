@@ -45,3 +45,9 @@ def test_a_module_imports_only_from_rows_above_its_own() -> None:
 
 def test_the_table_lists_what_is_there() -> None:
     assert set(rows()) == set(map(_part, MODULES))
+
+
+def test_no_two_test_files_have_the_same_name() -> None:
+    """Python would import one for the other, as the folders are no packages."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))

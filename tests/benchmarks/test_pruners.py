@@ -1,6 +1,7 @@
 """The replay of studies: what a pruner saves and loses is counted from what it did."""
 
 import numpy as np
+import pytest
 
 from benchmarks.pruners import TRIALS, WAYS, Scores, replayed, table
 from benchmarks.recipes import markdown
@@ -22,6 +23,7 @@ def test_the_pruner_in_use_stops_what_is_clearly_worse() -> None:
     assert trained == 10 * 5 + 10
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_the_table_has_a_row_per_pruner() -> None:
     rng = np.random.default_rng(0)
     found = table([recipe(score) for score in rng.random(TRIALS)], 3, rng)
