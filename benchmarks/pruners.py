@@ -19,13 +19,11 @@ import numpy.typing as npt
 import optuna
 import pandas as pd
 
-from benchmarks.recipes import Inputs, markdown
+from benchmarks.recipes import Inputs, left_out, markdown
 from doctogres.evaluation.metrics import macro_f1
 from doctogres.files import WORKSPACE_VARIABLE
-from doctogres.model.fusion import slide_probabilities
 from doctogres.presets import load_preset, with_values
 from doctogres.settings import TuneSettings
-from doctogres.training.assessment import by_split, view_outputs
 from doctogres.training.folds import split_folds
 from doctogres.tuning.search import pruner_of
 
@@ -68,10 +66,8 @@ def scored(inputs: Inputs, recipes: int, rng: np.random.Generator) -> list[Score
         labels: list[int] = []
         predicted: list[int] = []
         folds, each, losses = [], [], []
-        for split in by_split(members):
-            outputs = view_outputs(split, logits="turned" if recipe.answer.tta else "plain")
-            probabilities = slide_probabilities(outputs, recipe.answer)
-            own = [truth[slide] for slide in split[0].predictions.slides]
+        for slides, probabilities in left_out(members, recipe):
+            own = [truth[slide] for slide in slides]
             losses.append(-np.log(np.maximum(probabilities[np.arange(len(own)), own], 1e-6)))
             chosen = probabilities.argmax(1).tolist()
             labels, predicted = labels + own, predicted + chosen

@@ -149,6 +149,15 @@ def _fine_tuned(inputs: Inputs, recipe: Preset, *, holdout: bool = False) -> lis
     return train_members(inputs.job(recipe, holdout=holdout), inputs.parts, on_epoch=on_epoch, rerun=False)
 
 
+def left_out(members: Sequence[Member], recipe: Preset) -> list[tuple[list[str], Probabilities]]:
+    """The slides of every left-out fold, and their probabilities as the recipe combines them."""
+    logits = "turned" if recipe.answer.tta else "plain"
+    return [
+        (split[0].predictions.slides, slide_probabilities(view_outputs(split, logits=logits), recipe.answer))
+        for split in by_split(members)
+    ]
+
+
 def out_of_fold(inputs: Inputs, row: Row) -> tuple[pd.DataFrame, Probabilities, float]:
     """What the row's recipe says of slides that it was not fitted to.
 
@@ -164,14 +173,7 @@ def out_of_fold(inputs: Inputs, row: Row) -> tuple[pd.DataFrame, Probabilities, 
         members = probes.members(splits, attention=False, distances=False)
     else:
         members = _fine_tuned(inputs, recipe)
-    logits = "turned" if recipe.answer.tta else "plain"
-    answered = [
-        (
-            split[0].predictions.slides,
-            {row.name: slide_probabilities(view_outputs(split, logits=logits), recipe.answer)},
-        )
-        for split in by_split(members)
-    ]
+    answered = [(slides, {row.name: probabilities}) for slides, probabilities in left_out(members, recipe)]
     seconds = time.process_time() - started + shared
     slides = next(iter(inputs.parts.values())).slides[["slide_id", "label", "group"]]
     gathered = gather(slides, [answered])
