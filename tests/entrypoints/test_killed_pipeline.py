@@ -48,7 +48,8 @@ class Pipeline:
         query = """
             SELECT CASE experiment_id WHEN 0 THEN ? ELSE coalesce(value, substr(name, instr(name, 'trial-'))) END, status
             FROM runs LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND key = 'doctogres.stage' ORDER BY start_time"""
-        with sqlite3.connect(f"file:{self.folder}/mlflow.db?mode=ro", uri=True, timeout=60) as store:
+        # mode=rw: after a kill within a transaction, reading rolls its journal back, which mode=ro may not
+        with sqlite3.connect(f"file:{self.folder}/mlflow.db?mode=rw", uri=True, timeout=60) as store:
             return dict(store.execute(query, [LAUNCH]).fetchall())
 
     def wait_for_a_trial(self) -> None:
