@@ -370,6 +370,9 @@ def _checked(name: str, values: SearchRange) -> SearchRange:
     return values if values.choices is None else values.model_copy(update={"choices": valid})
 
 
+HIGHEST: Final = "highest"
+
+
 class TuneSettings(BaseModel):
     """The size and search space of the study."""
 
@@ -382,6 +385,11 @@ class TuneSettings(BaseModel):
         ge=0,
         le=20,
         description="folds left out in turn in each trial, whose score is the macro-F1 of all their slides; 0 means every fold",
+    )
+    best_trial: Literal["one_standard_error", "highest"] = Field(
+        "one_standard_error",
+        description="trial to keep: the one with the highest score, or (one_standard_error) the preset's own settings unless the "
+        "highest score is better by more than the standard error of the difference",
     )
     space: dict[str, SearchRange] = Field(default_factory=dict, description="training setting -> range or choices")
 

@@ -202,11 +202,11 @@ def selection_sentence(study: Mapping[str, Any]) -> str:
         return ""
     nested = study.get("nested")
     worth = (
-        f"; chosen anew without each fold, the best reaches {Estimate.from_dict(nested)} on that fold" if nested else ""
+        f"; chosen anew without each fold, a trial reaches {Estimate.from_dict(nested)} on that fold" if nested else ""
     )
     return (
-        f"The settings are the best of {study['trials']} trials on these folds, so the out-of-fold scores are optimistic: the best "
-        f"trial reached {study['slide_macro_f1']:.3f}{worth}. The hold-out took no part in the choice."
+        f"The settings were chosen from {study['trials']} trials on these folds, so the out-of-fold scores are optimistic: the "
+        f"chosen trial reached {study['slide_macro_f1']:.3f}{worth}. The hold-out took no part in the choice."
     )
 
 

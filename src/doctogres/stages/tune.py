@@ -61,8 +61,8 @@ def tune(
             )
         run.name("", f"{preset.tune.trials} trials")
         log_table(part.patches.table, name="patches", source=upstream.uri, context="tuning", targets="label")
-        # More trials continue the same study; `rerun` starts a new one.
-        same = {key: value for key, value in settings.items() if key != "trials"}
+        # More trials continue the same study, and so does another choice among them; `rerun` starts a new one.
+        same = {key: value for key, value in settings.items() if key not in {"trials", "best_trial"}}
         name = f"doctogres-{fingerprint(TRIALS, same, inputs)}" + (f"-{run.run_id[:8]}" if rerun else "")
         take_over(STUDY_TAG, name, run.run_id, f"Interrupted; run {run.run_id} continues the study.")
         trials = TrialInputs(parts, manifest.patch, preset, seed)
@@ -94,21 +94,22 @@ def _publish(
     from matplotlib import pyplot as plt
 
     from doctogres.tuning.figures import study_figures
-    from doctogres.tuning.outcome import finished_numbers, gain_of, nested_estimate, trial_counts
+    from doctogres.tuning.outcome import finished_numbers, nested_estimate, outcome_of, trial_counts
     from doctogres.tuning.trials import PREDICTED
 
-    best, default = result.best_trial, result.default
-    assert best.value is not None  # a complete trial
+    outcome, default = outcome_of(result, part, preset.tune), result.default
+    kept, note = outcome.kept, outcome.sentence
+    assert kept.value is not None  # a complete trial
     counts, finished = trial_counts(result), finished_numbers(result)
-    nested = nested_estimate(result, part, resamples=preset.evaluate.resamples, seed=seed)
-    answer = {key: value for key, value in result.best.items() if key in SEARCHED_ANSWERS}
+    nested = nested_estimate(result, part, preset.tune, resamples=preset.evaluate.resamples, seed=seed)
+    answer = {key: value for key, value in kept.params.items() if key in SEARCHED_ANSWERS}
     content = {
         "study": name,
-        "trial": best.number,
+        "trial": kept.number,
         "trials": counts["complete"],
-        "slide_macro_f1": best.value,
+        "slide_macro_f1": kept.value,
         "nested": nested.to_dict() if nested else None,
-        "train": {key: value for key, value in result.best.items() if key not in SEARCHED_ANSWERS},
+        "train": {key: value for key, value in kept.params.items() if key not in SEARCHED_ANSWERS},
         "answer": answer,
     }
     run.publish("best_params").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
@@ -118,17 +119,16 @@ def _publish(
     for title, figure in study_figures(result.study).items():
         figure.savefig(run.attach(f"{title}.png"), dpi=120, bbox_inches="tight")
         plt.close(figure)
-    run.name(f"{best.value:.3f}", f"{len(finished)} trials")
-    gain, of_gain = gain_of(result, part)
-    metrics = {"macro_f1": best.value, SLIDES: float(len(best.user_attrs[PREDICTED])), **of_gain}
+    run.name(f"{kept.value:.3f}", f"{len(finished)} trials")
+    metrics = {"macro_f1": kept.value, SLIDES: float(len(kept.user_attrs[PREDICTED])), **outcome.metrics}
     metrics |= {f"trials/{state}": count for state, count in counts.items()}
     if nested:
         metrics |= {"nested/macro_f1": nested.value, **interval("nested/macro_f1", nested.low, nested.high)}
-        gain += f" Chosen anew without each fold's own score, the best trial reaches {nested} on that fold."
+        note += f" Chosen anew without each fold's own score, a trial reaches {nested} on that fold."
     if default and default.value is not None:
         metrics["default/macro_f1"] = default.value
     run.log_metrics(metrics)
-    mlflow.log_param("tune.best_trial", best.number)
+    mlflow.log_param("tune.kept_trial", kept.number)
     elsewhere = len(set(finished) - ours)
     others = f" ({elsewhere} of them from earlier runs or other workers)" if elsewhere else ""
-    run.note(f"Trials: {', '.join(f'{count} {state}' for state, count in counts.items())}{others}. {gain}")
+    run.note(f"Trials: {', '.join(f'{count} {state}' for state, count in counts.items())}{others}. {note}")
