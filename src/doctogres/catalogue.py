@@ -190,7 +190,8 @@ TABLE: Final = (
             Parameter(
                 "split",
                 "holdout",
-                "holdout, test (the test slides; needs test_labels.csv), or a fold the model was not trained on",
+                "holdout, test (the test slides; needs test_labels.csv), a fold the model was not trained on, or the folder or "
+                "zip of an outside cohort with labels",
             ),
             IGNORE_COLUMNS,
             SLIDES,

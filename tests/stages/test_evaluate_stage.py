@@ -1,5 +1,6 @@
 """evaluate with a classifier that was never trained: what it leaves, what it refuses, and that its page is whole."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, ParameterError
 from doctogres.evaluation.metrics import slide_metrics
+from doctogres.evaluation.null_models import null_metrics
 from doctogres.evaluation.predictions import PATCHES, Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.unseen import check_unseen
@@ -24,7 +26,7 @@ from doctogres.model.temperature import Calibration
 from doctogres.presets import load_preset
 from doctogres.settings import AnswerSettings, PatchSettings, Preset
 from doctogres.slides.cohort import file_hashes
-from doctogres.slides.selection import slides_of
+from doctogres.slides.selection import outside_cohort, slides_of
 from doctogres.slides.splits import LeakageError
 from doctogres.slides.table import CohortTable
 from doctogres.stages.clean import clean
@@ -37,14 +39,18 @@ pytestmark = pytest.mark.slow
 CALIBRATION = Calibration.none(0.9).model_copy(update={"temperature": 0.5, "threshold": 0.3})
 
 
-def untrained(classes: list[str], seen: TrainingRecord = TrainingRecord()) -> SlideClassifier:  # noqa: B008
+def untrained(
+    classes: list[str],
+    seen: TrainingRecord = TrainingRecord(),  # noqa: B008
+    shares: dict[str, float] | None = None,
+) -> SlideClassifier:
     torch.manual_seed(0)
     networks = [create_network("test_resnet", classes=len(classes), size=64) for _ in range(2)]
     return make_classifier(
         [(architecture_of("test_resnet"), "regions", Ensemble(networks))],
         recipe="finetune",
         classes=classes,
-        class_shares={},
+        class_shares=shares or {},
         patch=PatchSettings(patch_size=64),
         answer=AnswerSettings(),
         region_side=40,
@@ -148,6 +154,74 @@ def test_models_are_ranked_by_the_hold_out_whatever_else_they_are_scored_on(
         assert shown["macro_f1"].dataset_name == "slides (holdout)"
         assert shown["test/macro_f1"].dataset_name == "slides (test)"
         assert used_models(held.run_id) == used_models(tested.run_id) == [model_id]
+
+
+@pytest.mark.parametrize("form", ["training layout", "test layout", "zip"])
+def test_an_outside_cohort_needs_no_cohort_table(
+    store: Path, small_cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    outside = store / "north"
+    part, table = ("test_data", "test_labels.csv") if form == "test layout" else ("train_data", "train_labels.csv")
+    shutil.copytree(small_cohort / part, outside / part)
+    shutil.copyfile(small_cohort / table, outside / table)
+    labels = pd.read_csv(outside / table).iloc[:-1]  # the last slide has no label and is not scored
+    labels.to_csv(outside / table, index=False)
+    if form == "zip":
+        outside = Path(shutil.make_archive(str(outside), "zip", outside))
+    classes = sorted(labels["label"].unique())
+    shares = {name: 0.7 if name == classes[1] else 0.1 for name in classes}
+    classifier = untrained(classes, shares=shares)
+    model_id = mlflow.initialize_logged_model(name="made-here").model_id
+    result = evaluated(classifier, store / "nothing", preset, monkeypatch, str(outside), model_id)
+    predictions = Predictions.read_csv(local(result.artifacts["predictions"])).rows
+    assert sorted(predictions["slide_id"]) == sorted(Path(name).stem for name in labels["sample_index"])
+    scores = Scores.read(local(result.artifacts["metrics"]))
+    assert scores.split == str(outside.resolve())
+    majority = null_metrics(predictions["label"].tolist(), [classes[1]], classes)["majority/macro_f1"].value
+    assert scores.null["majority/macro_f1"].value == pytest.approx(majority)  # from what the model remembers
+    shown = measured(model_id)["outside/north/macro_f1"]
+    assert shown.value == result.metrics["macro_f1"]
+    assert shown.dataset_name == "slides (north)"
+    assert f"On {len(predictions)} north slides" in local(result.artifacts["report"]).read_text()
+    again = evaluated(classifier, store / "nothing", preset, monkeypatch, str(outside), model_id)
+    assert again.reused
+
+
+def test_an_outside_cohort_that_cannot_be_scored_is_refused(
+    store: Path, small_cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = store / "north"
+    (outside / "test_data").mkdir(parents=True)
+    with pytest.raises(CohortError, match=r"split=.*north has no labels.*train_labels.csv"):
+        evaluated(untrained(["a", "b"]), store, preset, monkeypatch, "north")
+    shutil.copytree(small_cohort / "train_data", outside / "train_data")
+    shutil.copyfile(small_cohort / "train_labels.csv", outside / "train_labels.csv")
+    with pytest.raises(ParameterError, match=r"not among the classes \['a', 'b'\]"):
+        evaluated(untrained(["a", "b"]), store, preset, monkeypatch, "north")
+    seen = outside_cohort(str(outside))
+    (mask,) = outside.glob("train_data/mask_0003.*")
+    mask.unlink()
+    with pytest.raises(CohortError, match=r"1 missing_mask: img_0003 .*mend or leave out"):
+        evaluated(untrained(["a", "b"]), store, preset, monkeypatch, str(outside))
+    groups = (digest(seen.slides["group"].iloc[0]),)
+    with pytest.raises(LeakageError, match=r"group"):  # the cohort that the model was trained on, as a folder
+        check_unseen(
+            seen.slides,
+            TrainingRecord(data_digest=seen.data_digest, groups=groups),
+            data_digest=seen.data_digest,
+            split="north",
+        )
+
+
+def test_the_digest_of_an_outside_cohort_is_that_of_clean(cohort: Path, small_cohort: Path) -> None:
+    assert outside_cohort(str(small_cohort)).data_digest == CohortTable.read(cohort).data_digest
+
+
+def test_a_split_that_is_nothing_names_what_it_may_be(
+    cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CohortError, match="split=nowhere: no usable slide has it, and there is no such folder or zip"):
+        evaluated(untrained(["a", "b"]), cohort, preset, monkeypatch, "nowhere")
 
 
 def test_it_does_not_score_what_the_model_has_seen(

@@ -1,6 +1,6 @@
 """The null models, which never look at a slide."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -20,7 +20,7 @@ NULL_MODELS: Final = {
 
 def null_metrics(
     truth: Sequence[str],
-    train_labels: Sequence[str],
+    training: Sequence[str] | Mapping[str, float],
     classes: Sequence[str],
     *,
     groups: Sequence[str] | None = None,
@@ -33,13 +33,21 @@ def null_metrics(
     - `chance/macro_f1`: guesses drawn with the class frequencies of the training set. The value is the mean over simulated
       rounds of guessing on these slides; the interval covers single rounds of guessing on resampled slides.
 
+    Args:
+        truth: (slides,) labels.
+        training: the labels of the training slides, or the share of each class among them.
+        classes: the class order.
+        groups: (slides,) patients; whole groups are resampled.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
+
     Raises:
         ParameterError: no slides, no training labels, or an unknown label.
     """
     labels = class_indices(truth, classes)
     order, units = canonical_order(labels, [], groups)
     labels = labels[order]
-    train_counts = np.bincount(class_indices(train_labels, classes), minlength=len(classes))
+    train_counts = _counts(training, classes)
     if train_counts.sum() == 0:
         raise ParameterError("the null models need training labels, and there are none")
     shares = train_counts / train_counts.sum()
@@ -60,3 +68,10 @@ def null_metrics(
     rounds = guessed(np.repeat(observed @ membership, resamples, axis=0))
     values = {"majority/macro_f1": statistics(observed)["majority/macro_f1"][0], "chance/macro_f1": rounds.mean()}
     return {name: percentile_estimate(float(value), draws[name]) for name, value in values.items()}
+
+
+def _counts(training: Sequence[str] | Mapping[str, float], classes: Sequence[str]) -> NDArray[np.float64]:
+    """The training slides of each class, or their shares, (classes,)."""
+    if isinstance(training, Mapping):
+        return np.array([training.get(name, 0.0) for name in classes])
+    return np.bincount(class_indices(training, classes), minlength=len(classes)).astype(np.float64)

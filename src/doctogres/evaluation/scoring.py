@@ -90,12 +90,14 @@ def score(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Iter
         yield answer
 
 
-def measure(scored: Scored, training_labels: list[str], *, model: str, split: str, resamples: int, seed: int) -> Scores:
+def measure(
+    scored: Scored, training_labels: list[str] | None, *, model: str, split: str, resamples: int, seed: int
+) -> Scores:
     """All scores that have an interval; slides of one group are resampled together.
 
     Args:
         scored: the slides with their answers.
-        training_labels: labels of the slides that were not held out, for the null models.
+        training_labels: labels of the slides that were not held out, for the null models; None if only the model knows them.
         model: the model's address.
         split: the slides' split.
         resamples: number of bootstrap resamples.
@@ -126,8 +128,13 @@ def measure(scored: Scored, training_labels: list[str], *, model: str, split: st
         temperature=calibration.temperature,
         metrics=metrics | of_patches,
         ece_raw=slide_metrics(truth, scored.raw, classes, **grouped)["ece"],
-        null=null_metrics(truth, training_labels, classes, **grouped),
+        null=null_metrics(truth, training_labels or _shares(scored.classifier), classes, **grouped),
     )
+
+
+def _shares(classifier: SlideClassifier) -> dict[str, float]:
+    """The share of each class among the training slides, as the model remembers it."""
+    return dict(zip(classifier.card.classes, classifier.card.class_shares, strict=True))
 
 
 def _conformal(scored: Scored) -> dict[str, npt.NDArray[Any]]:

@@ -19,7 +19,7 @@ from doctogres.registry.versions import PROMOTED_TAG, RegisteredModel, reason_of
 from doctogres.serving.loading import classifier_folder
 from doctogres.settings import Preset
 from doctogres.slides.cohort import open_cohort, slide_root
-from doctogres.slides.selection import SPLIT_NAMES, slides_of
+from doctogres.slides.selection import slides_of, split_name
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import CohortTable
 from doctogres.tracking.datasets import source_of
@@ -51,8 +51,7 @@ class Candidate:
     @property
     def split(self) -> str:
         """The name of the split, for messages."""
-        name = self.scored.scores.split
-        return SPLIT_NAMES.get(name, name)
+        return split_name(self.scored.scores.split)
 
     @property
     def moved_to(self) -> str:

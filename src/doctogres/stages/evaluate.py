@@ -7,23 +7,20 @@ from typing import TYPE_CHECKING, Final
 import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
-from doctogres.evaluation.metrics import PER_CLASS
+from doctogres.evaluation.metrics import PER_CLASS, class_indices
 from doctogres.evaluation.predictions import PATCHES
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.unseen import check_unseen
-from doctogres.files import digest_of, file_digest
 from doctogres.names import class_key, interval
 from doctogres.progress import reporter
 from doctogres.serving.loading import load_classifier, training_record
 from doctogres.settings import Preset
-from doctogres.slides.cohort import slide_root
-from doctogres.slides.labels import column_names
-from doctogres.slides.selection import CONTENT, SPLIT_NAMES, slides_of
+from doctogres.slides.selection import short_name, split_key, split_name
 from doctogres.slides.splits import HOLDOUT
-from doctogres.slides.table import CohortTable
+from doctogres.stages.scored_slides import scored_slides
 from doctogres.tracking.datasets import log_model_input, log_table
 from doctogres.tracking.runs import SLIDES, SLIDES_TAG, StageResult, StageRun, run_stage
-from doctogres.tracking.upstream import find_artifact, find_model, fixed_address, model_digest
+from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 
 if TYPE_CHECKING:  # a reused run does not load torch
     from doctogres.evaluation.scoring import Scored
@@ -46,33 +43,34 @@ def evaluate(
 ) -> StageResult:
     """Evaluates a model on a split, or reuses a finished run."""
     address = fixed_address(find_model(model))
-    upstream = find_artifact(cohort, stage="clean", name="cohort")
-    table = CohortTable.read(upstream.path)
-    root = slide_root(table.root, data)
-    slides = slides_of(table.usable, root, split, ignore_columns=column_names(ignore_columns))
-    check_unseen(slides, training_record(address), data_digest=table.data_digest, split=split)  # before a run is opened
-    resamples = preset.evaluate.resamples
+    chosen = scored_slides(split, cohort, data=data, ignore_columns=ignore_columns)
+    check_unseen(
+        chosen.slides, training_record(address), data_digest=chosen.data_digest, split=split
+    )  # before a run is opened
+    slides, root, resamples = chosen.slides, chosen.root, preset.evaluate.resamples
 
     def body(run: StageRun) -> None:
         from doctogres.evaluation.scoring import Scored, measure, score
 
         mlflow.set_tag(SLIDES_TAG, str(root))
-        log_table(slides, name=f"slides ({split})", source=upstream.uri, context="evaluation", targets="label")
+        name = short_name(chosen.split)
+        log_table(slides, name=f"slides ({name})", source=chosen.source, context="evaluation", targets="label")
         classifier = load_classifier(address)
+        class_indices(slides["label"].tolist(), classifier.card.classes)  # an unknown label is found before the work
         model_id = log_model_input(address)
-        report = reporter(f"evaluate ({split})", "slides")
+        report = reporter(f"evaluate ({name})", "slides")
         answers = []
         for answer in score(classifier, slides, root):
             answers.append(answer)
             report(len(answers), len(slides))
         scored = Scored(slides, answers, classifier)
-        training = table.usable
-        training_labels = training.loc[training["fold"] != HOLDOUT, "label"].tolist()
-        scores = measure(scored, training_labels, model=address, split=split, resamples=resamples, seed=seed)
+        scores = measure(
+            scored, chosen.training_labels, model=address, split=chosen.split, resamples=resamples, seed=seed
+        )
         facts = {
             "model": address,
-            "split": split,
-            "data digest": table.data_digest,
+            "split": chosen.split,
+            "data digest": chosen.data_digest,
             "seed": str(seed),
             "resamples": str(resamples),
         }
@@ -82,13 +80,9 @@ def evaluate(
     return run_stage(
         "evaluate",
         body,
-        settings=preset.evaluate.model_dump() | {"split": split, "seed": seed},
-        inputs={
-            "model": model_digest(address),
-            "cohort": file_digest(upstream.path),
-            "slides": digest_of(slides[["slide_id", "label", "group", *CONTENT]].to_csv(index=False)),
-        },
-        data_digest=table.data_digest,
+        settings=preset.evaluate.model_dump() | {"split": chosen.split, "seed": seed},
+        inputs={"model": model_digest(address)} | chosen.inputs,
+        data_digest=chosen.data_digest,
         rerun=rerun,
     )
 
@@ -103,12 +97,12 @@ def _publish(run: StageRun, scored: "Scored", scores: Scores, root: Path, facts:
     scores.write(run.publish("metrics"))
     for name, png in figures.items():
         run.attach(f"{name}.png").write_bytes(png)
-    slides = f"{scores.slides} {SPLIT_NAMES.get(scores.split, scores.split)} slides"
+    slides = f"{scores.slides} {split_name(scores.split)} slides"
     active = mlflow.active_run()
     commit = active.data.tags.get(MLFLOW_GIT_COMMIT, "") if active else ""
     page = evaluation_page(scored, scores, predictions, figures, slides=slides, root=root, facts=facts, commit=commit)
     run.publish("report").write_text(page, encoding="utf-8")
-    run.name(f"{scores.metrics['macro_f1'].value:.3f}", scores.split)
+    run.name(f"{scores.metrics['macro_f1'].value:.3f}", short_name(scores.split))
     summary = result_sentence(slides, scores.metrics, scores.null)
     run.note(f"{summary} report.html contains the figures and example slides.")
 
@@ -119,8 +113,9 @@ def _log_scores(run: StageRun, scores: Scores, model_id: str | None) -> None:
     held = scores.split == HOLDOUT
     run.log_metrics(metrics, model_id=model_id if held else None)
     if model_id and not held:
-        named = {f"{scores.split}/{name}": metrics[name] for name in ON_OTHER_SPLITS}
-        named |= interval(f"{scores.split}/macro_f1", scores.metrics["macro_f1"].low, scores.metrics["macro_f1"].high)
+        split = split_key(scores.split)
+        named = {f"{split}/{name}": metrics[name] for name in ON_OTHER_SPLITS}
+        named |= interval(f"{split}/macro_f1", scores.metrics["macro_f1"].low, scores.metrics["macro_f1"].high)
         run.log_metrics(named, model_id=model_id)
 
 

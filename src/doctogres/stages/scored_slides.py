@@ -1,0 +1,63 @@
+"""The slides that an evaluation scores: a split of a cleaned cohort, or an outside cohort."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from doctogres.files import digest_of, file_digest
+from doctogres.slides.cohort import slide_root
+from doctogres.slides.labels import column_names
+from doctogres.slides.selection import CONTENT, is_outside, outside_cohort, slides_of
+from doctogres.slides.splits import HOLDOUT
+from doctogres.slides.table import CohortTable
+from doctogres.tracking.upstream import find_artifact
+
+
+@dataclass(frozen=True)
+class ScoredSlides:
+    """What is scored.
+
+    Attributes:
+        split: holdout, test, a fold, or the absolute path of an outside cohort.
+        slides: with the columns of `selection.slides_of`.
+        root: the folder of their files.
+        source: where they are from, for the run's page.
+        data_digest: of the cohort's content.
+        cohort: digest of the cohort table; empty for an outside cohort, which has none.
+        training_labels: of the cohort's slides outside the hold-out; None for an outside cohort.
+    """
+
+    split: str
+    slides: pd.DataFrame
+    root: Path
+    source: str
+    data_digest: str
+    cohort: str = ""
+    training_labels: list[str] | None = None
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Their digests, for the fingerprint of a stage."""
+        slides = digest_of(self.slides[["slide_id", "label", "group", *CONTENT]].to_csv(index=False))
+        return ({"cohort": self.cohort} if self.cohort else {}) | {"slides": slides}
+
+
+def scored_slides(split: str, cohort: str, *, data: str, ignore_columns: str) -> ScoredSlides:
+    """The slides that these parameters of `evaluate` name; an outside cohort needs no cohort table.
+
+    Raises:
+        DoctogresError: there are none, or one of them cannot be scored; names the parameter.
+    """
+    ignored = column_names(ignore_columns)
+    if is_outside(split):
+        place = str(Path(split).expanduser().resolve())
+        found = outside_cohort(place, ignore_columns=ignored)
+        return ScoredSlides(place, found.slides, found.root, place, found.data_digest)
+    upstream = find_artifact(cohort, stage="clean", name="cohort")
+    table = CohortTable.read(upstream.path)
+    root = slide_root(table.root, data)
+    slides = slides_of(table.usable, root, split, ignore_columns=ignored)
+    training = table.usable
+    labels = training.loc[training["fold"] != HOLDOUT, "label"].tolist()
+    return ScoredSlides(split, slides, root, upstream.uri, table.data_digest, file_digest(upstream.path), labels)
