@@ -203,6 +203,7 @@ TABLE: Final = (
         {
             "predictions": "predictions.csv",
             "patch_predictions": "patch_predictions.parquet",
+            "groups": "group_predictions.csv",
             "metrics": "metrics.json",
             "report": "report.html",
         },
@@ -266,6 +267,7 @@ TABLE: Final = (
             "table": "predictions.csv",
             "predictions": "predictions.parquet",
             "patches": "patch_predictions.parquet",
+            "groups": "group_predictions.csv",
         },
     ),
     Stage(

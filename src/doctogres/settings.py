@@ -337,6 +337,12 @@ class AnswerSettings(BaseModel):
         "the training patches than this quantile of the training slides, out of fold, is marked `abstained`",
     )
 
+    group_answer: Literal["none", "mean", "log_probabilities", "auto"] = Field(
+        "auto",
+        description="the answer for all slides of a `group` (a patient) together, beside that of each slide: none, mean of the "
+        "slides' probabilities, their normalised geometric mean, or auto (the best of the three by out-of-fold log loss)",
+    )
+
     @field_validator("view_weights")
     @classmethod
     def _view_weights(cls, given: str) -> str:

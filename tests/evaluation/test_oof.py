@@ -58,6 +58,7 @@ def test_the_better_way_is_shown_to_be_better_and_the_chosen_one_is_calibrated(s
         against={"attention": "mean"},
         target_precision=0.8,
         labels_coverage=0.9,
+        group_answer="auto",
         recipe="probe",
         resamples=500,
         seed=0,
@@ -76,6 +77,8 @@ def test_the_better_way_is_shown_to_be_better_and_the_chosen_one_is_calibrated(s
     held = result.labels.holding(shown)[np.arange(60), truth]
     assert 0.85 <= held.mean() <= 0.97
     assert result.evidence["repeats"] == 3
+    assert result.group is None
+    assert result.evidence["group_answer"]["reason"] == "no group has several slides"
     assert json.loads(json.dumps(result.evidence, allow_nan=False)) == result.evidence
 
 
@@ -84,5 +87,6 @@ def test_slides_of_one_round_only_are_refused(slides: pd.DataFrame) -> None:
     with pytest.raises(ParameterError, match="120 slides"):
         assess(
             gather(slides, [in_folds(slides, 4, seed=0), fewer]),
-            CLASSES, chosen="mean", against={}, target_precision=0.8, labels_coverage=0.9, recipe="probe", resamples=100, seed=0,
+            CLASSES, chosen="mean", against={}, target_precision=0.8, labels_coverage=0.9, group_answer="none", recipe="probe",
+            resamples=100, seed=0,
         )  # fmt: skip

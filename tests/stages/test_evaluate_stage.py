@@ -1,6 +1,7 @@
 """evaluate with a classifier that was never trained: what it leaves, what it refuses, and that its page is whole."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble
+from doctogres.model.group_answer import GroupRule
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
 from doctogres.presets import load_preset
@@ -32,6 +34,7 @@ from doctogres.slides.table import CohortTable
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.tracking.runs import StageResult
+from tests.serving.test_monitoring import model_of
 from tests.stores import measured, used_models
 
 pytestmark = pytest.mark.slow
@@ -185,6 +188,51 @@ def test_an_outside_cohort_needs_no_cohort_table(
     assert f"On {len(predictions)} north slides" in local(result.artifacts["report"]).read_text()
     again = evaluated(classifier, store / "nothing", preset, monkeypatch, str(outside), model_id)
     assert again.reused
+
+
+def test_patients_are_scored_as_they_are_served(
+    store: Path, small_cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = Path(shutil.copytree(small_cohort, store / "north"))
+    labels = pd.read_csv(outside / "train_labels.csv").sort_values("label", ignore_index=True)
+    labels["group"] = [f"p{number // 3}" for number in range(len(labels))]
+    labels.to_csv(outside / "train_labels.csv", index=False)
+    classes = sorted(labels["label"].unique())
+    plain = untrained(classes, shares=dict.fromkeys(classes, 0.2))
+    rule = GroupRule(method="log_probabilities", calibration=CALIBRATION)
+    classifier = replace(plain, card=plain.card.model_copy(update={"group": rule}))
+    result = evaluated(classifier, outside, preset, monkeypatch, str(outside))
+    answered = Predictions.read_csv(local(result.artifacts["predictions"]))
+    table = pd.read_csv(local(result.artifacts["groups"]), keep_default_na=False).set_index("group")
+
+    of_patient = labels.groupby("group")["label"]
+    mixed = sorted(of_patient.nunique()[of_patient.nunique() > 1].index)
+    assert mixed  # or nothing would be left out
+    assert table.loc[mixed, "label"].tolist() == [""] * len(mixed)
+    scored = table.drop(index=mixed)
+    shares = scored[[f"p_{name}" for name in classes]].to_numpy()
+    expected = slide_metrics(scored["label"].tolist(), shares, classes, resamples=100, seed=1)
+    scores = Scores.read(local(result.artifacts["metrics"]))
+    assert scores.metrics["group/macro_f1"] == expected["macro_f1"]
+    assert result.metrics["group/macro_f1"] == expected["macro_f1"].value
+    assert scores.groups == (
+        f"{len(scored)} of {len(table)} groups are scored, {(of_patient.size() > 1).sum()} of all have several slides; "
+        f"{len(mixed)} whose slides have different labels are not: {', '.join(mixed)}."
+    )
+    assert scores.groups in local(result.artifacts["report"]).read_text()
+
+    request = pd.DataFrame([
+        {"slide_id": row.slide_id, "group": row.group}
+        | {kind: (outside / getattr(row, kind)).read_bytes() for kind in ("image", "mask")}
+        for row in outside_cohort(str(outside)).slides.itertuples()
+    ])  # fmt: skip
+    for row in model_of(classifier, None).predict(None, request):
+        evaluated_as = table.loc[row["group"]]
+        assert (row["group_label"], row["group_slides"]) == (evaluated_as["predicted"], evaluated_as["slides"])
+        assert row["group_abstained"] == evaluated_as["abstained"]
+        for name, share in row["group_probabilities"].items():
+            assert share == pytest.approx(evaluated_as[f"p_{name}"], abs=1e-6)
+    assert answered.rows["group"].nunique() == len(table)
 
 
 def test_an_outside_cohort_that_cannot_be_scored_is_refused(

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from doctogres.model.card import TrainingRecord
 from doctogres.model.classifier import SlideClassifier, make_classifier
 from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble
+from doctogres.model.group_answer import GroupRule
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
 from doctogres.names import artifact_name
@@ -239,3 +241,29 @@ def test_pictures_of_one_name_in_two_folders_and_a_sidecar(
     assert result.metrics[PROBLEMS] == 0
     (root / "test_labels.csv").write_text("image,mask\nP1/a.png,P2/drawn.png\nP2/a.png,P1/drawn.png\n")
     assert not predict(data=str(root), model=made_here(), preset=load_preset("demo")).reused
+
+
+def test_the_patients_that_the_table_names_are_answered(
+    run: Callable[..., StageResult],
+    classifier: SlideClassifier,
+    slides: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    names = sorted(path.stem for path in slides.glob("img_*.png"))
+    rows = [f"{name}.png,{group}" for name, group in zip(names, ["p", "P", "q", "", "p"], strict=True)]
+    (slides / "test_labels.csv").write_text("\n".join(["sample_index,group", *rows]))
+    assert "groups" not in run().artifacts  # the model has no rule
+    rule = GroupRule(method="mean", calibration=Calibration.none(0.9))
+    grouping = replace(classifier, card=classifier.card.model_copy(update={"group": rule}))
+    monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: grouping)
+    result = run(unanswered="empty", output=str(tmp_path / "mine.csv"))
+    found = pd.read_csv(local(result.artifacts["groups"]), keep_default_na=False).set_index("group")
+    assert (tmp_path / "mine_group_predictions.csv").read_bytes() == local(result.artifacts["groups"]).read_bytes()
+    assert found["slides"].to_dict() == {"p": 2, "q": 0}
+    shares = Predictions.read(PREDICTED, local(result.artifacts["predictions"])).of_slides(names[:2], CLASSES)
+    np.testing.assert_allclose(found.loc["p", [f"p_{name}" for name in CLASSES]].astype(float), shares.mean(axis=0))
+    assert names[4] in found["left_out"]["p"]
+    assert (found["predicted"]["q"], found["reason"]["q"]) == ("", "no slide of the group has an answer")
+    (slides / "test_labels.csv").write_text("\n".join(["sample_index,group", *rows]).replace("q", "r"))
+    assert not run().reused  # another grouping is another result

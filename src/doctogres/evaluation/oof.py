@@ -11,8 +11,10 @@ import pandas as pd
 from doctogres.evaluation.calibration import calibrate, cross_fitted
 from doctogres.evaluation.comparison import compare
 from doctogres.evaluation.conformal import label_sets
+from doctogres.evaluation.group_answers import choose_rule
 from doctogres.evaluation.metrics import class_indices, slide_metrics
 from doctogres.model.conformal import LabelSets, NoveltyLimit
+from doctogres.model.group_answer import GroupRule
 from doctogres.model.temperature import Calibration, apply_temperature
 
 Probabilities = npt.NDArray[np.float64]  # (slides, classes)
@@ -43,6 +45,7 @@ class Assessment:
     aggregations: pd.DataFrame
     labels: LabelSets | None = None
     novelty: NoveltyLimit | None = None
+    group: GroupRule | None = None
 
 
 def gather(
@@ -72,6 +75,7 @@ def assess(
     against: Mapping[str, str],
     target_precision: float,
     labels_coverage: float,
+    group_answer: str,
     recipe: str,
     resamples: int,
     seed: int,
@@ -87,6 +91,7 @@ def assess(
         against: aggregation -> the one that it is compared with.
         target_precision: see `calibrate`.
         labels_coverage: share of slides whose labels are to hold the truth.
+        group_answer: see `choose_rule`.
         recipe: how the networks were trained, for the note.
         resamples: number of bootstrap resamples.
         seed: of the bootstrap.
@@ -99,12 +104,16 @@ def assess(
         groups=groups * len(repeats),
         target_precision=target_precision,
     ).model_copy(update={"slides": len(truth)})  # not slides times repeats
-    labels = label_sets(
-        np.tile(class_indices(truth, classes), len(repeats)),
-        apply_temperature(np.concatenate(repeats), calibration.temperature),
-        groups * len(repeats),
-        target=labels_coverage,
-    ).model_copy(update={"slides": len(truth)})
+    positions = np.tile(class_indices(truth, classes), len(repeats))
+    calibrated = apply_temperature(np.concatenate(repeats), calibration.temperature)
+    labels = label_sets(positions, calibrated, groups * len(repeats), target=labels_coverage)
+    chosen_rule = choose_rule(
+        positions,
+        calibrated,
+        [f"{repeat} {group}" for repeat in range(len(repeats)) for group in groups],
+        setting=group_answer,
+        target_precision=target_precision,
+    )
     options: dict[str, Any] = {"groups": groups, "resamples": resamples, "seed": seed}
     comparison = compare(truth, predictions.repeats, classes, against=against, **options)
     crossed = cross_fitted(class_indices(truth, classes), repeats[0], np.unique(groups, return_inverse=True)[1])
@@ -126,10 +135,12 @@ def assess(
         "metrics": {name: estimate.to_dict() for name, estimate in metrics.items()},
         "aggregations": aggregations,
         "calibration": calibration.model_dump(),
+        "group_answer": chosen_rule.evidence,
         "recipe": recipe,
         "note": NOTES[recipe],
     }
-    return Assessment(calibration, evidence, _table(aggregations), labels)
+    labels = labels.model_copy(update={"slides": len(truth)})
+    return Assessment(calibration, evidence, _table(aggregations), labels, group=chosen_rule.rule)
 
 
 def _table(aggregations: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -33,9 +33,10 @@ class Scores(BaseModel):
         slides: number of slides scored.
         threshold: the model's, see `Calibration`.
         temperature: the model's.
-        metrics: of slides; those of patches start with `patch/`.
+        metrics: of slides; those of patches start with `patch/`, those of groups with `group/`.
         ece_raw: calibration error of the slide probabilities before temperature scaling.
         null: the null models' scores.
+        groups: how many groups (patients) the metrics `group/...` are of; empty if the model gives no answer for groups.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +51,7 @@ class Scores(BaseModel):
     metrics: dict[str, StoredEstimate]
     ece_raw: StoredEstimate
     null: dict[str, StoredEstimate]
+    groups: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Self:

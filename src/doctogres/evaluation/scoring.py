@@ -16,6 +16,7 @@ from doctogres.evaluation.conformal import mean_metrics
 from doctogres.evaluation.metrics import patch_metrics, slide_metrics
 from doctogres.evaluation.null_models import null_metrics
 from doctogres.evaluation.predictions import PATCHES, Predictions
+from doctogres.evaluation.scored_groups import ScoredGroups
 from doctogres.evaluation.scores import Scores
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
@@ -91,7 +92,14 @@ def score(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Iter
 
 
 def measure(
-    scored: Scored, training_labels: list[str] | None, *, model: str, split: str, resamples: int, seed: int
+    scored: Scored,
+    training_labels: list[str] | None,
+    *,
+    model: str,
+    split: str,
+    resamples: int,
+    seed: int,
+    groups: ScoredGroups | None = None,
 ) -> Scores:
     """All scores that have an interval; slides of one group are resampled together.
 
@@ -102,16 +110,17 @@ def measure(
         split: the slides' split.
         resamples: number of bootstrap resamples.
         seed: of the bootstrap.
+        groups: the answers for groups, if the model gives any.
     """
-    truth, groups, classes = scored.slides["label"].tolist(), scored.slides["group"].astype(str), scored.classes
+    truth, group, classes = scored.slides["label"].tolist(), scored.slides["group"].astype(str), scored.classes
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
-    grouped = options | {"groups": groups.tolist()}
+    grouped = options | {"groups": group.tolist()}
     calibration = scored.classifier.card.calibration
     sure = np.array([not answer.abstained for answer in scored.answers])
     metrics = slide_metrics(truth, scored.probabilities, classes, sure=sure, **grouped)
     metrics |= mean_metrics(_conformal(scored), **grouped)
     patches = scored.of_patches()
-    group_of = dict(zip(scored.slides["slide_id"], groups, strict=True))
+    group_of = dict(zip(scored.slides["slide_id"], group, strict=True))
     of_patches = patch_metrics(
         patches.rows["label"].tolist(),
         patches.probabilities,
@@ -126,9 +135,10 @@ def measure(
         slides=len(scored.slides),
         threshold=calibration.threshold,
         temperature=calibration.temperature,
-        metrics=metrics | of_patches,
+        metrics=metrics | of_patches | (groups.metrics if groups else {}),
         ece_raw=slide_metrics(truth, scored.raw, classes, **grouped)["ece"],
         null=null_metrics(truth, training_labels or _shares(scored.classifier), classes, **grouped),
+        groups=groups.note if groups else "",
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.card import ClassifierCard
 from doctogres.model.fusion import ViewOutputs, slide_distances, slide_probabilities
-from doctogres.model.temperature import ABSTAIN_ALWAYS, Calibration, apply_temperature
+from doctogres.model.temperature import apply_temperature
 from doctogres.patches.regions import REGION_FIELDS
 from doctogres.patches.views import WHOLE
 from doctogres.slides.reasons import Reason
@@ -42,7 +42,7 @@ def slide_answers(
             probabilities=probabilities[number],
             raw=raw[number],
             confidence=confidence,
-            reasons=tuple(filter(None, [slide.doubt, unlike, _low_confidence(confidence, card.calibration)])),
+            reasons=tuple(filter(None, [slide.doubt, unlike, card.calibration.low_confidence(confidence)])),
             patches=_patch_table(card, slide.regions, of_patches[patches], of_patch[patches]),
             patch_probabilities=of_patches[patches],
             dropped=slide.dropped,
@@ -74,12 +74,3 @@ def _unlike_training(novelty: float | None) -> str:
     if novelty is None or novelty <= 1:
         return ""
     return Reason.NOVEL.because(novelty=novelty)  # also of a distance that is no number
-
-
-def _low_confidence(confidence: float, calibration: Calibration) -> str:
-    """The reason why a model is not sure at this confidence; empty if it is."""
-    if confidence >= calibration.threshold:
-        return ""
-    reached = calibration.threshold < ABSTAIN_ALWAYS
-    threshold = f"the model's threshold {calibration.threshold:.2f}" if reached else "what this model can be sure at"
-    return Reason.LOW_CONFIDENCE.because(confidence=confidence, threshold=threshold)

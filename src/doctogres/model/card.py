@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from doctogres.model.architecture import Architecture
 from doctogres.model.conformal import LabelSets, NoveltyLimit
+from doctogres.model.group_answer import GroupRule
 from doctogres.model.temperature import Calibration
 from doctogres.settings import AnswerSettings, PatchSettings
 from doctogres.slides.plausibility import MaskRange
@@ -48,6 +49,7 @@ class ClassifierCard(BaseModel):
     calibration: Calibration
     labels: LabelSets | None = None  # None if they were not measured
     novelty: NoveltyLimit | None = None  # None if it was not measured
+    group: GroupRule | None = None  # None if the model gives no answer for a group
     seen: TrainingRecord
 
     @property

@@ -26,6 +26,7 @@ from doctogres.model.conformal import LabelSets, NoveltyLimit
 from doctogres.model.cutting import cut_slide
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.fusion import ViewOutputs
+from doctogres.model.group_answer import GroupRule
 from doctogres.model.network import build_network, load_weights, save_weights
 from doctogres.model.novelty import FeatureGaussian
 from doctogres.model.temperature import Calibration
@@ -204,6 +205,7 @@ def make_classifier(
     masks: MaskRange | None = None,
     labels: LabelSets | None = None,
     novelty: NoveltyLimit | None = None,
+    group: GroupRule | None = None,
     seen: TrainingRecord,
     evidence: Mapping[str, Any],
 ) -> SlideClassifier:
@@ -221,6 +223,7 @@ def make_classifier(
         masks: the range of the training slides' masks.
         labels: which labels an answer holds.
         novelty: the limit, if every source has its Gaussians.
+        group: how groups are answered, if they are.
         seen: what the networks were trained on.
         evidence: of `evaluation.oof`.
     """
@@ -237,6 +240,7 @@ def make_classifier(
         calibration=calibration,
         labels=labels,
         novelty=novelty,
+        group=group,
         seen=seen,
     )
     return SlideClassifier(card, tuple(network for _, _, network in sources), evidence)

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from doctogres.slides.reasons import Reason
+
 COLDEST: Final = 0.05
 HOTTEST: Final = 20.0
 ABSTAIN_ALWAYS: Final = 1.1  # a threshold that no confidence reaches
@@ -49,6 +51,14 @@ class Calibration(BaseModel):
             log_loss_before=None,
             log_loss_after=None,
         )
+
+    def low_confidence(self, confidence: float) -> str:
+        """The reason why a model is not sure at this confidence; empty if it is."""
+        if confidence >= self.threshold:
+            return ""
+        reached = self.threshold < ABSTAIN_ALWAYS
+        threshold = f"the model's threshold {self.threshold:.2f}" if reached else "what this model can be sure at"
+        return Reason.LOW_CONFIDENCE.because(confidence=confidence, threshold=threshold)
 
 
 def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:

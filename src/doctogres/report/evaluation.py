@@ -72,6 +72,7 @@ def evaluation_page(
         figures={CAPTIONS[name]: png for name, png in figures.items()},
         gallery=partial(gallery_html, sections(scored, root), scored.classes),
         predictions=predictions.table,
+        groups=scores.groups,
         facts={**facts, **_model_facts(scored, commit)},
     )
 

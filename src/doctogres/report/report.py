@@ -11,6 +11,7 @@ from markupsafe import escape
 from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.metrics import PER_CLASS
 from doctogres.evaluation.null_models import NULL_MODELS
+from doctogres.evaluation.scored_groups import GROUP
 from doctogres.model.temperature import Calibration
 from doctogres.pages import page
 from doctogres.slides.images import data_address
@@ -53,6 +54,7 @@ def render_report(
     gallery: Callable[[int], str],
     predictions: pd.DataFrame,
     facts: Mapping[str, str],
+    groups: str = "",
 ) -> str:
     """Returns the report as an HTML document of less than 5 MB; its heading states the result.
 
@@ -60,8 +62,8 @@ def render_report(
         title: of the document.
         slides: their number and split, as in "48 hold-out slides".
         classes: the class order.
-        metrics: from `metrics.slide_metrics`, and from `metrics.patch_metrics` under `patch/...`; keys
-            `<kind>/<class>` go into the tables by class.
+        metrics: from `metrics.slide_metrics`, and from `metrics.patch_metrics` under `patch/...`, and of groups under
+            `group/...`; keys `<kind>/<class>` go into the tables by class.
         null: from `metrics.null_metrics`.
         raw_ece: calibration error of the slide probabilities before temperature scaling.
         calibration: the model's.
@@ -70,9 +72,13 @@ def render_report(
         gallery: called with the number of bytes left; returns the example slides as HTML, empty for none.
         predictions: one row per slide; as many are shown as fit into 0.8 MB.
         facts: what was evaluated: model, data, settings, versions.
+        groups: which groups were scored; empty if the model gives no answer for groups.
     """
-    of_patches = {key.removeprefix(PATCH): value for key, value in metrics.items() if key.startswith(PATCH)}
-    of_slides = {key: value for key, value in metrics.items() if not key.startswith(PATCH)}
+    of_patches, of_groups = (
+        {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+        for prefix in (PATCH, GROUP)
+    )
+    of_slides = {key: value for key, value in metrics.items() if not key.startswith((PATCH, GROUP))}
     values = {
         "title": title,
         "result": result_sentence(slides, metrics, null),
@@ -82,6 +88,9 @@ def render_report(
         "slide_classes": _class_rows(of_slides, classes),
         "patch_metrics": _metric_rows(of_patches),
         "patch_classes": _class_rows(of_patches, classes),
+        "groups": groups,
+        "group_metrics": _metric_rows(of_groups),
+        "group_classes": _class_rows(of_groups, classes),
         "figures": {caption: data_address(png, "png") for caption, png in figures.items()},
         "evidence": evidence,
         "aggregations": _aggregation_rows(evidence),

@@ -41,13 +41,16 @@ class RefusedError(ServerError):
         self.sentence = sentence
 
 
-def slide_body(slide_id: str, image: bytes, mask: bytes | None = None, **params: Any) -> dict[str, Any]:
+def slide_body(
+    slide_id: str, image: bytes, mask: bytes | None = None, *, group: str = "", **params: Any
+) -> dict[str, Any]:
     """Returns the JSON body of POST /invocations for one slide.
 
     Args:
         slide_id: identifies the slide in the answer and in errors.
         image: content of the image file.
         mask: content of the mask file; without it the model classifies all tissue.
+        group: the patient, whose slides in one request are answered together, too; see `joined`.
         params: parameters of the request, such as `overlay=True`.
 
     Raises:
@@ -57,12 +60,18 @@ def slide_body(slide_id: str, image: bytes, mask: bytes | None = None, **params:
         if content == b"":
             raise DoctogresError(f"{slide_id} ({part}) is an empty file; copy or export it again")
     row = {"slide_id": slide_id, "image": _base64(image)} | ({"mask": _base64(mask)} if mask is not None else {})
+    row |= {"group": group} if group else {}
     return {"dataframe_records": [row]} | ({"params": params} if params else {})
 
 
 def request_body(slide: Path, mask: Path | None = None, **params: Any) -> dict[str, Any]:
     """The same for files; the slide is named after the image file."""
     return slide_body(slide.stem, _content(slide), _content(mask) if mask else None, **params)
+
+
+def joined(bodies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The body of one request for the slides of several; the parameters are those of the first one."""
+    return {**bodies[0], "dataframe_records": [row for body in bodies for row in body["dataframe_records"]]}
 
 
 def _base64(content: bytes) -> str:
@@ -155,8 +164,21 @@ def as_text(answer: Mapping[str, Any]) -> str:
         *(("not sure", text) for text in answer["reasons"]),
         *(("warning", text) for text in answer["warnings"] if text not in answer["reasons"]),
         *(("error", text) for text in [answer["error"]] if text),
+        *(_group_rows(answer) if answer.get("group") else []),
     ]
     return "\n".join(f"{name:14}{text}" for name, text in rows)
+
+
+def _group_rows(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The answer for the slide's group, as rows of the table."""
+    label, confidence = answer["group_label"] or "none", answer["group_confidence"]
+    sure = " (not sure)" if answer["group_label"] and answer["group_abstained"] else ""
+    share = "" if confidence is None else f", confidence {confidence:.2f}"
+    return [
+        ("group", f"{answer['group']}: {label}{sure}{share}, slides {answer['group_slides']}"),
+        *(("not sure", text) for text in answer["group_reasons"]),
+        *(("left out", text) for text in answer["group_left_out"]),
+    ]
 
 
 def _labels(answer: Mapping[str, Any]) -> str:
@@ -172,7 +194,7 @@ def identity_as_text(identity: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0 if the slide was classified, otherwise 1."""
+    """Runs the command; returns 0 if the slides were classified, otherwise 1."""
     parser = argparse.ArgumentParser(prog="doctogres.client", description="Classifies a slide with a served model.")
     parser.add_argument("slide", type=Path, nargs="?", help=f"image file: {FORMAT_NAMES}")
     parser.add_argument(
@@ -182,21 +204,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--overlay", type=Path, metavar="FILE", help="write an image of the slide with its regions (PNG)"
     )
+    parser.add_argument(
+        "--group", default="", metavar="NAME", help="the patient: all slides are answered together, too"
+    )
+    parser.add_argument(
+        "--more",
+        type=Path,
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="another SLIDE [MASK] of the group",
+    )
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="timeout in seconds (default: %(default)g)")
     parser.add_argument("--identity", action="store_true", help="print which model is served, without a slide")
     given = parser.parse_args(arguments)
     if given.identity == bool(given.slide):
         parser.error("give either a slide or --identity")
+    if given.more and (not given.group or given.overlay or max(map(len, given.more)) > 2):
+        parser.error("--more SLIDE [MASK] needs --group, at most two files, and no --overlay")
     try:
         keep_private()
         if given.identity:
             print(identity_as_text(ask_identity(given.url, timeout=given.timeout)))
             return 0
-        params = {"overlay": True} if given.overlay else {}
-        (answer,) = ask(given.url, request_body(given.slide, given.mask, **params), timeout=given.timeout)
-        print(as_text(answer))
+        params: dict[str, Any] = {"overlay": True} if given.overlay else {}
+        slides = [(given.slide, given.mask), *given.more]
+        bodies = [request_body(*slide, group=given.group, **params) for slide in slides]
+        answers = ask(given.url, joined(bodies), timeout=given.timeout)
+        print("\n\n".join(map(as_text, answers)))
         if given.overlay:
-            _write_overlay(given.overlay, answer["overlay"])
+            _write_overlay(given.overlay, answers[0]["overlay"])
     except DoctogresError as error:
         print(f"doctogres.client: error: {error}", file=sys.stderr)
         return 1

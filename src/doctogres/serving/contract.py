@@ -28,7 +28,7 @@ from doctogres.slides.reasons import Reason
 
 MAX_SLIDES_VARIABLE: Final = "DOCTOGRES_MAX_SLIDES"
 DEFAULT_MAX_SLIDES: Final = 1000
-LONGEST_SLIDE_ID: Final = 200  # characters, because error messages repeat it
+LONGEST_NAME: Final = 200  # characters of a slide_id or group, because error messages repeat them
 
 
 class RequestError(MlflowException):
@@ -85,7 +85,7 @@ def model_signature() -> ModelSignature:
     patch = Object([*box, Property("label", DataType.string), Property("probabilities", Map(DataType.double)), novelty])
     anything = AnyType()  # type: ignore[no-untyped-call]
     return ModelSignature(
-        inputs=Schema([ColSpec(anything, name, required=False) for name in ("image", "mask", "slide_id")]),
+        inputs=Schema([ColSpec(anything, name, required=False) for name in ("image", "mask", "slide_id", "group")]),
         outputs=Schema(
             [
                 ColSpec(DataType.string, "slide_id"),
@@ -139,6 +139,7 @@ class RequestedSlide:
     slide_id: str
     image: Any
     mask: Any
+    group: str = ""
 
     def read(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str]:
         """Decodes the image and the mask (None if not given), which have the same size; and a note on the two.
@@ -191,7 +192,7 @@ def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:
     """The slides of a request, not yet decoded.
 
     Raises:
-        RequestError: no slides, too many slides, or an invalid slide_id.
+        RequestError: no slides, too many slides, or an invalid slide_id or group.
     """
     if table.empty or "image" not in table:
         raise RequestError(
@@ -206,7 +207,12 @@ def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:
             kind="too_many_slides",
         )
     return [
-        RequestedSlide(_slide_id(row.get("slide_id"), index), row["image"], row.get("mask"))
+        RequestedSlide(
+            _name(row.get("slide_id"), index, "slide_id") or f"slide-{index}",
+            row["image"],
+            row.get("mask"),
+            _name(row.get("group"), index, "group"),
+        )
         for index, row in enumerate(table.to_dict("records"))
     ]
 
@@ -216,15 +222,16 @@ def max_slides() -> int:
     return limit_from_environment(MAX_SLIDES_VARIABLE, DEFAULT_MAX_SLIDES, "slides, for example 5000")
 
 
-def _slide_id(given: Any, index: int) -> str:
+def _name(given: Any, index: int, column: str) -> str:
+    """The name in a column; empty where there is none."""
     if _missing(given):
-        return f"slide-{index}"
+        return ""
     text = str(given)
-    # pandas turns an integer into a rounded float if another slide of the request has no slide_id.
-    if not isinstance(given, str | int) or len(text) > LONGEST_SLIDE_ID or not text.isprintable():
+    # pandas turns an integer into a rounded float if another slide of the request has none.
+    if not isinstance(given, str | int) or len(text) > LONGEST_NAME or not text.isprintable():
         raise RequestError(
-            f"slide-{index} (slide_id) is not a valid name; give text of at most {LONGEST_SLIDE_ID} printable characters",
-            kind="slide_id",
+            f"slide-{index} ({column}) is not a valid name; give text of at most {LONGEST_NAME} printable characters",
+            kind=column,
         )
     return text
 

@@ -26,6 +26,7 @@ from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
 from doctogres.model.cutting import NoLesionError
 from doctogres.serving.contract import Parameters, RequestedSlide, RequestError, requested_slides
+from doctogres.serving.groups import with_groups
 from doctogres.serving.monitoring import Monitoring, RequestRecord, SlideRecord
 from doctogres.serving.signing import check_signature
 from doctogres.slides.images import encode_png
@@ -54,7 +55,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
 
         Args:
             context: MLflow's context.
-            model_input: the columns `image` and, optionally, `mask` and `slide_id`.
+            model_input: the columns `image` and, optionally, `mask`, `slide_id` and `group`.
             params: see `contract.Parameters`.
 
         Raises:
@@ -66,7 +67,8 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
                 if asked.identity:
                     return [self._identity(model_input)]
                 record.see(requested_slides(model_input))
-                record.rows = list(self._rows(record, asked))
+                rows = list(self._rows(record, asked))
+                record.rows = with_groups(rows, [seen.slide.group for seen in record.slides], self.classifier.card)
                 return record.rows
             except MlflowException:
                 raise

@@ -18,7 +18,7 @@ from doctogres.engine import map_slides
 from doctogres.errors import CohortError, listed
 from doctogres.files import digest, file_digest, workspace
 from doctogres.slides.archives import unpack_zip
-from doctogres.slides.labels import LabelRow, LabelTable, names_masks, read_labels, read_names
+from doctogres.slides.labels import LabelRow, LabelTable, names_masks, read_group_column, read_labels, read_names
 from doctogres.slides.layout import LABELS, LAYOUT, SUFFIXES, TEST, TEST_LABELS, TRAINING, check_path, contents
 from doctogres.slides.listed_pairs import pairs_of_table
 from doctogres.slides.pairing import Pairs, has_layout, pairs_in
@@ -80,6 +80,19 @@ def find_test_labels(root: Path, *, ignore_columns: Collection[str] = ()) -> dic
     _, rows = _paired(root, _part(root, TEST), read_labels(root / TEST_LABELS, ignore_columns=ignore_columns))
     labelled = {slide: [row for row in found if row.label] for slide, found in rows.items()}
     return {slide: found for slide, found in labelled.items() if found}
+
+
+def find_test_groups(root: Path) -> dict[str, str]:
+    """The group of every slide of the unlabelled part, where test_labels.csv has the column `group`; else empty.
+
+    Raises:
+        CohortError: as in `find_slides`.
+    """
+    table = read_group_column(root / TEST_LABELS)
+    if table is None:
+        return {}
+    _, rows = _paired(root, _part(root, TEST), table)
+    return {slide: found[0].group for slide, found in rows.items() if found[0].group}
 
 
 def slide_files(root: Path, slides: pd.DataFrame) -> list[str]:

@@ -86,7 +86,7 @@ def read_groups(
         raise CohortError(
             f"ignore_columns={unknown[0]}: {sheet.name} has no such column (it has {listed(sheet.columns)})"
         )
-    groups = [""] * len(sheet.rows) if GROUP in ignored else _named(sheet.texts(GROUP))
+    groups = [""] * len(sheet.rows) if GROUP in ignored else first_spellings(sheet.texts(GROUP))
     if any(groups):
         _refuse_blank(sheet, groups, labelled)
     for column, key in zip(sheet.columns, sheet.keys, strict=True):
@@ -95,8 +95,8 @@ def read_groups(
     return groups
 
 
-def _named(texts: Sequence[str]) -> list[str]:
-    """The first spelling of every group."""
+def first_spellings(texts: Sequence[str]) -> list[str]:
+    """The first spelling of every group; empty where there is none."""
     first: dict[str, str] = {}
     return ["" if is_blank(text) else first.setdefault(text.casefold(), text) for text in texts]
 
@@ -115,7 +115,7 @@ def _refuse_blank(sheet: Sheet, groups: Sequence[str], labelled: Sequence[bool])
 def _refuse_shared(sheet: Sheet, column: str, slides: Sequence[str], groups: Sequence[str]) -> None:
     """Refuses a column with a value that several slides share, unless their group is the same."""
     of_value: dict[str, dict[str, str]] = {}
-    for slide, group, value in zip(slides, groups, _named(sheet.texts(column_key(column))), strict=True):
+    for slide, group, value in zip(slides, groups, first_spellings(sheet.texts(column_key(column))), strict=True):
         if value:
             of_value.setdefault(value, {})[slide] = group
     apart = {

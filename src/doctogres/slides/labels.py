@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from doctogres.errors import CohortError, listed
-from doctogres.slides.groups import read_groups
+from doctogres.slides.groups import GROUP, first_spellings, read_groups
 from doctogres.slides.layout import LAYOUT, contents
 from doctogres.slides.names import NameProblem, SlideNames, folders_of, shifted, slide_name, written_path
 from doctogres.slides.reasons import first_few
@@ -120,6 +120,22 @@ def read_names(path: Path) -> LabelTable:
     return LabelTable(
         sheet, [LabelRow(row, image, "", "", mask) for row, image, mask in cells if image], names_masks=True
     )
+
+
+def read_group_column(path: Path) -> LabelTable | None:
+    """The groups of the slides in a table that may lack labels; None without a table that has names and `group`.
+
+    Raises:
+        CohortError: it cannot be read in one way only.
+    """
+    needed = [(SAMPLE, GROUP), (IMAGE, GROUP)]
+    if not path.is_file() or not any(has_columns(path, columns) for columns in needed):
+        return None
+    sheet = read_sheet(path, needed)
+    name = SAMPLE if sheet.position(SAMPLE) is not None else IMAGE
+    cells = zip(sheet.rows, sheet.texts(name), first_spellings(sheet.texts(GROUP)), sheet.texts(MASK), strict=True)
+    rows = [LabelRow(row, sample, "", group, mask) for row, sample, group, mask in cells if sample]
+    return LabelTable(sheet, rows, names_masks=name == IMAGE and sheet.position(MASK) is not None)
 
 
 def read_labels(path: Path, *, ignore_columns: Collection[str] = ()) -> LabelTable:

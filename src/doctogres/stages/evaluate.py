@@ -25,7 +25,7 @@ from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 if TYPE_CHECKING:  # a reused run does not load torch
     from doctogres.evaluation.scoring import Scored
 
-OF_CLASS: Final = re.compile(rf"^(?P<kind>(patch/)?({'|'.join(PER_CLASS)})/)(?P<label>.*)", re.DOTALL)
+OF_CLASS: Final = re.compile(rf"^(?P<kind>((patch|group)/)?({'|'.join(PER_CLASS)})/)(?P<label>.*)", re.DOTALL)
 
 ON_OTHER_SPLITS: Final = ("macro_f1", "accuracy")  # on the model's page, with a prefix
 
@@ -50,6 +50,7 @@ def evaluate(
     slides, root, resamples = chosen.slides, chosen.root, preset.evaluate.resamples
 
     def body(run: StageRun) -> None:
+        from doctogres.evaluation.scored_groups import scored_groups
         from doctogres.evaluation.scoring import Scored, measure, score
 
         mlflow.set_tag(SLIDES_TAG, str(root))
@@ -64,9 +65,11 @@ def evaluate(
             answers.append(answer)
             report(len(answers), len(slides))
         scored = Scored(slides, answers, classifier)
-        scores = measure(
-            scored, chosen.training_labels, model=address, split=chosen.split, resamples=resamples, seed=seed
-        )
+        options = {"resamples": resamples, "seed": seed}
+        groups = scored_groups(slides, answers, classifier.card, **options)
+        scores = measure(scored, chosen.training_labels, model=address, split=chosen.split, groups=groups, **options)
+        if groups:
+            groups.table.write_csv(run.publish("groups"))
         facts = {
             "model": address,
             "split": chosen.split,

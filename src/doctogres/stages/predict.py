@@ -3,15 +3,15 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from doctogres.drawing import class_colours, overlay
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, DoctogresError
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
-from doctogres.files import replacing, workspace
+from doctogres.files import digest_of, replacing, workspace
 from doctogres.model.answer import SlideAnswer
 from doctogres.names import artifact_name
 from doctogres.progress import reporter
@@ -20,6 +20,7 @@ from doctogres.slides.cohort import (
     content_digest,
     file_hashes,
     find_slides,
+    find_test_groups,
     open_cohort,
     pairing_files,
     slide_files,
@@ -33,6 +34,9 @@ from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import PROBLEMS, SLIDES, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 
+if TYPE_CHECKING:  # a reused run does not load what classifies
+    from doctogres.model.card import ClassifierCard
+
 
 def predict(
     *, data: str, model: str, preset: Preset, output: str = "", rerun: bool = False, strict: bool = False
@@ -41,6 +45,7 @@ def predict(
     root = open_cohort(data, workspace=workspace())
     slides = find_slides(root, labelled=False)
     address = fixed_address(find_model(model))
+    groups = find_test_groups(root)
     digest = content_digest(file_hashes(root, [*pairing_files(root), *slide_files(root, slides)]))
 
     def body(run: StageRun) -> None:
@@ -50,11 +55,13 @@ def predict(
         classifier = load_classifier(address)
         log_model_input(address)
         report = reporter("predict", "slides")
-        rows, probabilities, answered = [], [], {}
+        rows, probabilities, answered, grouped = [], [], {}, {}
         for row, answer in answers(classifier, slides, root):
             said, shares = row_of(row, answer, classifier)
             rows.append(said)
             probabilities.append(shares)
+            if row.slide_id in groups:
+                grouped[row.slide_id] = answer
             if isinstance(answer, SlideAnswer):
                 answered[row.slide_id] = answer
                 if len(answered) <= preset.predict.overlays:
@@ -62,6 +69,7 @@ def predict(
             report(len(rows), len(slides))
         predictions = Predictions(pd.DataFrame(rows), classifier.card.classes, np.stack(probabilities))
         _publish(run, predictions, answered, address, preset.predict.unanswered)
+        _publish_groups(run, groups, grouped, classifier.card)
         log_table(
             slides.drop(columns=["label", "group"]), name="slides (unlabelled)", source=str(data), context="prediction"
         )
@@ -70,7 +78,7 @@ def predict(
         "predict",
         body,
         settings=preset.predict.model_dump() | {"max_pixels": max_pixels()},
-        inputs={"data": digest, "model": model_digest(address)},
+        inputs={"data": digest, "model": model_digest(address)} | ({"groups": digest_of(groups)} if groups else {}),
         data_digest=digest,
         rerun=rerun,
         strict=strict,
@@ -78,13 +86,15 @@ def predict(
     if output:
         _copy(result.artifacts["submission"], Path(output))
         _copy(result.artifacts["table"], table_beside(Path(output)))
+        if "groups" in result.artifacts:
+            _copy(result.artifacts["groups"], table_beside(Path(output), "group_predictions"))
     return result
 
 
-def table_beside(output: Path) -> Path:
+def table_beside(output: Path, name: str = "predictions") -> Path:
     """Where the copy of predictions.csv goes: beside `submission.csv` under its own name, else `NAME_predictions.csv`."""
     own = output.stem == "submission"
-    return output.with_name("predictions.csv" if own else f"{output.stem}_predictions.csv")
+    return output.with_name(f"{name}.csv" if own else f"{output.stem}_{name}.csv")
 
 
 def _copy(uri: str, path: Path) -> None:
@@ -118,6 +128,26 @@ def _publish(
         print(f"predict: without an answer: {line}", flush=True)
     print(f"predict: {said}", flush=True)
     run.log_metrics({SLIDES: len(table), PROBLEMS: len(guessed), "patches": float(table["n_patches"].sum())})
+
+
+def _publish_groups(
+    run: StageRun,
+    groups: Mapping[str, str],
+    answers: Mapping[str, SlideAnswer | DoctogresError],
+    card: "ClassifierCard",
+) -> None:
+    """The answers for the groups that test_labels.csv names, if the model gives any."""
+    from doctogres.evaluation.scored_groups import group_answers, group_table
+
+    if not answers:
+        return
+    found = group_answers([groups[slide] for slide in answers], list(answers), answers.values(), card)
+    if not found:
+        print("predict: the model gives no answer for groups; its evidence.json says why (group_answer)", flush=True)
+        return
+    group_table(found, card.classes).write_csv(run.publish("groups"))
+    sure = sum(not answer.reasons for answer in found.values())
+    print(f"predict: {len(found)} groups answered ({sure} of them sure): group_predictions.csv", flush=True)
 
 
 def _refuse(run: StageRun, slides: int, guessed: int, reasons: Sequence[str], unanswered: str) -> None:

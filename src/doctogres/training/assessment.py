@@ -112,6 +112,7 @@ def assess_members(parts: Parts, members: Sequence[Member], recipe: Preset, seed
         against=against,
         target_precision=recipe.answer.target_precision,
         labels_coverage=recipe.answer.labels_coverage,
+        group_answer=recipe.answer.group_answer,
         recipe=recipe.train.recipe,
         resamples=recipe.evaluate.resamples,
         seed=seed,
@@ -182,6 +183,7 @@ def classifier_of(
         calibration=assessment.calibration,
         labels=assessment.labels,
         novelty=assessment.novelty,
+        group=assessment.group,
         masks=manifest.masks,
         region_side=round(regions[["width", "height"]].max(axis=1).median()),
         seen=TrainingRecord(
