@@ -99,6 +99,11 @@ IGNORE_COLUMNS: Final = Parameter(
     "",
     "label columns (comma-separated) that look like patient columns but are not: docs/your-data.md",
 )
+SUBGROUPS: Final = Parameter(
+    "subgroups",
+    "auto",
+    "label columns (comma-separated) by which scores are split, such as site,scanner,age; auto: those that are recognised; or none",
+)
 DEFAULT_NAME: Final = "doctogres"
 CHAMPION_ADDRESS: Final = f"models:/{DEFAULT_NAME}@champion"
 MODEL_NAME: Final = Parameter("model_name", DEFAULT_NAME, "name of the registered model")
@@ -112,7 +117,7 @@ TABLE: Final = (
     Stage(
         "main",
         "Runs all stages: clean, patch, tune, train, evaluate, register and predict.",
-        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, MODEL_NAME, RERUN, STRICT),
+        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, SUBGROUPS, MODEL_NAME, RERUN, STRICT),
         ("clean", "patch", "train", "tune", "answer", "evaluate", "gate", "predict"),
         kept=f"finished stages, finished trials of `tune`, and of `train` {NETWORKS}",
     ),
@@ -130,7 +135,7 @@ TABLE: Final = (
     Stage(
         "clean",
         "Checks every slide of the cohort and splits the usable ones into a hold-out and folds.",
-        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, RERUN, STRICT),
+        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, SUBGROUPS, RERUN, STRICT),
         ("clean",),
         {
             "cohort": "cohort.parquet",
@@ -194,6 +199,7 @@ TABLE: Final = (
                 "zip of an outside cohort with labels",
             ),
             IGNORE_COLUMNS,
+            SUBGROUPS,
             SLIDES,
             PRESET,
             SEED,

@@ -528,6 +528,22 @@ def harmless(root):
     refused(root, "'case'", "merge these groups in `group`")
 
 
+@row("`site`, `centre`, `hospital`, `clinic`, `institute`, `institution` beside a `group`")
+def places(root):
+    for name in ("site", "Centre", "hospital", "clinic", "institute", "institution"):
+        write(root, f"{HEADER},group,{name}", *(f"{line},p{number},x" for number, line in enumerate(FOUR)))
+        reads_as_usual(root)
+
+
+@row("`site`, `scanner`, `stain`, `age`, `sex`, ... and columns named in `subgroups`")
+def subgroups(root):
+    write(root, f"{HEADER},scanner,batch,case", *(f"{line},x,y,z" for line in FOUR))
+    refused(root, "'case'")
+    reads_as_usual(root, subgroups="case")
+    assert {"s_batch", "s_case"} <= set(find_slides(root, subgroups="batch,case"))
+    assert "s_scanner" in find_slides(root, ignore_columns=["case"])
+
+
 @row("a column in `ignore_columns`")
 def ignored(root):
     write(root, f"{HEADER},Case ID,site", *(f"{line},1,s" for line in FOUR))

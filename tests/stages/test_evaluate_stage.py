@@ -196,6 +196,7 @@ def test_patients_are_scored_as_they_are_served(
     outside = Path(shutil.copytree(small_cohort, store / "north"))
     labels = pd.read_csv(outside / "train_labels.csv").sort_values("label", ignore_index=True)
     labels["group"] = [f"p{number // 3}" for number in range(len(labels))]
+    labels["scanner"] = ["old"] * (len(labels) - 4) + ["new"] * 4
     labels.to_csv(outside / "train_labels.csv", index=False)
     classes = sorted(labels["label"].unique())
     plain = untrained(classes, shares=dict.fromkeys(classes, 0.2))
@@ -221,6 +222,13 @@ def test_patients_are_scored_as_they_are_served(
     )
     assert scores.groups in local(result.artifacts["report"]).read_text()
 
+    old, new = scores.subgroups
+    assert (old.name, new.name) == ("scanner old", "scanner new")
+    assert result.metrics["subgroup/scanner/old"] == old.metrics["macro_f1"].value
+    assert "subgroup/scanner/new" not in result.metrics
+    page = local(result.artifacts["report"]).read_text()
+    assert "The smallest subgroup is scanner new: 4 slides of 2 groups." in page
+    assert "too few groups (2, at least 10)" in page
     request = pd.DataFrame([
         {"slide_id": row.slide_id, "group": row.group}
         | {kind: (outside / getattr(row, kind)).read_bytes() for kind in ("image", "mask")}

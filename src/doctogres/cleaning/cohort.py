@@ -17,6 +17,7 @@ from doctogres.settings import CleanSettings
 from doctogres.slides.cohort import find_slides
 from doctogres.slides.reasons import Reason, by_reason
 from doctogres.slides.splits import assign_folds, check_no_leakage
+from doctogres.slides.subgroups import AUTO, subgroup_columns
 from doctogres.slides.table import COLUMNS, DROPPED, KEPT, checked, usable
 
 
@@ -58,6 +59,7 @@ def clean_cohort(
     seed: int,
     decisions: Mapping[str, Decision] | None = None,
     ignore_columns: Collection[str] = (),
+    subgroups: str = AUTO,
     hashes: Mapping[str, str] | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -72,6 +74,7 @@ def clean_cohort(
         seed: of the split.
         decisions: manual decisions by slide; they override the policy.
         ignore_columns: label columns that look like patient columns but are not.
+        subgroups: columns of the labels that are kept, see `subgroups.chosen_keys`.
         hashes: MD5 of files that are already hashed, by their path relative to `root`.
         workers: number of threads, one per core by default.
         progress: called with (slides measured, slides to measure).
@@ -81,7 +84,7 @@ def clean_cohort(
         CohortError: not a cohort, the label table cannot be read, or a decision is not possible.
     """
     decisions = decisions or {}
-    slides = find_slides(root, ignore_columns=ignore_columns)
+    slides = find_slides(root, ignore_columns=ignore_columns, subgroups=subgroups)
     check_known(decisions, slides["slide_id"])
     evidence = _measure(root, slides[slides["outcome"] == KEPT], hashes or {}, workers, progress)
     labels: dict[str, str] = dict(slides.loc[slides["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
@@ -177,8 +180,8 @@ def _split(table: pd.DataFrame, settings: CleanSettings, seed: int) -> None:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    texts = [column for column in COLUMNS if column not in ("width", "height")]
-    return table[list(COLUMNS)].astype(dict.fromkeys(texts, "str"))
+    texts = [column for column in [*COLUMNS, *subgroup_columns(table)] if column not in ("width", "height")]
+    return table.astype(dict.fromkeys(texts, "str"))
 
 
 def _twin_table(joined: Mapping[str, Sequence[tuple[str, ...]]], table: pd.DataFrame) -> pd.DataFrame:

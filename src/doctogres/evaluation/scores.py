@@ -1,25 +1,13 @@
 """metrics.json: the scores of an evaluation, each with its interval."""
 
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from doctogres.errors import UpstreamError
-from doctogres.evaluation.bootstrap import Estimate
-
-
-def _defined(value: Any) -> Any:
-    """An estimate from JSON, where undefined numbers are null."""
-    return (
-        {name: math.nan if number is None else number for name, number in value.items()}
-        if isinstance(value, dict)
-        else value
-    )
-
-
-StoredEstimate = Annotated[Estimate, BeforeValidator(_defined), PlainSerializer(Estimate.to_dict)]
+from doctogres.evaluation.stored import StoredEstimate
+from doctogres.evaluation.subgroups import Subgroup
 
 
 class Scores(BaseModel):
@@ -37,6 +25,7 @@ class Scores(BaseModel):
         ece_raw: calibration error of the slide probabilities before temperature scaling.
         null: the null models' scores.
         groups: how many groups (patients) the metrics `group/...` are of; empty if the model gives no answer for groups.
+        subgroups: scores by site, scanner, ..., if the labels have such columns.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +41,7 @@ class Scores(BaseModel):
     ece_raw: StoredEstimate
     null: dict[str, StoredEstimate]
     groups: str = ""
+    subgroups: tuple[Subgroup, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Self:

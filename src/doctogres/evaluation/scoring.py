@@ -1,6 +1,6 @@
 """Classifies the slides of a split; the predictions as tables and as metrics with intervals."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from doctogres.evaluation.null_models import null_metrics
 from doctogres.evaluation.predictions import PATCHES, Predictions
 from doctogres.evaluation.scored_groups import ScoredGroups
 from doctogres.evaluation.scores import Scores
+from doctogres.evaluation.subgroups import subgroup_scores
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
 from doctogres.slides.selection import CONTENT
+from doctogres.slides.subgroups import subgroup_columns
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Scored:
         rows["labels"] = [answer.valid_labels for answer in self.answers]
         rows["novelty"] = [answer.novelty for answer in self.answers]
         rows["n_patches"] = [len(answer.patches) for answer in self.answers]
-        rows[list(CONTENT)] = self.slides[list(CONTENT)].to_numpy()
+        kept = [*CONTENT, *subgroup_columns(self.slides)]
+        rows[kept] = self.slides[kept].to_numpy()
         return Predictions(rows, self.classes, self.probabilities)
 
     def of_patches(self) -> Predictions:
@@ -100,6 +103,7 @@ def measure(
     resamples: int,
     seed: int,
     groups: ScoredGroups | None = None,
+    subgroups: Sequence[str] = (),
 ) -> Scores:
     """All scores that have an interval; slides of one group are resampled together.
 
@@ -111,6 +115,7 @@ def measure(
         resamples: number of bootstrap resamples.
         seed: of the bootstrap.
         groups: the answers for groups, if the model gives any.
+        subgroups: the columns by which the scores are split, too.
     """
     truth, group, classes = scored.slides["label"].tolist(), scored.slides["group"].astype(str), scored.classes
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
@@ -139,6 +144,7 @@ def measure(
         ece_raw=slide_metrics(truth, scored.raw, classes, **grouped)["ece"],
         null=null_metrics(truth, training_labels or _shares(scored.classifier), classes, **grouped),
         groups=groups.note if groups else "",
+        subgroups=subgroup_scores(scored.slides, subgroups, scored.probabilities, classes, sure=sure, **options),
     )
 
 

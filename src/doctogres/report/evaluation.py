@@ -73,6 +73,7 @@ def evaluation_page(
         gallery=partial(gallery_html, sections(scored, root), scored.classes),
         predictions=predictions.table,
         groups=scores.groups,
+        subgroups=scores.subgroups,
         facts={**facts, **_model_facts(scored, commit)},
     )
 

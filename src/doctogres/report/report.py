@@ -12,6 +12,8 @@ from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.metrics import PER_CLASS
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.evaluation.scored_groups import GROUP
+from doctogres.evaluation.subgroups import METRICS as SUBGROUP_METRICS
+from doctogres.evaluation.subgroups import Subgroup, smallest_subgroup
 from doctogres.model.temperature import Calibration
 from doctogres.pages import page
 from doctogres.slides.images import data_address
@@ -55,6 +57,7 @@ def render_report(
     predictions: pd.DataFrame,
     facts: Mapping[str, str],
     groups: str = "",
+    subgroups: Sequence[Subgroup] = (),
 ) -> str:
     """Returns the report as an HTML document of less than 5 MB; its heading states the result.
 
@@ -72,6 +75,7 @@ def render_report(
         gallery: called with the number of bytes left; returns the example slides as HTML, empty for none.
         predictions: one row per slide; as many are shown as fit into 0.8 MB.
         facts: what was evaluated: model, data, settings, versions.
+        subgroups: scores by site, scanner, ...
         groups: which groups were scored; empty if the model gives no answer for groups.
     """
     of_patches, of_groups = (
@@ -89,6 +93,8 @@ def render_report(
         "patch_metrics": _metric_rows(of_patches),
         "patch_classes": _class_rows(of_patches, classes),
         "groups": groups,
+        "smallest": smallest_subgroup(subgroups),
+        "subgroups": list(map(_subgroup_row, subgroups)),
         "group_metrics": _metric_rows(of_groups),
         "group_classes": _class_rows(of_groups, classes),
         "figures": {caption: data_address(png, "png") for caption, png in figures.items()},
@@ -186,6 +192,14 @@ def _class_rows(metrics: Mapping[str, Estimate], classes: Sequence[str]) -> list
         for name, estimates in measured.items()
         if any(estimates)
     ]
+
+
+def _subgroup_row(one: Subgroup) -> Row:
+    scores = [Cell(str(one.metrics[name]), "number") for name in SUBGROUP_METRICS] if one.metrics else [
+        Cell(one.too_few, "note"), Cell(""), Cell("")
+    ]  # fmt: skip
+    counts = (Cell(str(number), "number") for number in (one.slides, one.groups, one.classes))
+    return (Cell(one.column), Cell(one.value), *counts, *scores)
 
 
 def _estimate_cells(estimate: Estimate) -> Row:

@@ -23,6 +23,7 @@ from doctogres.slides.layout import LABELS, LAYOUT, SUFFIXES, TEST, TEST_LABELS,
 from doctogres.slides.listed_pairs import pairs_of_table
 from doctogres.slides.pairing import Pairs, has_layout, pairs_in
 from doctogres.slides.reasons import Reason, shown_name
+from doctogres.slides.subgroups import AUTO, common
 from doctogres.slides.table import DROPPED, KEPT
 from doctogres.spreadsheets import has_controls, is_formula
 
@@ -47,37 +48,46 @@ def open_cohort(data: str | Path, *, workspace: Path) -> Path:
     return _enter(target)
 
 
-def find_slides(root: Path, *, labelled: bool = True, ignore_columns: Collection[str] = ()) -> pd.DataFrame:
+def find_slides(
+    root: Path, *, labelled: bool = True, ignore_columns: Collection[str] = (), subgroups: str = AUTO
+) -> pd.DataFrame:
     """A row per slide of the training part (or of the unlabelled part), sorted by slide_id.
 
-    Columns slide_id, image, mask (POSIX paths relative to `root`), label, group, outcome, reason. What cannot be used
-    has the outcome `dropped` and the reason; nothing is opened but the table of labels.
+    Columns slide_id, image, mask (POSIX paths relative to `root`), label, group, outcome, reason, and of the training part
+    those for subgroups. What cannot be used has the outcome `dropped` and the reason; nothing is opened but the table of labels.
 
     Args:
         root: the cohort's folder.
         labelled: the training part, or the test part without its labels.
         ignore_columns: label columns that look like patient columns but are not.
+        subgroups: see `subgroups.chosen_keys`.
 
     Raises:
         CohortError: the folder is not a cohort, or its labels cannot be read in one way only.
     """
     part = _part(root, TRAINING if labelled else TEST)
     if labelled:
-        pairs, rows = _paired(root, part, read_labels(root / LABELS, ignore_columns=ignore_columns))
+        pairs, rows = _paired(
+            root, part, read_labels(root / LABELS, ignore_columns=ignore_columns, subgroups=subgroups)
+        )
     else:
         pairs, rows = _paired(root, part, read_names(root / TEST_LABELS) if pairing_files(root) else None)
     slides = sorted(pairs.slides | rows.keys())
     found = [_slide_row(slide, pairs, rows.get(slide, []), labelled=labelled) for slide in slides]
-    return pd.DataFrame(found, columns=list(FOUND_COLUMNS), dtype=object)
+    about = dict.fromkeys(name for row in found for name in row if name not in FOUND_COLUMNS)
+    return pd.DataFrame(found, columns=[*FOUND_COLUMNS, *about], dtype=object)
 
 
-def find_test_labels(root: Path, *, ignore_columns: Collection[str] = ()) -> dict[str, list[LabelRow]]:
+def find_test_labels(
+    root: Path, *, ignore_columns: Collection[str] = (), subgroups: str = AUTO
+) -> dict[str, list[LabelRow]]:
     """The rows of test_labels.csv that have a label, by slide.
 
     Raises:
         CohortError: as in `find_slides`.
     """
-    _, rows = _paired(root, _part(root, TEST), read_labels(root / TEST_LABELS, ignore_columns=ignore_columns))
+    table = read_labels(root / TEST_LABELS, ignore_columns=ignore_columns, subgroups=subgroups)
+    _, rows = _paired(root, _part(root, TEST), table)
     labelled = {slide: [row for row in found if row.label] for slide, found in rows.items()}
     return {slide: found for slide, found in labelled.items() if found}
 
@@ -180,6 +190,7 @@ def _slide_row(slide: str, pairs: Pairs, rows: Sequence[LabelRow], *, labelled: 
         "group": (rows[0].group or None) if labelled and rows else None,
         "outcome": DROPPED if reason else KEPT,
         "reason": reason,
+        **(common([row.about for row in rows]) if labelled else {}),
     }
 
 

@@ -3,7 +3,7 @@
 A column called `group`, in any case, is the group. Another column is refused if it is named like a patient, case, donor,
 specimen, block, site, source slide, ... and several slides share a value, because a split that ignores it could put one
 patient on both sides. The user renames it to `group` or names it in `ignore_columns`. It is accepted if `group` already
-keeps its slides together.
+keeps its slides together; so is a place (`site`, `hospital`, ...) beside a `group`, because it has many patients.
 """
 
 import re
@@ -14,6 +14,7 @@ from doctogres.errors import CohortError, listed
 from doctogres.slides.reasons import first_few
 from doctogres.slides.sheet import Sheet
 from doctogres.slides.spelling import column_key, is_blank, visible
+from doctogres.slides.subgroups import PLACES
 
 GROUP: Final = "group"
 # What several slides can come from.
@@ -90,7 +91,8 @@ def read_groups(
     if any(groups):
         _refuse_blank(sheet, groups, labelled)
     for column, key in zip(sheet.columns, sheet.keys, strict=True):
-        if key not in {*known, GROUP, *ignored} and looks_like_group(column):
+        accepted = {*known, GROUP, *ignored, *(PLACES if any(groups) else ())}
+        if key not in accepted and looks_like_group(column):
             _refuse_shared(sheet, column, slides, groups)
     return groups
 

@@ -8,6 +8,7 @@
 | a row without a name | left out without a label, else refused |
 | a name | the one slide that it fits: see `names` |
 | a column `group` or one that looks like it | see `groups` |
+| a column `site`, `scanner`, `age`, ... | see `subgroups` |
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -22,6 +23,7 @@ from doctogres.slides.names import NameProblem, SlideNames, folders_of, shifted,
 from doctogres.slides.reasons import first_few
 from doctogres.slides.sheet import Row, Sheet, has_columns, read_sheet
 from doctogres.slides.spelling import BLANKS, likeness
+from doctogres.slides.subgroups import AUTO, named_keys, read_subgroups
 from doctogres.spreadsheets import has_controls, is_formula
 
 SAMPLE: Final = "sample_index"
@@ -41,6 +43,7 @@ class LabelRow:
         group: empty where there is none.
         mask: path of the mask as it is written; empty where there is none.
         blank: what stands for the missing label (`nan`), if anything does.
+        about: the values of the columns for subgroups, by their key.
     """
 
     row: Row
@@ -49,6 +52,7 @@ class LabelRow:
     group: str
     mask: str = ""
     blank: str = ""
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,8 @@ def read_group_column(path: Path) -> LabelTable | None:
     return LabelTable(sheet, rows, names_masks=name == IMAGE and sheet.position(MASK) is not None)
 
 
-def read_labels(path: Path, *, ignore_columns: Collection[str] = ()) -> LabelTable:
-    """The table of labels at `path`.
+def read_labels(path: Path, *, ignore_columns: Collection[str] = (), subgroups: str = AUTO) -> LabelTable:
+    """The table of labels at `path`; `subgroups` as for `subgroups.chosen_keys`.
 
     Raises:
         CohortError: there is no such table, it cannot be read, or not in one way only.
@@ -156,11 +160,12 @@ def read_labels(path: Path, *, ignore_columns: Collection[str] = ()) -> LabelTab
     _refuse_formulas(sheet, labels, has_label)
     _refuse_alike(sheet, [label * has for label, has in zip(labels, has_label, strict=True)], samples)
     slides = samples if names == [IMAGE] else list(map(_absent, samples))
-    groups = read_groups(sheet, slides, has_label, (*names, LABEL, MASK), ignore_columns)
-    cells = zip(sheet.rows, samples, labels, has_label, groups, masks, strict=True)
+    about = read_subgroups(sheet, subgroups)
+    groups = read_groups(sheet, slides, has_label, (*names, LABEL, MASK, *named_keys(subgroups)), ignore_columns)
+    cells = zip(sheet.rows, samples, labels, has_label, groups, masks, about, strict=True)
     rows = [
-        LabelRow(row, sample, label, group, mask) if has else LabelRow(row, sample, "", group, mask, blank=label)
-        for row, sample, label, has, group, mask in cells
+        LabelRow(row, sample, label * has, group, mask, "" if has else label, said)
+        for row, sample, label, has, group, mask, said in cells
         if sample
     ]
     return LabelTable(sheet, rows, names_masks=names == [IMAGE] and sheet.position(MASK) is not None)

@@ -14,6 +14,7 @@ from doctogres.slides.cohort import content_digest, file_hashes, find_slides, fi
 from doctogres.slides.layout import LABELS, TEST_LABELS, check_path, contents
 from doctogres.slides.reasons import Reason, by_reason
 from doctogres.slides.splits import HOLDOUT
+from doctogres.slides.subgroups import AUTO, common
 from doctogres.slides.table import DROPPED
 
 TEST: Final = "test"
@@ -58,7 +59,7 @@ def split_key(split: str) -> str:
     return f"{OUTSIDE}/{short_name(split)}" if Path(split).is_absolute() else split
 
 
-def outside_cohort(split: str, *, ignore_columns: Collection[str] = ()) -> OutsideCohort:
+def outside_cohort(split: str, *, ignore_columns: Collection[str] = (), subgroups: str = AUTO) -> OutsideCohort:
     """The labelled slides of a folder or zip: those of its train_labels.csv, or without one of its test_labels.csv.
 
     Raises:
@@ -71,13 +72,15 @@ def outside_cohort(split: str, *, ignore_columns: Collection[str] = ()) -> Outsi
             f"split={split} has no labels (it holds {contents(root)}); write them into {LABELS}: docs/your-data.md"
         )
     if (root / LABELS).is_file():
-        slides, labels = _training_slides(root, split, ignore_columns), LABELS
+        slides, labels = _training_slides(root, split, ignore_columns, subgroups), LABELS
     else:
-        slides, labels = _test_slides(root, split, ignore_columns), TEST_LABELS
+        slides, labels = _test_slides(root, split, ignore_columns, subgroups), TEST_LABELS
     return OutsideCohort(slides, root, content_digest(file_hashes(root, [labels, *slide_files(root, slides)])))
 
 
-def slides_of(usable: pd.DataFrame, root: Path, split: str, *, ignore_columns: Collection[str] = ()) -> pd.DataFrame:
+def slides_of(
+    usable: pd.DataFrame, root: Path, split: str, *, ignore_columns: Collection[str] = (), subgroups: str = AUTO
+) -> pd.DataFrame:
     """The slides of a split: `holdout` or a fold of the usable slides, or `test`: the test slides with their own labels."""
     if split != TEST:
         slides = usable[usable["fold"] == split]
@@ -87,23 +90,23 @@ def slides_of(usable: pd.DataFrame, root: Path, split: str, *, ignore_columns: C
                 "cohort table, or the path of an outside cohort"
             )
         return slides.reset_index(drop=True)
-    return _test_slides(root, split, ignore_columns)
+    return _test_slides(root, split, ignore_columns, subgroups)
 
 
-def _training_slides(root: Path, split: str, ignore_columns: Collection[str]) -> pd.DataFrame:
+def _training_slides(root: Path, split: str, ignore_columns: Collection[str], subgroups: str) -> pd.DataFrame:
     """The labelled slides of the training part."""
-    slides = find_slides(root, ignore_columns=ignore_columns)
+    slides = find_slides(root, ignore_columns=ignore_columns, subgroups=subgroups)
     unlabelled = slides["reason"].map(Reason.of) == Reason.UNLABELLED
     return _scorable(root, split, LABELS, slides[~unlabelled], int(unlabelled.sum()))
 
 
-def _test_slides(root: Path, split: str, ignore_columns: Collection[str]) -> pd.DataFrame:
+def _test_slides(root: Path, split: str, ignore_columns: Collection[str], subgroups: str) -> pd.DataFrame:
     """The labelled slides of the unlabelled part."""
     path = root / TEST_LABELS
     if not path.is_file():
         raise CohortError(f"split={split}: {path} does not exist; the test slides can be scored only with their labels")
     slides = find_slides(root, labelled=False)
-    labels = find_test_labels(root, ignore_columns=ignore_columns)
+    labels = find_test_labels(root, ignore_columns=ignore_columns, subgroups=subgroups)
     unknown = sorted(labels.keys() - set(slides["slide_id"]))
     twice = sorted(slide for slide, lines in labels.items() if len(lines) > 1)
     for problem, names in (("have no files", unknown), ("have several lines", twice)):
@@ -113,6 +116,8 @@ def _test_slides(root: Path, split: str, ignore_columns: Collection[str]) -> pd.
     slides = slides[slides["slide_id"].isin(labels.keys())].reset_index(drop=True)
     slides["label"] = [labels[slide][0].label for slide in slides["slide_id"]]
     slides["group"] = [labels[slide][0].group or None for slide in slides["slide_id"]]
+    about = pd.DataFrame([common([labels[slide][0].about]) for slide in slides["slide_id"]], index=slides.index)
+    slides = slides.join(about)
     return _scorable(root, split, TEST_LABELS, slides, unlabelled)
 
 

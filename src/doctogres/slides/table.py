@@ -8,6 +8,7 @@ import pandas as pd
 
 from doctogres.errors import CohortError
 from doctogres.parquet import TableFile
+from doctogres.slides.subgroups import SUBGROUP
 
 COLUMNS: Final = (
     "slide_id",
@@ -71,7 +72,7 @@ class CohortTable:
 
 
 def checked(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows of a cohort table with its columns in order.
+    """The rows of a cohort table with its columns in order, then those for subgroups.
 
     Raises:
         CohortError: a column is missing, an outcome is unknown, or a slide appears twice.
@@ -83,7 +84,7 @@ def checked(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     if rows["slide_id"].duplicated().any():
         twice = rows.loc[rows["slide_id"].duplicated(), "slide_id"].iloc[0]
         raise CohortError(f"{name} holds the slide {twice} twice; run the clean stage again")
-    return rows[list(COLUMNS)]
+    return rows[[*COLUMNS, *(name for name in rows if str(name).startswith(SUBGROUP))]]
 
 
 def usable(rows: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from doctogres.slides.images import encode_png, read_rgb
 from doctogres.slides.labels import column_names
 from doctogres.slides.layout import LABELS
 from doctogres.slides.reasons import CONTAMINATION, Reason, by_reason
+from doctogres.slides.subgroups import AUTO
 from doctogres.slides.table import DROPPED, REVIEW, CohortTable
 from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_table
@@ -39,18 +40,21 @@ def clean(
     seed: int,
     decisions: str = "",
     ignore_columns: str = "",
+    subgroups: str = AUTO,
     rerun: bool = False,
     strict: bool = False,
 ) -> StageResult:
     """Runs or reuses the stage for the cohort at `data` (folder or zip).
 
     `decisions` is a CSV of manual decisions; `ignore_columns` are label columns, separated by commas, that look like
-    patient columns but are not.
+    patient columns but are not; `subgroups` are those that are kept to split scores by.
     """
     given = read_decisions(Path(decisions)) if decisions else {}
     ignored = column_names(ignore_columns)
     root = open_cohort(data, workspace=workspace())
-    hashes = file_hashes(root, [LABELS, *slide_files(root, find_slides(root, ignore_columns=ignored))])
+    hashes = file_hashes(
+        root, [LABELS, *slide_files(root, find_slides(root, ignore_columns=ignored, subgroups=subgroups))]
+    )
     digest = content_digest(hashes)
 
     def body(run: StageRun) -> None:
@@ -59,7 +63,14 @@ def clean(
         report = reporter("clean", "slides")
         try:
             result = clean_cohort(
-                root, preset.clean, seed=seed, decisions=given, ignore_columns=ignored, hashes=hashes, progress=report
+                root,
+                preset.clean,
+                seed=seed,
+                decisions=given,
+                ignore_columns=ignored,
+                subgroups=subgroups,
+                hashes=hashes,
+                progress=report,
             )
         except NothingUsableError as error:
             _publish_audit(run, error.result)
@@ -73,7 +84,7 @@ def clean(
         "clean",
         body,
         settings=preset.clean.model_dump()
-        | {"seed": seed, "max_pixels": max_pixels(), "ignore_columns": ",".join(ignored)},
+        | {"seed": seed, "max_pixels": max_pixels(), "ignore_columns": ",".join(ignored), "subgroups": subgroups},
         inputs={"data": digest} | ({"decisions": file_digest(Path(decisions))} if decisions else {}),
         data_digest=digest,
         rerun=rerun,

@@ -17,6 +17,7 @@ from doctogres.serving.loading import load_classifier, training_record
 from doctogres.settings import Preset
 from doctogres.slides.selection import short_name, split_key, split_name
 from doctogres.slides.splits import HOLDOUT
+from doctogres.slides.subgroups import AUTO, SUBGROUP, subgroup_columns
 from doctogres.stages.scored_slides import scored_slides
 from doctogres.tracking.datasets import log_model_input, log_table
 from doctogres.tracking.runs import SLIDES, SLIDES_TAG, StageResult, StageRun, run_stage
@@ -38,12 +39,14 @@ def evaluate(
     preset: Preset,
     seed: int,
     ignore_columns: str = "",
+    subgroups: str = AUTO,
     data: str = "",
     rerun: bool = False,
 ) -> StageResult:
     """Evaluates a model on a split, or reuses a finished run."""
     address = fixed_address(find_model(model))
-    chosen = scored_slides(split, cohort, data=data, ignore_columns=ignore_columns)
+    chosen = scored_slides(split, cohort, data=data, ignore_columns=ignore_columns, subgroups=subgroups)
+    columns = subgroup_columns(chosen.slides, subgroups)
     check_unseen(
         chosen.slides, training_record(address), data_digest=chosen.data_digest, split=split
     )  # before a run is opened
@@ -67,7 +70,15 @@ def evaluate(
         scored = Scored(slides, answers, classifier)
         options = {"resamples": resamples, "seed": seed}
         groups = scored_groups(slides, answers, classifier.card, **options)
-        scores = measure(scored, chosen.training_labels, model=address, split=chosen.split, groups=groups, **options)
+        scores = measure(
+            scored,
+            chosen.training_labels,
+            model=address,
+            split=chosen.split,
+            groups=groups,
+            subgroups=columns,
+            **options,
+        )
         if groups:
             groups.table.write_csv(run.publish("groups"))
         facts = {
@@ -83,7 +94,8 @@ def evaluate(
     return run_stage(
         "evaluate",
         body,
-        settings=preset.evaluate.model_dump() | {"split": chosen.split, "seed": seed},
+        settings=preset.evaluate.model_dump()
+        | {"split": chosen.split, "seed": seed, "subgroups": ",".join(name.removeprefix(SUBGROUP) for name in columns)},
         inputs={"model": model_digest(address)} | chosen.inputs,
         data_digest=chosen.data_digest,
         rerun=rerun,
@@ -132,7 +144,12 @@ def _flat(scores: Scores) -> dict[str, float]:
         if not OF_CLASS.fullmatch(name)
         for end, value in interval(name, estimate.low, estimate.high).items()
     }
-    return {OF_CLASS.sub(_keyed, name): estimate.value for name, estimate in estimates.items()} | ends
+    of_subgroups = {
+        f"subgroup/{one.column}/{class_key(one.value)}": one.metrics["macro_f1"].value
+        for one in scores.subgroups
+        if one.metrics
+    }
+    return {OF_CLASS.sub(_keyed, name): estimate.value for name, estimate in estimates.items()} | ends | of_subgroups
 
 
 def _keyed(found: re.Match[str]) -> str:

@@ -22,6 +22,7 @@ from doctogres.registry.versions import RegisteredModel
 from doctogres.settings import Preset
 from doctogres.slides.cohort import open_cohort
 from doctogres.slides.splits import HOLDOUT
+from doctogres.slides.subgroups import AUTO
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
@@ -42,6 +43,7 @@ def run_all(
     seed: int,
     decisions: str = "",
     ignore_columns: str = "",
+    subgroups: str = AUTO,
     model_name: str = DEFAULT_NAME,
     rerun: bool = False,
     strict: bool = False,
@@ -54,7 +56,7 @@ def run_all(
         cohort = Path(data).name
         mlflow.set_tags({STAGE_TAG: "main", NAME_TAG: f"main {cohort}", **code_tags()})
         _record(parent, {"data": data, "seed": seed}, preset)
-        results = _stages(data, preset, seed, decisions, ignore_columns, model_name, rerun, strict)
+        results = _stages(data, preset, seed, decisions, ignore_columns, subgroups, model_name, rerun, strict)
         registered = RegisteredModel(model_name)
         standing = standing_of(registered, {result.stage: result for result in results})
         if (open_cohort(data, workspace=workspace()) / "test_data").is_dir():
@@ -89,6 +91,7 @@ def _stages(
     seed: int,
     decisions: str,
     ignore_columns: str,
+    subgroups: str,
     model_name: str,
     rerun: bool,
     strict: bool,
@@ -100,6 +103,7 @@ def _stages(
         seed=seed,
         decisions=decisions,
         ignore_columns=ignore_columns,
+        subgroups=subgroups,
         strict=strict,
         **again,
     )
@@ -107,7 +111,14 @@ def _stages(
     tuned = tune(patches=cut.run_id, preset=preset, seed=seed, data=data, **again)
     trained = train(patches=cut.run_id, params=tuned.run_id, preset=preset, seed=seed, data=data, **again)
     scored = evaluate(
-        model=trained.run_id, cohort=cleaned.run_id, split=HOLDOUT, preset=preset, seed=seed, data=data, **again
+        model=trained.run_id,
+        cohort=cleaned.run_id,
+        split=HOLDOUT,
+        preset=preset,
+        seed=seed,
+        subgroups=subgroups,
+        data=data,
+        **again,
     )
     registered = register(evaluation=scored.run_id, preset=preset, seed=seed, model_name=model_name, data=data, **again)
     return [cleaned, cut, tuned, trained, scored, registered]

@@ -10,6 +10,7 @@ from doctogres.slides.cohort import slide_root
 from doctogres.slides.labels import column_names
 from doctogres.slides.selection import CONTENT, is_outside, outside_cohort, slides_of
 from doctogres.slides.splits import HOLDOUT
+from doctogres.slides.subgroups import subgroup_columns
 from doctogres.slides.table import CohortTable
 from doctogres.tracking.upstream import find_artifact
 
@@ -39,11 +40,12 @@ class ScoredSlides:
     @property
     def inputs(self) -> dict[str, str]:
         """Their digests, for the fingerprint of a stage."""
-        slides = digest_of(self.slides[["slide_id", "label", "group", *CONTENT]].to_csv(index=False))
+        columns = ["slide_id", "label", "group", *CONTENT, *subgroup_columns(self.slides)]
+        slides = digest_of(self.slides[columns].to_csv(index=False))
         return ({"cohort": self.cohort} if self.cohort else {}) | {"slides": slides}
 
 
-def scored_slides(split: str, cohort: str, *, data: str, ignore_columns: str) -> ScoredSlides:
+def scored_slides(split: str, cohort: str, *, data: str, ignore_columns: str, subgroups: str) -> ScoredSlides:
     """The slides that these parameters of `evaluate` name; an outside cohort needs no cohort table.
 
     Raises:
@@ -52,12 +54,12 @@ def scored_slides(split: str, cohort: str, *, data: str, ignore_columns: str) ->
     ignored = column_names(ignore_columns)
     if is_outside(split):
         place = str(Path(split).expanduser().resolve())
-        found = outside_cohort(place, ignore_columns=ignored)
+        found = outside_cohort(place, ignore_columns=ignored, subgroups=subgroups)
         return ScoredSlides(place, found.slides, found.root, place, found.data_digest)
     upstream = find_artifact(cohort, stage="clean", name="cohort")
     table = CohortTable.read(upstream.path)
     root = slide_root(table.root, data)
-    slides = slides_of(table.usable, root, split, ignore_columns=ignored)
+    slides = slides_of(table.usable, root, split, ignore_columns=ignored, subgroups=subgroups)
     training = table.usable
     labels = training.loc[training["fold"] != HOLDOUT, "label"].tolist()
     return ScoredSlides(split, slides, root, upstream.uri, table.data_digest, file_digest(upstream.path), labels)
