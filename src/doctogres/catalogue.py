@@ -104,6 +104,11 @@ SUBGROUPS: Final = Parameter(
     "auto",
     "label columns (comma-separated) by which scores are split, such as site,scanner,age; auto: those that are recognised; or none",
 )
+ANNOTATIONS: Final = Parameter(
+    "annotations",
+    "",
+    "outlines (GeoJSON) that are lesions: classes or names of annotations, comma-separated; empty for all, if they have one class",
+)
 DEFAULT_NAME: Final = "doctogres"
 CHAMPION_ADDRESS: Final = f"models:/{DEFAULT_NAME}@champion"
 MODEL_NAME: Final = Parameter("model_name", DEFAULT_NAME, "name of the registered model")
@@ -117,7 +122,7 @@ TABLE: Final = (
     Stage(
         "main",
         "Runs all stages: clean, patch, tune, train, evaluate, register and predict.",
-        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, SUBGROUPS, MODEL_NAME, RERUN, STRICT),
+        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, SUBGROUPS, ANNOTATIONS, MODEL_NAME, RERUN, STRICT),
         ("clean", "patch", "train", "tune", "answer", "evaluate", "gate", "predict"),
         kept=f"finished stages, finished trials of `tune`, and of `train` {NETWORKS}",
     ),
@@ -135,7 +140,7 @@ TABLE: Final = (
     Stage(
         "clean",
         "Checks every slide of the cohort and splits the usable ones into a hold-out and folds.",
-        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, SUBGROUPS, RERUN, STRICT),
+        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, SUBGROUPS, ANNOTATIONS, RERUN, STRICT),
         ("clean",),
         {
             "cohort": "cohort.parquet",
@@ -200,6 +205,7 @@ TABLE: Final = (
             ),
             IGNORE_COLUMNS,
             SUBGROUPS,
+            ANNOTATIONS,
             SLIDES,
             PRESET,
             SEED,
@@ -263,6 +269,7 @@ TABLE: Final = (
                 "submission.csv",
                 "path for a copy of the submission, with predictions.csv beside it; empty for none",
             ),
+            ANNOTATIONS,
             PRESET,
             RERUN,
             STRICT,
@@ -296,7 +303,7 @@ TABLE: Final = (
     Stage(
         "ablate",
         "Trains every row of the ablation ladder with several seeds and compares the rows on the same hold-out slides.",
-        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, RERUN),
+        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, ANNOTATIONS, RERUN),
         ("clean", "patch", "train", "tune", "answer", "evaluate", "ablate"),
         {
             "uncleaned": "uncleaned/cohort.parquet",

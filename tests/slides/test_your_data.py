@@ -147,6 +147,30 @@ def equal_names(root):
     assert codes(root)["a"] == "ambiguous_files"
 
 
+@row("`a.geojson` or `a.png.geojson` instead of a mask, in any of these layouts")
+def outlines(root):
+    layouts = {
+        "train_data/img_0000.png": "train_data/img_0000.geojson",
+        "train_data/img_0001.png": "train_data/mask_0001.geojson",
+        "train_data/a.png": "train_data/a.geojson",
+        "train_data/b.png": "train_data/b.png.geojson",
+        "train_data/c.png": "train_data/c_mask.geojson",
+        "train_data/images/d.png": "train_data/masks/d.geojson",
+        "train_data/images/e.png": "train_data/masks/mask_e.GeoJSON",
+    }
+    for picture, mask in layouts.items():
+        put(empty(root), picture, mask)
+        write(root, HEADER, f"{Path(picture).stem},a")
+        (slide,) = find_slides(root, annotations="Tumor").to_dict("records")
+        assert (slide["image"], slide["mask"], slide["annotations"]) == (picture, mask, "Tumor")
+        assert slide["outcome"] == "kept"
+    put(root, "train_data/images/e.png", "train_data/masks/e.png")
+    assert find_slides(root)["reason"].map(Reason.of).tolist() == [Reason.AMBIGUOUS_FILES]
+    put(empty(root), "train_data/x.png", "train_data/x.geojson")
+    write(root, "image,mask,label", "x.png,x.geojson,a")
+    assert find_slides(root)["mask"].tolist() == ["train_data/x.geojson"]
+
+
 @row("pictures without a mask of such a name")
 def no_layout(root):
     put(empty(root), "train_data/a.png", "train_data/b.png")

@@ -60,6 +60,7 @@ def clean_cohort(
     decisions: Mapping[str, Decision] | None = None,
     ignore_columns: Collection[str] = (),
     subgroups: str = AUTO,
+    annotations: str = "",
     hashes: Mapping[str, str] | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -75,6 +76,7 @@ def clean_cohort(
         decisions: manual decisions by slide; they override the policy.
         ignore_columns: label columns that look like patient columns but are not.
         subgroups: columns of the labels that are kept, see `subgroups.chosen_keys`.
+        annotations: which outlines are lesions, where masks are GeoJSON; see `read_outlines`.
         hashes: MD5 of files that are already hashed, by their path relative to `root`.
         workers: number of threads, one per core by default.
         progress: called with (slides measured, slides to measure).
@@ -84,7 +86,7 @@ def clean_cohort(
         CohortError: not a cohort, the label table cannot be read, or a decision is not possible.
     """
     decisions = decisions or {}
-    slides = find_slides(root, ignore_columns=ignore_columns, subgroups=subgroups)
+    slides = find_slides(root, ignore_columns=ignore_columns, subgroups=subgroups, annotations=annotations)
     check_known(decisions, slides["slide_id"])
     evidence = _measure(root, slides[slides["outcome"] == KEPT], hashes or {}, workers, progress)
     labels: dict[str, str] = dict(slides.loc[slides["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
@@ -136,7 +138,8 @@ def _measure(
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Evidence]:
-    files: list[tuple[str, str, str]] = list(slides[["slide_id", "image", "mask"]].itertuples(index=False, name=None))
+    columns = ["slide_id", "image", "mask", "annotations"]
+    files: list[tuple[str, str, str, str]] = list(slides[columns].itertuples(index=False, name=None))
     evidence = {}
     for measured in map_slides(lambda names: measure_slide(root, *names, hashes), files, workers=workers):
         evidence[measured.slide_id] = measured

@@ -55,7 +55,12 @@ class Evidence:
 
 
 def measure_slide(
-    root: Path, slide_id: str, image: str, mask: str, known_hashes: Mapping[str, str] = MappingProxyType({})
+    root: Path,
+    slide_id: str,
+    image: str,
+    mask: str,
+    annotations: str = "",
+    known_hashes: Mapping[str, str] = MappingProxyType({}),
 ) -> Evidence:
     """Reads a slide's picture and mask (POSIX paths relative to `root`) and measures them.
 
@@ -67,7 +72,7 @@ def measure_slide(
     if image_problem or mask_problem:
         return Evidence(slide_id, image_problem or mask_problem, None, None, *hashes)
     try:
-        slide = read_with_mask(image_data, mask_data, name=image, mask_name=mask)
+        slide = read_with_mask(image_data, mask_data, name=image, mask_name=mask, annotations=annotations)
     except ImageError as error:
         return _unusable(slide_id, error, image_data, image, hashes)
     return _measure(slide_id, slide, working_copy(slide.rgb), hashes)

@@ -10,5 +10,7 @@ from doctogres.slides.table import REPAIRED
 
 def read_slide(root: Path, row: Any) -> MarkedSlide:
     """Picture and mask of a row of the cohort table; for a repaired slide, the mask without the splat."""
-    slide = read_with_mask(root / row.image, root / row.mask, name=row.image, mask_name=row.mask)
+    slide = read_with_mask(
+        *(root / row.image, root / row.mask), name=row.image, mask_name=row.mask, annotations=row.annotations
+    )
     return slide._replace(mask=remove_splat(slide.mask, slide.rgb)) if row.outcome == REPAIRED else slide

@@ -62,6 +62,7 @@ class Parameters(BaseModel):
     on_error: Literal["raise", "report"] = "raise"
     identity: bool = False
     min_area: int | None = Field(None, ge=1)
+    annotations: str = ""
 
     @classmethod
     def of(cls, params: Mapping[str, Any] | None) -> "Parameters":
@@ -117,6 +118,7 @@ def model_signature() -> ModelSignature:
                 ParamSpec("on_error", DataType.string, "raise"),
                 ParamSpec("min_area", DataType.long, None),
                 ParamSpec("identity", DataType.boolean, False),
+                ParamSpec("annotations", DataType.string, ""),
             ]
         ),
     )
@@ -134,12 +136,13 @@ def input_example() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RequestedSlide:
-    """A row of a request, not yet decoded: files as bytes or base64."""
+    """A row of a request, not yet decoded: files as bytes or base64; and which outlines of the mask are lesions."""
 
     slide_id: str
     image: Any
     mask: Any
     group: str = ""
+    annotations: str = ""
 
     def read(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str]:
         """Decodes the image and the mask (None if not given), which have the same size; and a note on the two.
@@ -164,7 +167,9 @@ class RequestedSlide:
         """What `read` returns, from the `files`."""
         if mask is None:
             return read_rgb(image, name=self._image_name), None, ""
-        return read_with_mask(image, mask, name=self._image_name, mask_name=self._mask_name)
+        return read_with_mask(
+            image, mask, name=self._image_name, mask_name=self._mask_name, annotations=self.annotations
+        )
 
     def kind_of(self, error: DoctogresError) -> str:
         """The kind of refusal; a mask that cannot be read has the same error as a picture."""
@@ -188,8 +193,12 @@ class RequestedSlide:
         return f"{self.slide_id} (mask)"
 
 
-def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:
+def requested_slides(table: pd.DataFrame, annotations: str = "") -> list[RequestedSlide]:
     """The slides of a request, not yet decoded.
+
+    Args:
+        table: the rows of the request.
+        annotations: which outlines are lesions, where masks are GeoJSON.
 
     Raises:
         RequestError: no slides, too many slides, or an invalid slide_id or group.
@@ -212,6 +221,7 @@ def requested_slides(table: pd.DataFrame) -> list[RequestedSlide]:
             row["image"],
             row.get("mask"),
             _name(row.get("group"), index, "group"),
+            annotations,
         )
         for index, row in enumerate(table.to_dict("records"))
     ]

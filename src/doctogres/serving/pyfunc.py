@@ -66,7 +66,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
                 asked = Parameters.of(params)
                 if asked.identity:
                     return [self._identity(model_input)]
-                record.see(requested_slides(model_input))
+                record.see(requested_slides(model_input, asked.annotations))
                 rows = list(self._rows(record, asked))
                 record.rows = with_groups(rows, [seen.slide.group for seen in record.slides], self.classifier.card)
                 return record.rows

@@ -19,7 +19,17 @@ from doctogres.errors import CohortError, listed
 from doctogres.files import digest, file_digest, workspace
 from doctogres.slides.archives import unpack_zip
 from doctogres.slides.labels import LabelRow, LabelTable, names_masks, read_group_column, read_labels, read_names
-from doctogres.slides.layout import LABELS, LAYOUT, SUFFIXES, TEST, TEST_LABELS, TRAINING, check_path, contents
+from doctogres.slides.layout import (
+    LABELS,
+    LAYOUT,
+    OUTLINES,
+    SUFFIXES,
+    TEST,
+    TEST_LABELS,
+    TRAINING,
+    check_path,
+    contents,
+)
 from doctogres.slides.listed_pairs import pairs_of_table
 from doctogres.slides.pairing import Pairs, has_layout, pairs_in
 from doctogres.slides.reasons import Reason, shown_name
@@ -27,7 +37,7 @@ from doctogres.slides.subgroups import AUTO, common
 from doctogres.slides.table import DROPPED, KEPT
 from doctogres.spreadsheets import has_controls, is_formula
 
-FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "label", "group", "outcome", "reason")
+FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "annotations", "label", "group", "outcome", "reason")
 
 
 def open_cohort(data: str | Path, *, workspace: Path) -> Path:
@@ -49,18 +59,25 @@ def open_cohort(data: str | Path, *, workspace: Path) -> Path:
 
 
 def find_slides(
-    root: Path, *, labelled: bool = True, ignore_columns: Collection[str] = (), subgroups: str = AUTO
+    root: Path,
+    *,
+    labelled: bool = True,
+    ignore_columns: Collection[str] = (),
+    subgroups: str = AUTO,
+    annotations: str = "",
 ) -> pd.DataFrame:
     """A row per slide of the training part (or of the unlabelled part), sorted by slide_id.
 
-    Columns slide_id, image, mask (POSIX paths relative to `root`), label, group, outcome, reason, and of the training part
-    those for subgroups. What cannot be used has the outcome `dropped` and the reason; nothing is opened but the table of labels.
+    Columns slide_id, image, mask (POSIX paths relative to `root`), annotations (empty for a mask that is a picture), label,
+    group, outcome, reason, and of the training part those for subgroups. What cannot be used has the outcome `dropped` and
+    the reason; nothing is opened but the table of labels.
 
     Args:
         root: the cohort's folder.
         labelled: the training part, or the test part without its labels.
         ignore_columns: label columns that look like patient columns but are not.
         subgroups: see `subgroups.chosen_keys`.
+        annotations: which outlines are lesions, where masks are GeoJSON; see `geojson.read_outlines`.
 
     Raises:
         CohortError: the folder is not a cohort, or its labels cannot be read in one way only.
@@ -75,7 +92,9 @@ def find_slides(
     slides = sorted(pairs.slides | rows.keys())
     found = [_slide_row(slide, pairs, rows.get(slide, []), labelled=labelled) for slide in slides]
     about = dict.fromkeys(name for row in found for name in row if name not in FOUND_COLUMNS)
-    return pd.DataFrame(found, columns=[*FOUND_COLUMNS, *about], dtype=object)
+    table = pd.DataFrame(found, columns=[*FOUND_COLUMNS, *about], dtype=object)
+    table["annotations"] = ["" if mask is None or not is_outlined(mask) else annotations for mask in table["mask"]]
+    return table
 
 
 def find_test_labels(
@@ -103,6 +122,11 @@ def find_test_groups(root: Path) -> dict[str, str]:
         return {}
     _, rows = _paired(root, _part(root, TEST), table)
     return {slide: found[0].group for slide, found in rows.items() if found[0].group}
+
+
+def is_outlined(mask: str) -> bool:
+    """Whether a mask's path is that of a GeoJSON file."""
+    return PurePosixPath(mask).suffix.lower() == OUTLINES
 
 
 def slide_files(root: Path, slides: pd.DataFrame) -> list[str]:
@@ -205,7 +229,11 @@ def _file_reason(slide: str, pairs: Pairs, *, has_label: bool) -> str:
     for found, what in ((pictures, "pictures"), (masks, "masks")):
         if len(found) > 1:
             return Reason.AMBIGUOUS_FILES.because(slide=slide, count=len(found), what=what, files=listed(found))
-        if found and PurePosixPath(found[0]).suffix.lower() not in SUFFIXES:
+        if (
+            found
+            and PurePosixPath(found[0]).suffix.lower() not in SUFFIXES
+            and not (what == "masks" and is_outlined(found[0]))
+        ):
             return Reason.UNSUPPORTED_FORMAT.because(file=found[0], formats=", ".join(SUFFIXES))
     return "" if masks else Reason.MISSING_MASK.because(file=mask)
 

@@ -20,8 +20,8 @@ TEST_LABELS: Final = "test_labels.csv"
 LAYOUT: Final = (
     "a cohort holds train_data/img_0000.png, train_data/mask_0000.png, ... and train_labels.csv with the columns "
     "sample_index,label (or test_data/ alone, to predict); other names are read where a mask is called like its picture "
-    "with `mask` before or after (a.png, a_mask.png), lies in a folder masks/, or where the table has the columns "
-    "image,mask,label: docs/your-data.md; `mlflow run . -e demo_data` makes one to look at"
+    "with `mask` before or after (a.png, a_mask.png), lies in a folder masks/, is outlined in a.geojson, or where the table has the "
+    "columns image,mask,label: docs/your-data.md; `mlflow run . -e demo_data` makes one to look at"
 )
 
 FORMATS: Final = {  # each has a reader in formats.py
@@ -30,6 +30,7 @@ FORMATS: Final = {  # each has a reader in formats.py
     "TIFF": (".tif", ".tiff"),
 }
 SUFFIXES: Final = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+OUTLINES: Final = ".geojson"  # masks as polygons
 FORMAT_NAMES: Final = " or ".join(", ".join(FORMATS).rsplit(", ", 1))
 # Pictures that have no reader: reported where they are all there is of a slide. Any other file is none.
 OTHER_PICTURES: Final = frozenset(

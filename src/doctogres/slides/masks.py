@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from doctogres.slides.costs import check_cost
 from doctogres.slides.formats import (
+    Header,
     ImageError,
     Source,
     read_header,
@@ -14,8 +15,10 @@ from doctogres.slides.formats import (
     source_name,
     upright,
 )
+from doctogres.slides.geojson import is_geojson, read_outlines
 from doctogres.slides.images import check_mode, read_rgb
 from doctogres.slides.lesions import page_lesion
+from doctogres.slides.outlines import check_inside, filled, lies_inside
 from doctogres.slides.plausibility import better_fit
 from doctogres.slides.reasons import Reason
 from doctogres.slides.tiff_pages import PagesError, Part, parts_of
@@ -47,20 +50,33 @@ class MarkedSlide(NamedTuple):
     note: str = ""
 
 
-def read_with_mask(picture: Source, mask: Source, *, name: str = "", mask_name: str = "") -> MarkedSlide:
-    """A picture and its mask, both upright; see `read_rgb` and `read_mask`.
+def read_with_mask(
+    picture: Source, mask: Source, *, name: str = "", mask_name: str = "", annotations: str = ""
+) -> MarkedSlide:
+    """A picture and its mask, both upright; see `read_rgb` and `read_mask`. The mask may be outlines in GeoJSON.
 
     Where the files state different EXIF orientations, the mask may have been drawn on the picture's stored pixels or on
     the upright picture. The sizes decide, else the tissue; the note says how the mask was then laid.
 
+    Args:
+        picture: the file of the picture.
+        mask: the file of the mask.
+        name: of the picture, for messages.
+        mask_name: of the mask.
+        annotations: which outlines are lesions; see `read_outlines`.
+
     Raises:
         SizeMismatchError: they differ in size, which the headers say before anything is decoded.
         OrientationError: they state different orientations, and nothing says how the mask lies.
+        OutlineError: the outlines cannot be used.
         ImageError: one of the two cannot be read.
     """
     name, mask_name = source_name(picture, name), source_name(mask, mask_name)
     picture, mask = source_bytes(picture, name), source_bytes(mask, mask_name)
-    header, of_mask = read_header(picture, name), read_header(mask, mask_name)
+    header = read_header(picture, name)
+    if is_geojson(mask):
+        return _outlined(picture, mask, header, name, mask_name, annotations)
+    of_mask = read_header(mask, mask_name)
     size, of_both = (header.width, header.height), (header.stated_orientation, of_mask.stated_orientation)
     sizes = [(of_mask.width, of_mask.height)]
     if of_both[0] != of_both[1]:
@@ -73,6 +89,29 @@ def read_with_mask(picture: Source, mask: Source, *, name: str = "", mask_name: 
         )
     rgb, lesion = read_rgb(picture, name=name), read_mask(mask, name=mask_name)
     return MarkedSlide(rgb, lesion) if len(sizes) == 1 else _laid(rgb, lesion, of_both, name, mask_name)
+
+
+def _outlined(
+    picture: bytes, outlined: bytes, header: Header, name: str, mask_name: str, annotations: str
+) -> MarkedSlide:
+    """The slide with the lesions inside of outlines, drawn on the upright picture or, as QuPath does, on its stored pixels."""
+    outlines = read_outlines(outlined, mask_name, annotations=annotations)
+    size, orientation = (header.width, header.height), header.orientation
+    stored_size = size if orientation < 5 else size[::-1]
+    fitting = [lies_inside(outlines, size), orientation != 1 and lies_inside(outlines, stored_size)]
+    if not any(fitting):
+        check_inside(outlines, size, mask_name)
+    drawn = filled(outlines, size, mask_name) if fitting[0] else None
+    if not fitting[1]:
+        assert drawn is not None
+        return MarkedSlide(read_rgb(picture, name=name), drawn)
+    turned = np.ascontiguousarray(upright(filled(outlines, stored_size, mask_name), orientation))
+    return _better_laid(
+        read_rgb(picture, name=name),
+        drawn,
+        turned,
+        f"{name} states EXIF orientation {orientation} and {mask_name} none",
+    )
 
 
 def _laid(
@@ -93,9 +132,16 @@ def _laid(
     if turned.shape != rgb.shape[:2] or np.array_equal(lesion, turned):
         return MarkedSlide(rgb, lesion)  # drawn on the upright picture
     stated = f"{name} states EXIF orientation {of_picture} and {mask_name} {of_mask}"
+    return _better_laid(rgb, lesion if lesion.shape == turned.shape else None, turned, stated)
+
+
+def _better_laid(
+    rgb: NDArray[np.uint8], drawn: NDArray[np.bool_] | None, turned: NDArray[np.bool_], stated: str
+) -> MarkedSlide:
+    """The slide with its mask as it was drawn or turned, whichever fits the tissue; `drawn` is None where it cannot fit."""
     better, why = 1, "only so their sizes agree"
-    if lesion.shape == turned.shape:
-        fitting, why = better_fit(rgb, lesion, turned), "so it fits the tissue better"
+    if drawn is not None:
+        fitting, why = better_fit(rgb, drawn, turned), "so it fits the tissue better"
         if fitting is None:
             raise OrientationError(
                 f"{stated}, and the tissue does not tell how the mask lies; save both upright, without an orientation"
@@ -103,7 +149,9 @@ def _laid(
         better = fitting
     laid = ("as it is", "turned like the picture")[better]
     problem = f"{stated}; the mask was laid {laid}, because {why}"
-    return MarkedSlide(rgb, (lesion, turned)[better], Reason.MASK_ORIENTATION.because(problem=problem))
+    return MarkedSlide(
+        rgb, turned if better or drawn is None else drawn, Reason.MASK_ORIENTATION.because(problem=problem)
+    )
 
 
 def read_mask(source: Source, *, name: str = "") -> NDArray[np.bool_]:

@@ -6,18 +6,19 @@
 | a folder of masks | `images/a.png`, or `a.png` beside it | `masks/a.png`, also with `mask` before or after | `a` |
 | equal names | `a.png` | `a_mask.png`, `mask_a.png`, `a-mask.png` | `a` |
 
-The first layout that fits is taken. Only files with a picture's suffix count; what lies beside them (`.json`, `.xml`,
+The first layout that fits is taken. Outlines (`.geojson`) are masks, also under the picture's own name: `a.geojson`, and
+`a.png.geojson`. Only files with a picture's suffix count; what lies beside them (`.json`, `.xml`,
 `Thumbs.db`, `._a.png`) does not. A picture in a format without a reader counts where it is all there is of a slide.
 """
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from doctogres.slides.layout import OTHER_PICTURES, SUFFIXES
+from doctogres.slides.layout import OTHER_PICTURES, OUTLINES, SUFFIXES
 from doctogres.slides.names import PREFIX
 from doctogres.slides.spelling import folded
 
@@ -56,20 +57,20 @@ def pairs_in(folder: Path, prefix: str = "") -> Pairs | None:
         folder: where they lie.
         prefix: of their paths, relative to the cohort's folder: `train_data/`.
     """
-    files = picture_files(folder)
+    files, outlines = picture_files(folder), outline_files(folder)
     stems = [PurePosixPath(name).stem for name in files]
     masks_folder = _subfolder(folder, MASK_FOLDERS)
     masks = list(filter(is_mask_name, stems))
     as_challenge = any(stem.startswith(PREFIX) for stem in stems) and all(
         stem.startswith(MASK_PREFIX) for stem in masks
     )
-    if as_challenge and (masks or not masks_folder):
-        return _challenge(files, prefix)
+    if as_challenge and (masks or outlines or not masks_folder):
+        return _challenge(files, outlines, prefix)
     if masks_folder:
         return _in_folders(folder, masks_folder, files, prefix)
-    if masks:
-        return _beside_each_other(files, prefix)
-    return None if files else _challenge(files, prefix)
+    if masks or outlines:
+        return _beside_each_other(files, outlines, prefix)
+    return None if files else _challenge(files, outlines, prefix)
 
 
 def has_layout(folder: Path) -> bool:
@@ -85,24 +86,35 @@ def is_mask_name(stem: str) -> bool:
 
 def picture_files(folder: Path) -> list[str]:
     """The names of the pictures in a folder, sorted; hidden files are none."""
-    suffixes = {*SUFFIXES, *OTHER_PICTURES}
+    return _files(folder, {*SUFFIXES, *OTHER_PICTURES})
+
+
+def outline_files(folder: Path) -> list[str]:
+    """The names of the files of outlines in a folder, sorted; hidden files are none."""
+    return _files(folder, {OUTLINES})
+
+
+def _files(folder: Path, suffixes: Collection[str]) -> list[str]:
     found = [entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_file()]
     return sorted(name for name in found if PurePosixPath(name).suffix.lower() in suffixes)
 
 
-def _challenge(files: Sequence[str], prefix: str) -> Pairs:
+def _challenge(files: Sequence[str], outlines: Sequence[str], prefix: str) -> Pairs:
     pictures = _by_stem([name for name in files if name.startswith(PREFIX)], prefix)
-    masks = _by_stem([name for name in files if name.startswith(MASK_PREFIX)], prefix)
+    masks = _masks([name for name in files if name.startswith(MASK_PREFIX)], outlines, prefix)
 
     def expected(slide: str) -> tuple[str, str]:
         return f"{prefix}{slide}.png", f"{prefix}{MASK_PREFIX}{slide.removeprefix(PREFIX)}.png"
 
-    return Pairs(pictures, _given(masks, pictures, lambda stem: [PREFIX + stem.removeprefix(MASK_PREFIX)]), expected)
+    def names_of(stem: str) -> list[str]:
+        return [PREFIX + stem.removeprefix(MASK_PREFIX)] if stem.startswith(MASK_PREFIX) else [stem]
+
+    return Pairs(pictures, _given(masks, pictures, names_of), expected)
 
 
-def _beside_each_other(files: Sequence[str], prefix: str) -> Pairs:
+def _beside_each_other(files: Sequence[str], outlines: Sequence[str], prefix: str) -> Pairs:
     pictures = _by_stem([name for name in files if not is_mask_name(PurePosixPath(name).stem)], prefix)
-    masks = _by_stem([name for name in files if is_mask_name(PurePosixPath(name).stem)], prefix)
+    masks = _masks([name for name in files if is_mask_name(PurePosixPath(name).stem)], outlines, prefix)
     return Pairs(
         pictures,
         _given(masks, pictures, _picture_names),
@@ -114,7 +126,7 @@ def _in_folders(folder: Path, masks_folder: str, files: Sequence[str], prefix: s
     where = _subfolder(folder, PICTURE_FOLDERS)
     within, masks_within = f"{prefix}{where}/" if where else prefix, f"{prefix}{masks_folder}/"
     pictures = _by_stem(picture_files(folder / where) if where else files, within)
-    masks = _by_stem(picture_files(folder / masks_folder), masks_within)
+    masks = _masks(picture_files(folder / masks_folder), outline_files(folder / masks_folder), masks_within)
     return Pairs(
         pictures,
         _given(masks, pictures, lambda stem: [*_picture_names(stem), stem]),
@@ -138,6 +150,16 @@ def _by_stem(files: Sequence[str], prefix: str) -> dict[str, list[str]]:
             if (path.suffix.lower() in SUFFIXES) == readable and path.stem not in complete:
                 stems.setdefault(path.stem, []).append(prefix + name)
     return stems
+
+
+def _masks(pictures: Sequence[str], outlines: Sequence[str], prefix: str) -> dict[str, list[str]]:
+    """The masks of each stem; outlines may keep the picture's suffix before their own (`a.png.geojson`)."""
+    masks = _by_stem(pictures, prefix)
+    for name in outlines:
+        stem = PurePosixPath(PurePosixPath(name).stem)
+        known = stem.suffix.lower() in {*SUFFIXES, *OTHER_PICTURES}
+        masks.setdefault(stem.stem if known else stem.name, []).append(prefix + name)
+    return masks
 
 
 def _picture_names(stem: str) -> list[str]:

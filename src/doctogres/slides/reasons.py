@@ -57,6 +57,7 @@ class Reason(StrEnum):
     SEVERAL_PAGES = ("several_pages", "{problem}")
     TRANSPARENCY = ("transparency", "{problem}")
     MASK_VALUES = ("mask_values", "{problem}")
+    MASK_OUTLINES = ("mask_outlines", "{problem}")
     SIZE_MISMATCH = ("size_mismatch", "{problem}")
     EMPTY_MASK = ("empty_mask", "the mask of {slide} marks no lesion", "draw the lesion, or remove the slide")
     RARE_CLASS = (

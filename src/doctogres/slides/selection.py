@@ -59,8 +59,12 @@ def split_key(split: str) -> str:
     return f"{OUTSIDE}/{short_name(split)}" if Path(split).is_absolute() else split
 
 
-def outside_cohort(split: str, *, ignore_columns: Collection[str] = (), subgroups: str = AUTO) -> OutsideCohort:
+def outside_cohort(
+    split: str, *, ignore_columns: Collection[str] = (), subgroups: str = AUTO, annotations: str = ""
+) -> OutsideCohort:
     """The labelled slides of a folder or zip: those of its train_labels.csv, or without one of its test_labels.csv.
+
+    The other arguments are those of `find_slides`.
 
     Raises:
         CohortError: it is no cohort, has no labels, or a labelled slide cannot be scored.
@@ -72,16 +76,19 @@ def outside_cohort(split: str, *, ignore_columns: Collection[str] = (), subgroup
             f"split={split} has no labels (it holds {contents(root)}); write them into {LABELS}: docs/your-data.md"
         )
     if (root / LABELS).is_file():
-        slides, labels = _training_slides(root, split, ignore_columns, subgroups), LABELS
+        slides, labels = _training_slides(root, split, ignore_columns, subgroups, annotations), LABELS
     else:
-        slides, labels = _test_slides(root, split, ignore_columns, subgroups), TEST_LABELS
+        slides, labels = _test_slides(root, split, ignore_columns, subgroups, annotations), TEST_LABELS
     return OutsideCohort(slides, root, content_digest(file_hashes(root, [labels, *slide_files(root, slides)])))
 
 
 def slides_of(
     usable: pd.DataFrame, root: Path, split: str, *, ignore_columns: Collection[str] = (), subgroups: str = AUTO
 ) -> pd.DataFrame:
-    """The slides of a split: `holdout` or a fold of the usable slides, or `test`: the test slides with their own labels."""
+    """The slides of a split: `holdout` or a fold of the usable slides, or `test`: the test slides with their own labels.
+
+    Outlines of test slides are read as those of the usable slides were.
+    """
     if split != TEST:
         slides = usable[usable["fold"] == split]
         if slides.empty:
@@ -90,22 +97,27 @@ def slides_of(
                 "cohort table, or the path of an outside cohort"
             )
         return slides.reset_index(drop=True)
-    return _test_slides(root, split, ignore_columns, subgroups)
+    as_usable = next(filter(None, usable["annotations"]), "")
+    return _test_slides(root, split, ignore_columns, subgroups, as_usable)
 
 
-def _training_slides(root: Path, split: str, ignore_columns: Collection[str], subgroups: str) -> pd.DataFrame:
+def _training_slides(
+    root: Path, split: str, ignore_columns: Collection[str], subgroups: str, annotations: str
+) -> pd.DataFrame:
     """The labelled slides of the training part."""
-    slides = find_slides(root, ignore_columns=ignore_columns, subgroups=subgroups)
+    slides = find_slides(root, ignore_columns=ignore_columns, subgroups=subgroups, annotations=annotations)
     unlabelled = slides["reason"].map(Reason.of) == Reason.UNLABELLED
     return _scorable(root, split, LABELS, slides[~unlabelled], int(unlabelled.sum()))
 
 
-def _test_slides(root: Path, split: str, ignore_columns: Collection[str], subgroups: str) -> pd.DataFrame:
+def _test_slides(
+    root: Path, split: str, ignore_columns: Collection[str], subgroups: str, annotations: str
+) -> pd.DataFrame:
     """The labelled slides of the unlabelled part."""
     path = root / TEST_LABELS
     if not path.is_file():
         raise CohortError(f"split={split}: {path} does not exist; the test slides can be scored only with their labels")
-    slides = find_slides(root, labelled=False)
+    slides = find_slides(root, labelled=False, annotations=annotations)
     labels = find_test_labels(root, ignore_columns=ignore_columns, subgroups=subgroups)
     unknown = sorted(labels.keys() - set(slides["slide_id"]))
     twice = sorted(slide for slide, lines in labels.items() if len(lines) > 1)

@@ -14,6 +14,7 @@ COLUMNS: Final = (
     "slide_id",
     "image",
     "mask",
+    "annotations",
     "label",
     "group",
     "width",

@@ -113,7 +113,14 @@ def uncleaned(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ablate(
-    *, data: str, preset: Preset, seed: int, decisions: str = "", ignore_columns: str = "", rerun: bool = False
+    *,
+    data: str,
+    preset: Preset,
+    seed: int,
+    decisions: str = "",
+    ignore_columns: str = "",
+    annotations: str = "",
+    rerun: bool = False,
 ) -> StageResult:
     """Runs or reuses the ladder for the cohort at `data`; finished training runs are reused in either case."""
     check_default_in_space(preset)
@@ -127,7 +134,12 @@ def ablate(
     sections = {"clean", *SECTIONS, "tune", "evaluate", "ablate"}
     content = preset.model_dump(mode="json", include=sections)
     settings = {f"{section}.{name}": value for section, values in content.items() for name, value in values.items()}
-    settings |= {"seed": seed, "max_pixels": max_pixels(), "ignore_columns": ",".join(ignored)}
+    settings |= {
+        "seed": seed,
+        "max_pixels": max_pixels(),
+        "ignore_columns": ",".join(ignored),
+        "annotations": annotations,
+    }
     inputs = {
         "data": digest,
         "decisions": file_digest(Path(decisions)) if decisions else "none",
@@ -136,7 +148,14 @@ def ablate(
     def body(run: StageRun) -> None:
         check_all_weights(preset)
         take_over(FINGERPRINT_TAG, run.fingerprint, run.run_id, f"Interrupted; run {run.run_id} continues the ladder.")
-        cleaned = clean(data=data, preset=preset, seed=seed, decisions=decisions, ignore_columns=ignore_columns)
+        cleaned = clean(
+            data=data,
+            preset=preset,
+            seed=seed,
+            decisions=decisions,
+            ignore_columns=ignore_columns,
+            annotations=annotations,
+        )
         before = _publish_uncleaned(run, cleaned)
         trained: list[TrainedRow] = []
         for number, (row, recipe) in enumerate(zip(LADDER, recipes, strict=True), 1):

@@ -41,6 +41,7 @@ def clean(
     decisions: str = "",
     ignore_columns: str = "",
     subgroups: str = AUTO,
+    annotations: str = "",
     rerun: bool = False,
     strict: bool = False,
 ) -> StageResult:
@@ -69,6 +70,7 @@ def clean(
                 decisions=given,
                 ignore_columns=ignored,
                 subgroups=subgroups,
+                annotations=annotations,
                 hashes=hashes,
                 progress=report,
             )
@@ -84,7 +86,8 @@ def clean(
         "clean",
         body,
         settings=preset.clean.model_dump()
-        | {"seed": seed, "max_pixels": max_pixels(), "ignore_columns": ",".join(ignored), "subgroups": subgroups},
+        | {"seed": seed, "max_pixels": max_pixels(), "ignore_columns": ",".join(ignored)}
+        | {"subgroups": subgroups, "annotations": annotations},
         inputs={"data": digest} | ({"decisions": file_digest(Path(decisions))} if decisions else {}),
         data_digest=digest,
         rerun=rerun,

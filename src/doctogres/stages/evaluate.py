@@ -40,12 +40,15 @@ def evaluate(
     seed: int,
     ignore_columns: str = "",
     subgroups: str = AUTO,
+    annotations: str = "",
     data: str = "",
     rerun: bool = False,
 ) -> StageResult:
     """Evaluates a model on a split, or reuses a finished run."""
     address = fixed_address(find_model(model))
-    chosen = scored_slides(split, cohort, data=data, ignore_columns=ignore_columns, subgroups=subgroups)
+    chosen = scored_slides(
+        split, cohort, data=data, ignore_columns=ignore_columns, subgroups=subgroups, annotations=annotations
+    )
     columns = subgroup_columns(chosen.slides, subgroups)
     check_unseen(
         chosen.slides, training_record(address), data_digest=chosen.data_digest, split=split

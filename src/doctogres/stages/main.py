@@ -44,6 +44,7 @@ def run_all(
     decisions: str = "",
     ignore_columns: str = "",
     subgroups: str = AUTO,
+    annotations: str = "",
     model_name: str = DEFAULT_NAME,
     rerun: bool = False,
     strict: bool = False,
@@ -56,12 +57,23 @@ def run_all(
         cohort = Path(data).name
         mlflow.set_tags({STAGE_TAG: "main", NAME_TAG: f"main {cohort}", **code_tags()})
         _record(parent, {"data": data, "seed": seed}, preset)
-        results = _stages(data, preset, seed, decisions, ignore_columns, subgroups, model_name, rerun, strict)
+        results = _stages(
+            data, preset, seed, decisions, ignore_columns, subgroups, annotations, model_name, rerun, strict
+        )
         registered = RegisteredModel(model_name)
         standing = standing_of(registered, {result.stage: result for result in results})
         if (open_cohort(data, workspace=workspace()) / "test_data").is_dir():
             print(f"predict: {standing.answered}", flush=True)
-            results.append(predict(data=data, model=standing.model, preset=preset, strict=strict, rerun=rerun))
+            results.append(
+                predict(
+                    data=data,
+                    model=standing.model,
+                    preset=preset,
+                    annotations=annotations,
+                    strict=strict,
+                    rerun=rerun,
+                )
+            )
         else:
             print("predict: skipped, the cohort has no test_data folder", flush=True)
         by_stage = {result.stage: result for result in results}
@@ -92,6 +104,7 @@ def _stages(
     decisions: str,
     ignore_columns: str,
     subgroups: str,
+    annotations: str,
     model_name: str,
     rerun: bool,
     strict: bool,
@@ -104,6 +117,7 @@ def _stages(
         decisions=decisions,
         ignore_columns=ignore_columns,
         subgroups=subgroups,
+        annotations=annotations,
         strict=strict,
         **again,
     )

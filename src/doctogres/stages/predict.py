@@ -39,11 +39,18 @@ if TYPE_CHECKING:  # a reused run does not load what classifies
 
 
 def predict(
-    *, data: str, model: str, preset: Preset, output: str = "", rerun: bool = False, strict: bool = False
+    *,
+    data: str,
+    model: str,
+    preset: Preset,
+    output: str = "",
+    annotations: str = "",
+    rerun: bool = False,
+    strict: bool = False,
 ) -> StageResult:
     """Runs or reuses the stage; `output` gets a copy of submission.csv, and predictions.csv lies beside it."""
     root = open_cohort(data, workspace=workspace())
-    slides = find_slides(root, labelled=False)
+    slides = find_slides(root, labelled=False, annotations=annotations)
     address = fixed_address(find_model(model))
     groups = find_test_groups(root)
     digest = content_digest(file_hashes(root, [*pairing_files(root), *slide_files(root, slides)]))
@@ -77,7 +84,7 @@ def predict(
     result = run_stage(
         "predict",
         body,
-        settings=preset.predict.model_dump() | {"max_pixels": max_pixels()},
+        settings=preset.predict.model_dump() | {"max_pixels": max_pixels(), "annotations": annotations},
         inputs={"data": digest, "model": model_digest(address)} | ({"groups": digest_of(groups)} if groups else {}),
         data_digest=digest,
         rerun=rerun,

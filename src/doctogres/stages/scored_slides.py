@@ -40,12 +40,14 @@ class ScoredSlides:
     @property
     def inputs(self) -> dict[str, str]:
         """Their digests, for the fingerprint of a stage."""
-        columns = ["slide_id", "label", "group", *CONTENT, *subgroup_columns(self.slides)]
+        columns = ["slide_id", "annotations", "label", "group", *CONTENT, *subgroup_columns(self.slides)]
         slides = digest_of(self.slides[columns].to_csv(index=False))
         return ({"cohort": self.cohort} if self.cohort else {}) | {"slides": slides}
 
 
-def scored_slides(split: str, cohort: str, *, data: str, ignore_columns: str, subgroups: str) -> ScoredSlides:
+def scored_slides(
+    split: str, cohort: str, *, data: str, ignore_columns: str, subgroups: str, annotations: str
+) -> ScoredSlides:
     """The slides that these parameters of `evaluate` name; an outside cohort needs no cohort table.
 
     Raises:
@@ -54,7 +56,7 @@ def scored_slides(split: str, cohort: str, *, data: str, ignore_columns: str, su
     ignored = column_names(ignore_columns)
     if is_outside(split):
         place = str(Path(split).expanduser().resolve())
-        found = outside_cohort(place, ignore_columns=ignored, subgroups=subgroups)
+        found = outside_cohort(place, ignore_columns=ignored, subgroups=subgroups, annotations=annotations)
         return ScoredSlides(place, found.slides, found.root, place, found.data_digest)
     upstream = find_artifact(cohort, stage="clean", name="cohort")
     table = CohortTable.read(upstream.path)
