@@ -109,6 +109,11 @@ ANNOTATIONS: Final = Parameter(
     "",
     "outlines (GeoJSON) that are lesions: classes or names of annotations, comma-separated; empty for all, if they have one class",
 )
+GEOJSON: Final = Parameter(
+    "geojson",
+    False,
+    "write the outlines of every slide's patches with their classes, for QuPath, into the run's folder geojson",
+)
 DEFAULT_NAME: Final = "doctogres"
 CHAMPION_ADDRESS: Final = f"models:/{DEFAULT_NAME}@champion"
 MODEL_NAME: Final = Parameter("model_name", DEFAULT_NAME, "name of the registered model")
@@ -206,6 +211,7 @@ TABLE: Final = (
             IGNORE_COLUMNS,
             SUBGROUPS,
             ANNOTATIONS,
+            GEOJSON,
             SLIDES,
             PRESET,
             SEED,
@@ -270,6 +276,7 @@ TABLE: Final = (
                 "path for a copy of the submission, with predictions.csv beside it; empty for none",
             ),
             ANNOTATIONS,
+            GEOJSON,
             PRESET,
             RERUN,
             STRICT,

@@ -72,6 +72,11 @@ def test_the_answer_is_a_small_table_and_the_overlay_a_file(
     assert {name: base64.b64decode(row[name]) for name in ("image", "mask")} == {"image": b"picture", "mask": b"mask"}
     assert Scripted.asked["params"] == {"overlay": True}
     assert overlay.read_bytes() == b"PNG"
+    says(200, {"predictions": [{**ANSWER, "geojson": "{}"}]})
+    outlines = slide.parent / "o.geojson"
+    assert main([str(slide), "--url", url, "--geojson", str(outlines), "--annotations", "Tumor"]) == 0
+    assert Scripted.asked["params"] == {"geojson": True, "annotations": "Tumor"}
+    assert outlines.read_text() == "{}"
     printed = capsys.readouterr().out
     for words in ("HER2(+) (not sure", "0.41", "7, 2 left out", "doctogres/3", "a warning", str(overlay)):
         assert words in printed

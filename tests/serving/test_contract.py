@@ -137,7 +137,7 @@ def test_the_signature_demands_no_more_than_the_contract() -> None:
     signature = model_signature()
     assert not any(column.required for column in signature.inputs)
     optional = {column.name for column in signature.outputs if not column.required}
-    assert optional == {"label", "confidence", "novelty", "mask_source", "overlay", "error"}
+    assert optional == {"label", "confidence", "novelty", "mask_source", "overlay", "geojson", "error"}
     defaults = {param.name: param.default for param in signature.params}
     assert Parameters.of(defaults) == Parameters()
 

@@ -68,8 +68,15 @@ def test_parquet_is_json_and_a_mask_may_be_missing(address: str) -> None:
 
 def test_the_parameters_arrive(address: str) -> None:
     slide = files(3)
-    (plain,), (turned,) = answers(address, slide), answers(address, slide, tta=True, overlay=True, min_area=10)
-    assert plain["overlay"] is None
+    (plain,), (turned,) = (
+        answers(address, slide),
+        answers(address, slide, tta=True, overlay=True, min_area=10, geojson=True),
+    )
+    assert plain["overlay"] is plain["geojson"] is None
+    outlines = json.loads(turned["geojson"])["features"]
+    assert [found["properties"]["classification"]["name"] for found in outlines] == [
+        patch["label"] for patch in turned["patches"]
+    ]
     assert read_rgb(base64.b64decode(turned["overlay"]), name="overlay").shape == (200, 300, 3)
     assert turned["probabilities"] != plain["probabilities"]
     assert "tta=True" in turned["warnings"][0]

@@ -89,7 +89,7 @@ def evaluated(
     monkeypatch.setattr("doctogres.stages.evaluate.load_classifier", lambda address: classifier)
     monkeypatch.setattr("doctogres.stages.evaluate.training_record", lambda address: classifier.card.seen)
     model_id = model_id or mlflow.initialize_logged_model(name="made-here").model_id
-    return evaluate(model=f"models:/{model_id}", cohort=str(cohort), split=split, preset=preset, seed=1)
+    return evaluate(model=f"models:/{model_id}", cohort=str(cohort), split=split, preset=preset, seed=1, geojson=True)
 
 
 @pytest.mark.parametrize("split", ["holdout", "test"])
@@ -127,6 +127,9 @@ def test_what_it_leaves(
     assert own["ece"].value != pytest.approx(before.value)
     logged = {"macro_f1", "ci/macro_f1_low", "ci/macro_f1_high", "null/majority/macro_f1", "ci/patch/macro_f1_low"}
     assert logged <= result.metrics.keys()
+
+    outlines = mlflow.MlflowClient().list_artifacts(result.run_id, "geojson")
+    assert {Path(file.path).stem for file in outlines} == set(predictions["slide_id"])
 
     page = local(result.artifacts["report"]).read_bytes()
     assert len(page) < 5_000_000

@@ -101,8 +101,9 @@ def run(
     """The stage on the slides, with these settings."""
     monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
 
-    def made(output: str = "", **settings: Any) -> StageResult:
-        return predict(data=str(slides), model=made_here(), preset=load_preset("demo", settings), output=output)
+    def made(output: str = "", *, geojson: bool = False, **settings: Any) -> StageResult:
+        preset = load_preset("demo", settings)
+        return predict(data=str(slides), model=made_here(), preset=preset, output=output, geojson=geojson)
 
     return made
 
@@ -201,8 +202,11 @@ def test_every_slides_overlay_has_a_name_of_its_own(
     for name in names:
         for part in ("img", "mask"):
             (slides / f"{part}_{name}.png").write_bytes(content[part])
-    result = run(overlays=9)
-    files = [Path(file.path).name for file in mlflow.MlflowClient().list_artifacts(result.run_id, "overlays")]
+    result = run(overlays=9, geojson=True)
+    client = mlflow.MlflowClient()
+    files = [Path(file.path).name for file in client.list_artifacts(result.run_id, "overlays")]
+    outlines = [Path(file.path).stem for file in client.list_artifacts(result.run_id, "geojson")]
+    assert sorted(outlines) == sorted(Path(file).stem for file in files)
     assert sorted(files) == sorted(f"{artifact_name(f'img_{name}')}.png" for name in names)
     assert len(files) == len(set(files)) == len(names)
     assert all(file.endswith(".png") and not set(file) & set("#?%; ") for file in files)

@@ -205,6 +205,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--overlay", type=Path, metavar="FILE", help="write an image of the slide with its regions (PNG)"
     )
     parser.add_argument(
+        "--geojson",
+        type=Path,
+        metavar="FILE",
+        help="write the outlines of the slide's regions with their classes, for QuPath",
+    )
+    parser.add_argument(
+        "--annotations",
+        default="",
+        metavar="NAMES",
+        help="classes or names of the outlines of a GeoJSON mask that are lesions",
+    )
+    parser.add_argument(
         "--group", default="", metavar="NAME", help="the patient: all slides are answered together, too"
     )
     parser.add_argument(
@@ -221,34 +233,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.identity == bool(given.slide):
         parser.error("give either a slide or --identity")
-    if given.more and (not given.group or given.overlay or max(map(len, given.more)) > 2):
-        parser.error("--more SLIDE [MASK] needs --group, at most two files, and no --overlay")
+    if given.more and (not given.group or given.overlay or given.geojson or max(map(len, given.more)) > 2):
+        parser.error("--more SLIDE [MASK] needs --group, at most two files, and neither --overlay nor --geojson")
     try:
         keep_private()
         if given.identity:
             print(identity_as_text(ask_identity(given.url, timeout=given.timeout)))
             return 0
-        params: dict[str, Any] = {"overlay": True} if given.overlay else {}
+        asked = {"overlay": bool(given.overlay), "geojson": bool(given.geojson), "annotations": given.annotations}
+        params = {name: value for name, value in asked.items() if value}
         slides = [(given.slide, given.mask), *given.more]
         bodies = [request_body(*slide, group=given.group, **params) for slide in slides]
         answers = ask(given.url, joined(bodies), timeout=given.timeout)
         print("\n\n".join(map(as_text, answers)))
         if given.overlay:
-            _write_overlay(given.overlay, answers[0]["overlay"])
+            _write("overlay", given.overlay, base64.b64decode(answers[0]["overlay"] or ""))
+        if given.geojson:
+            _write("geojson", given.geojson, (answers[0]["geojson"] or "").encode())
     except DoctogresError as error:
         print(f"doctogres.client: error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _write_overlay(path: Path, overlay: str | None) -> None:
-    if overlay is None:
-        raise DoctogresError(f"{path}: not written: there is no overlay of a slide without classified regions")
+def _write(what: str, path: Path, content: bytes) -> None:
+    if not content:
+        raise DoctogresError(f"{path}: not written: there is no {what} of a slide without classified regions")
     try:
-        path.write_bytes(base64.b64decode(overlay))
+        path.write_bytes(content)
     except OSError as error:
         raise DoctogresError(f"{path}: cannot be written ({error.strerror})") from error
-    print(f"{'overlay':14}{path}")
+    print(f"{what:14}{path}")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class Parameters(BaseModel):
     identity: bool = False
     min_area: int | None = Field(None, ge=1)
     annotations: str = ""
+    geojson: bool = False
 
     @classmethod
     def of(cls, params: Mapping[str, Any] | None) -> "Parameters":
@@ -104,6 +105,7 @@ def model_signature() -> ModelSignature:
                 ColSpec(
                     DataType.string, "overlay", required=False
                 ),  # base64: MLflow's spark_udf does not support binary here
+                ColSpec(DataType.string, "geojson", required=False),
                 ColSpec(DataType.string, "model_version"),
                 ColSpec(DataType.string, "model_id"),
                 ColSpec(Array(DataType.string), "reasons"),
@@ -119,6 +121,7 @@ def model_signature() -> ModelSignature:
                 ParamSpec("min_area", DataType.long, None),
                 ParamSpec("identity", DataType.boolean, False),
                 ParamSpec("annotations", DataType.string, ""),
+                ParamSpec("geojson", DataType.boolean, False),
             ]
         ),
     )

@@ -25,6 +25,7 @@ from doctogres.errors import DoctogresError, ParameterError
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
 from doctogres.model.cutting import NoLesionError
+from doctogres.model.outlined import outlined_answer
 from doctogres.serving.contract import Parameters, RequestedSlide, RequestError, requested_slides
 from doctogres.serving.groups import with_groups
 from doctogres.serving.monitoring import Monitoring, RequestRecord, SlideRecord
@@ -118,6 +119,8 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
                 row = self._row(seen.slide, answer)
                 if asked.overlay and isinstance(answer, SlideAnswer):
                     row["overlay"] = self._overlay(seen.slide, answer)
+                if asked.geojson and isinstance(answer, SlideAnswer):
+                    row["geojson"] = self._geojson(seen.slide, answer)
                 yield row
 
     def _row(self, slide: RequestedSlide, answer: SlideAnswer | DoctogresError) -> dict[str, Any]:
@@ -135,6 +138,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "mask_source": None,
             "patches": [],
             "overlay": None,
+            "geojson": None,
             "model_version": self.model_version,
             "model_id": self.model_id,
             "reasons": [],
@@ -179,6 +183,11 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         ]
         picture = overlay(rgb, boxes, texts, mixed_colours(shares, list(self.classifier.card.classes)), mask)
         return base64.b64encode(encode_png(picture)).decode()
+
+    def _geojson(self, slide: RequestedSlide, answer: SlideAnswer) -> str:
+        """The outlines of the slide's patches; its mask is decoded again, as for the overlay."""
+        mask = slide.read()[1]
+        return outlined_answer(slide.slide_id, answer, mask, self.classifier.card.classes, model=self.model_version)
 
 
 def mixed_colours(shares: npt.NDArray[np.float64], classes: list[str]) -> list[tuple[int, int, int]]:

@@ -97,7 +97,7 @@ def slides_of(
                 "cohort table, or the path of an outside cohort"
             )
         return slides.reset_index(drop=True)
-    as_usable = next(filter(None, usable["annotations"]), "")
+    as_usable = next(filter(None, usable.get("annotations", ())), "")
     return _test_slides(root, split, ignore_columns, subgroups, as_usable)
 
 

@@ -11,7 +11,7 @@ from doctogres.evaluation.metrics import PER_CLASS, class_indices
 from doctogres.evaluation.predictions import PATCHES
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.unseen import check_unseen
-from doctogres.names import class_key, interval
+from doctogres.names import artifact_name, class_key, interval
 from doctogres.progress import reporter
 from doctogres.serving.loading import load_classifier, training_record
 from doctogres.settings import Preset
@@ -41,6 +41,7 @@ def evaluate(
     ignore_columns: str = "",
     subgroups: str = AUTO,
     annotations: str = "",
+    geojson: bool = False,
     data: str = "",
     rerun: bool = False,
 ) -> StageResult:
@@ -92,13 +93,20 @@ def evaluate(
             "resamples": str(resamples),
         }
         _publish(run, scored, scores, root, facts)
+        if geojson:
+            _attach_outlines(run, scored, root, address)
         _log_scores(run, scores, model_id)
 
     return run_stage(
         "evaluate",
         body,
         settings=preset.evaluate.model_dump()
-        | {"split": chosen.split, "seed": seed, "subgroups": ",".join(name.removeprefix(SUBGROUP) for name in columns)},
+        | {
+            "split": chosen.split,
+            "seed": seed,
+            "geojson": geojson,
+            "subgroups": ",".join(name.removeprefix(SUBGROUP) for name in columns),
+        },
         inputs={"model": model_digest(address)} | chosen.inputs,
         data_digest=chosen.data_digest,
         rerun=rerun,
@@ -123,6 +131,16 @@ def _publish(run: StageRun, scored: "Scored", scores: Scores, root: Path, facts:
     run.name(f"{scores.metrics['macro_f1'].value:.3f}", short_name(scores.split))
     summary = result_sentence(slides, scores.metrics, scores.null)
     run.note(f"{summary} report.html contains the figures and example slides.")
+
+
+def _attach_outlines(run: StageRun, scored: "Scored", root: Path, model: str) -> None:
+    from doctogres.cleaning.reading import read_slide
+    from doctogres.model.outlined import outlined_answer
+
+    for row, answer in zip(scored.slides.itertuples(index=False), scored.answers, strict=True):
+        slide_id = str(row.slide_id)
+        text = outlined_answer(slide_id, answer, read_slide(root, row).mask, scored.classes, model=model)
+        run.attach(f"geojson/{artifact_name(slide_id)}.geojson").write_text(text, encoding="utf-8")
 
 
 def _log_scores(run: StageRun, scores: Scores, model_id: str | None) -> None:

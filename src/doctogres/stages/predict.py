@@ -45,6 +45,7 @@ def predict(
     preset: Preset,
     output: str = "",
     annotations: str = "",
+    geojson: bool = False,
     rerun: bool = False,
     strict: bool = False,
 ) -> StageResult:
@@ -56,7 +57,8 @@ def predict(
     digest = content_digest(file_hashes(root, [*pairing_files(root), *slide_files(root, slides)]))
 
     def body(run: StageRun) -> None:
-        from doctogres.evaluation.unlabelled import answers, row_of
+        from doctogres.evaluation.unlabelled import answers, pixels_of, row_of
+        from doctogres.model.outlined import outlined_answer
         from doctogres.serving.loading import load_classifier
 
         classifier = load_classifier(address)
@@ -73,6 +75,10 @@ def predict(
                 answered[row.slide_id] = answer
                 if len(answered) <= preset.predict.overlays:
                     _overlay(run, row, answer, root, classifier.card.classes)
+                if geojson:
+                    mask = pixels_of(root, row)[1]
+                    text = outlined_answer(row.slide_id, answer, mask, classifier.card.classes, model=address)
+                    run.attach(f"geojson/{artifact_name(row.slide_id)}.geojson").write_text(text, encoding="utf-8")
             report(len(rows), len(slides))
         predictions = Predictions(pd.DataFrame(rows), classifier.card.classes, np.stack(probabilities))
         _publish(run, predictions, answered, address, preset.predict.unanswered)
@@ -84,7 +90,8 @@ def predict(
     result = run_stage(
         "predict",
         body,
-        settings=preset.predict.model_dump() | {"max_pixels": max_pixels(), "annotations": annotations},
+        settings=preset.predict.model_dump()
+        | {"max_pixels": max_pixels(), "annotations": annotations, "geojson": geojson},
         inputs={"data": digest, "model": model_digest(address)} | ({"groups": digest_of(groups)} if groups else {}),
         data_digest=digest,
         rerun=rerun,
