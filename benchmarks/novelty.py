@@ -86,7 +86,8 @@ def trained(cohort: CohortTable, preset: Preset, seed: int) -> Measured:
 
 def read_all(root: Path, table: pd.DataFrame) -> list[Slide]:
     """Pictures and masks."""
-    return [read_slide(root, row)[:2] for row in table.itertuples(index=False)]
+    slides = (read_slide(root, row) for row in table.itertuples(index=False))
+    return [(slide.picture.working, slide.mask) for slide in slides]
 
 
 def ellipses(shape: tuple[int, int], random: np.random.Generator) -> npt.NDArray[np.bool_]:

@@ -87,6 +87,7 @@ def overlay(
     labels: Sequence[str],
     colours: Sequence[Colour],
     mask: NDArray[np.bool_] | None,
+    size: tuple[int, int] | None = None,
 ) -> Pixels:
     """Returns the slide with the lesions outlined and the boxes drawn and labelled, at most 1600 px on its long side.
 
@@ -96,6 +97,7 @@ def overlay(
         labels: a short text per box; an empty one draws none.
         colours: an RGB per box.
         mask: (h, w) lesion mask, or None.
+        size: width and height of the slide if `rgb` is a smaller copy of it; the mask may then have any size.
 
     Raises:
         ParameterError: the arguments do not match in number or size.
@@ -103,9 +105,9 @@ def overlay(
     boxes = np.asarray(boxes).reshape(-1, 4)
     if not len(boxes) == len(labels) == len(colours):
         raise ParameterError(f"boxes, labels and colours differ in number: {len(boxes)}, {len(labels)}, {len(colours)}")
-    if mask is not None and mask.shape != rgb.shape[:2]:
+    if size is None and mask is not None and mask.shape != rgb.shape[:2]:
         raise ParameterError(f"mask and slide must have the same size: got {mask.shape} and {rgb.shape[:2]}")
-    scale = min(1.0, OVERLAY_SIDE / max(rgb.shape[:2]))
+    scale = min(1.0, OVERLAY_SIDE / max(size or rgb.shape[:2]))
     canvas = np.array(shrunk(rgb, OVERLAY_SIDE))
     size = (canvas.shape[1], canvas.shape[0])
     line = max(2, round(max(size) / 600))

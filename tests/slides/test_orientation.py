@@ -50,7 +50,7 @@ def test_the_page_has_these_rows() -> None:
 def test_one_orientation_of_both_is_undone(orientation: int, kind: str) -> None:
     rgb, mask = drawn()
     slide = read(file(rgb, orientation, kind), file(grey(mask), orientation, kind))
-    assert np.array_equal(slide.rgb, rgb)
+    assert np.array_equal(slide.picture.working, rgb)
     assert np.array_equal(slide.mask, mask)
     assert slide.note == ""
 

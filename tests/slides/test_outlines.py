@@ -182,7 +182,7 @@ def test_outlines_on_the_stored_pixels_are_turned_with_the_picture() -> None:
     """QuPath shows a picture as it is stored; only so this outline lies inside."""
     outline = polygon([[150, 20], [190, 20], [190, 60], [150, 60], [150, 20]])
     slide = read_with_mask(turned_jpeg(RGB, 6), json.dumps(outline).encode(), name="a.jpg", mask_name="a.geojson")
-    assert slide.rgb.shape[:2] == slide.mask.shape == (200, 100)
+    assert slide.picture.working.shape[:2] == slide.mask.shape == (200, 100)
     assert np.array_equal(slide.mask, np.rot90(expected((150, 20, 190, 60)), -1))
     assert "mask_orientation" in slide.note
 

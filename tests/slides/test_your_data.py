@@ -203,11 +203,19 @@ def sidecars(root):
     assert not codes(root, labelled=False)
 
 
-@row("`img_0000.bmp`, `.svs`, ... and no PNG, JPEG or TIFF of that name")
+@row("`img_0000.svs`, `.ndpi`, `.scn`, `.bif`, and no PNG, JPEG or TIFF of that name")
+def scanner_file(root):
+    (root / "train_data/img_0000.png").rename(root / "train_data/img_0000.SVS")
+    reads_as_usual(root)
+    assert files(root)["img_0000"] == ("train_data/img_0000.SVS", "train_data/mask_0000.png")
+
+
+@row("`img_0000.bmp`, `.mrxs`, ... and no PNG, JPEG or TIFF of that name; a mask as `.svs`")
 def no_reader(root):
-    (root / "train_data/img_0000.png").rename(root / "train_data/img_0000.svs")
+    (root / "train_data/img_0000.png").rename(root / "train_data/img_0000.mrxs")
     (root / "train_data/mask_0001.png").rename(root / "train_data/mask_0001.bmp")
-    assert codes(root) == {"img_0000": "unsupported_format", "img_0001": "unsupported_format"}
+    (root / "train_data/mask_0002.png").rename(root / "train_data/mask_0002.svs")
+    assert codes(root) == {f"img_000{number}": "unsupported_format" for number in (0, 1, 2)}
 
 
 @row("`img_0000.png` and `img_0000.jpg`")

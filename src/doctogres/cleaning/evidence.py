@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from doctogres.cleaning.duplicates import PictureHash, hash_picture
 from doctogres.cleaning.slime import find_splat, remove_splat
-from doctogres.files import digest
-from doctogres.slides.formats import ImageError
-from doctogres.slides.images import encode_jpeg, read_rgb
+from doctogres.files import digest, file_digest
+from doctogres.slides.formats import ImageError, Source
+from doctogres.slides.images import encode_jpeg
+from doctogres.slides.levels import is_long
 from doctogres.slides.masks import MarkedSlide, read_with_mask
+from doctogres.slides.opening import open_slide
 from doctogres.slides.plausibility import MaskFit, mask_fit
 from doctogres.slides.reasons import Reason, written
 from doctogres.slides.tissue import TissueColour, glass_colour, halved, judge_colour, silhouette, working_copy
@@ -73,44 +75,43 @@ def measure_slide(
         return Evidence(slide_id, image_problem or mask_problem, None, None, *hashes)
     try:
         slide = read_with_mask(image_data, mask_data, name=image, mask_name=mask, annotations=annotations)
+        small = working_copy(slide.picture)
     except ImageError as error:
         return _unusable(slide_id, error, image_data, image, hashes)
-    return _measure(slide_id, slide, working_copy(slide.rgb), hashes)
+    return _measure(slide_id, slide, small, hashes)
 
 
 def _unusable(
-    slide_id: str, problem: ImageError, picture: bytes, name: str, hashes: tuple[str | None, str | None]
+    slide_id: str, problem: ImageError, picture: Source, name: str, hashes: tuple[str | None, str | None]
 ) -> Evidence:
     """The evidence of a slide with an unusable file, with a thumbnail if the picture is readable."""
     try:
-        rgb = read_rgb(picture, name=name)
+        slide = open_slide(picture, name=name)
+        thumbnail = _thumbnail(working_copy(slide))
     except ImageError as error:
         return Evidence(slide_id, written(error.code, error), None, None, *hashes)
-    height, width = rgb.shape[:2]
     code = Reason.UNREADABLE_MASK if problem.code == ImageError.code else problem.code
-    thumbnail = _thumbnail(working_copy(rgb))
-    return Evidence(slide_id, written(code, problem), width, height, *hashes, thumbnail=thumbnail)
+    return Evidence(slide_id, written(code, problem), *slide.size, *hashes, thumbnail=thumbnail)
 
 
 def _measure(
     slide_id: str, slide: MarkedSlide, small: NDArray[np.uint8], hashes: tuple[str | None, str | None]
 ) -> Evidence:
-    rgb, lesion, note = slide
+    picture, lesion, note = slide
     lesion_pixels = cv2.countNonZero(lesion.view(np.uint8))
     glass = glass_colour(small)
     inside = silhouette(small, glass)
     splat = find_splat(small)
     lesion_left, in_mask, judged = lesion_pixels, 0.0, inside
     if splat is not None:
-        lesion_left = cv2.countNonZero(remove_splat(lesion, rgb).view(np.uint8))
+        lesion_left = cv2.countNonZero(remove_splat(lesion, picture).view(np.uint8))
         in_mask = (lesion_pixels - lesion_left) / (splat.mask.mean() * lesion.size)
         rest = inside & ~splat.mask
         judged = rest if rest.sum() >= MIN_REST_SHARE * inside.sum() else inside
     return Evidence(
         slide_id,
         "",
-        rgb.shape[1],
-        rgb.shape[0],
+        *picture.size,
         *hashes,
         note=note,
         lesion_pixels=lesion_pixels,
@@ -124,15 +125,20 @@ def _measure(
     )
 
 
-def _read(root: Path, name: str) -> tuple[bytes, str]:
+def _read(root: Path, name: str) -> tuple[Source, str]:
+    """The content of a file, or the path of one that is too long to be kept, and what is wrong with it."""
+    path = root / name
     try:
-        return (root / name).read_bytes(), ""
+        with path.open("rb") as file:
+            return (path if is_long(path) else file.read()), ""
     except OSError as error:
         problem = f"{name} cannot be opened ({error.strerror or error}); check its permissions"
         return b"", Reason.UNREADABLE_FILE.because(problem=problem)
 
 
-def _md5(data: bytes) -> str | None:
+def _md5(data: Source) -> str | None:
+    if isinstance(data, Path):
+        return file_digest(data, algorithm="md5", length=None)
     return digest(data, algorithm="md5", length=None) if data else None
 
 

@@ -13,4 +13,4 @@ def read_slide(root: Path, row: Any) -> MarkedSlide:
     slide = read_with_mask(
         *(root / row.image, root / row.mask), name=row.image, mask_name=row.mask, annotations=row.annotations
     )
-    return slide._replace(mask=remove_splat(slide.mask, slide.rgb)) if row.outcome == REPAIRED else slide
+    return slide._replace(mask=remove_splat(slide.mask, slide.picture)) if row.outcome == REPAIRED else slide

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from doctogres.slides.source import Picture, source_of
 from doctogres.slides.tissue import halved, working_copy
 
 GREEN_HUE: Final = (35, 85)  # OpenCV's half degrees
@@ -56,10 +57,13 @@ def find_splat(rgb: NDArray[np.uint8]) -> Splat | None:
     return Splat(float(region.mean()), outlines, mask.astype(np.bool_))
 
 
-def remove_splat(mask: NDArray[np.bool_], rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def remove_splat(mask: NDArray[np.bool_], picture: Picture) -> NDArray[np.bool_]:
     """The lesion mask (height, width) without the splats in the picture."""
-    splat = find_splat(rgb)
-    return mask if splat is None else mask & ~splat.mask
+    splat = find_splat(source_of(picture).working)
+    if splat is None:
+        return mask
+    hidden = cv2.resize(splat.mask.view(np.uint8), mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return mask & ~hidden.view(np.bool_)
 
 
 def _splat_region(small: NDArray[np.uint8]) -> NDArray[np.uint8]:

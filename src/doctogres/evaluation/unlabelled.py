@@ -14,8 +14,9 @@ from doctogres.errors import CohortError, DoctogresError
 from doctogres.evaluation.predictions import PROBABILITY, Predictions
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
-from doctogres.slides.images import read_rgb
+from doctogres.slides.opening import open_slide
 from doctogres.slides.reasons import Reason, written
+from doctogres.slides.source import SlideSource
 from doctogres.slides.table import KEPT
 
 ANSWERED: Final = "answered"
@@ -47,9 +48,9 @@ def lacks_mask(row: Any) -> bool:
     return Reason.of(row.reason) == Reason.MISSING_MASK
 
 
-def pixels_of(root: Path, row: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str]:
-    """The picture, (height, width, 3), the mask, (height, width), None if the slide has none, and a note on the two."""
-    return (read_rgb(root / row.image, name=row.image), None, "") if lacks_mask(row) else read_slide(root, row)
+def pixels_of(root: Path, row: Any) -> tuple[SlideSource, npt.NDArray[np.bool_] | None, str]:
+    """The picture, the mask, (height, width), None if the slide has none, and a note on the two."""
+    return (open_slide(root / row.image, name=row.image), None, "") if lacks_mask(row) else read_slide(root, row)
 
 
 def row_of(

@@ -32,6 +32,7 @@ from doctogres.model.novelty import FeatureGaussian
 from doctogres.model.temperature import Calibration
 from doctogres.settings import ATTENTION, AnswerSettings, PatchSettings
 from doctogres.slides.plausibility import MaskRange
+from doctogres.slides.source import Picture
 from doctogres.slides.tissue import ReducedPicture
 
 WEIGHTS_FILE: Final = "weights.safetensors"
@@ -108,30 +109,30 @@ class SlideClassifier:
             warnings=(f"{changes}: the model's score, temperature and threshold were measured with its own settings",),
         )
 
-    def classify(self, rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_] | None) -> SlideAnswer:
+    def classify(self, picture: Picture, mask: npt.NDArray[np.bool_] | None) -> SlideAnswer:
         """The prediction for a slide.
 
         Args:
-            rgb: (height, width, 3).
+            picture: the slide.
             mask: (height, width), true in the lesions; None classifies tiles of the tissue instead.
 
         Raises:
             NoLesionError: the mask is empty, or there is no tissue.
             DoctogresError: picture and mask differ in size, or the mask has too many regions.
         """
-        (answer,) = self.answers([self.cut(rgb, mask)])
+        (answer,) = self.answers([self.cut(picture, mask)])
         assert isinstance(answer, SlideAnswer)  # only errors in the input are returned as errors
         return answer
 
     def cut(
         self,
-        rgb: npt.NDArray[np.uint8],
+        picture: Picture,
         mask: npt.NDArray[np.bool_] | None,
         note: str = "",
         reduced: ReducedPicture | None = None,
     ) -> CutSlide:
         """The patches of a slide; arguments and errors as for `cutting.cut_slide`. Several threads may call it at once."""
-        return cut_slide(rgb, mask, self.card, note=note, warnings=self.warnings, reduced=reduced)
+        return cut_slide(picture, mask, self.card, note=note, warnings=self.warnings, reduced=reduced)
 
     def answers(self, slides: Iterable[CutSlide | DoctogresError]) -> Iterator[SlideAnswer | DoctogresError]:
         """Yields the prediction for each slide in order and passes errors through; holds a few hundred patches at a time."""

@@ -15,10 +15,11 @@ from doctogres.patches.regions import find_patches
 from doctogres.patches.views import REGIONS, WHOLE, size_of
 from doctogres.slides.plausibility import doubt_about, fit_of, mask_fit
 from doctogres.slides.reasons import Reason
+from doctogres.slides.scale import Scale
+from doctogres.slides.source import Picture, SlideSource, source_of
 from doctogres.slides.tissue import ReducedPicture
 
 MAX_REGIONS: Final = 2000  # per slide; 2000 patches of 224 px take 300 MB
-Rgb = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]  # regions (regions, 5), which are classified (regions,)
 
@@ -36,7 +37,7 @@ class TooManyRegionsError(DoctogresError):
 
 
 def cut_slide(
-    rgb: Rgb,
+    picture: Picture,
     mask: Mask | None,
     card: ClassifierCard,
     *,
@@ -47,48 +48,47 @@ def cut_slide(
     """The patches of a slide in every view of the model.
 
     Args:
-        rgb: (height, width, 3).
+        picture: the slide.
         mask: (height, width), true in the lesions; None takes tiles of the tissue instead.
         card: of the model.
         note: a warning about how the mask was read, if there is one.
         warnings: of the model, for every slide.
-        reduced: the picture, if it was reduced already.
+        reduced: the slide, if it was reduced already.
 
     Raises:
         NoLesionError: the mask is empty, or there is no tissue.
         DoctogresError: picture and mask differ in size, or the mask has too many regions.
     """
+    slide = source_of(picture)
     if mask is None:
-        return _of_tissue(rgb, card, warnings)
-    if rgb.shape[:2] != mask.shape:
-        sizes = f"the mask has {mask.shape[1]}×{mask.shape[0]} pixels, the picture {rgb.shape[1]}×{rgb.shape[0]}"
-        raise DoctogresError(f"{sizes}; give the mask of this picture")
+        return _of_tissue(slide, card, warnings)
+    scale = Scale.of(slide, mask)
     settings = card.patch
     first = card.views[0]
-    regions, kept, reasons = find_patches(mask, settings, first)
+    regions, kept, reasons = find_patches(mask, settings, first, scale)
     if not kept.any():
         raise NoLesionError("the mask is empty, so there is no lesion to classify; mark at least one region")
     chosen = regions[kept]
     stated = [reason for reason, keep in zip(reasons, kept, strict=True) if keep and reason]
     doubt = ""
     if first != WHOLE:  # the mask is not used there
-        fit = mask_fit(mask, reduced.small, reduced.inside) if reduced else fit_of(rgb, mask)
+        fit = mask_fit(mask, reduced.small, reduced.inside) if reduced else fit_of(slide, mask)
         doubt = doubt_about(fit, card.masks, chosen[:, 2:4].max(axis=1))
 
     def find(view: str) -> Found:
-        return (regions, kept) if view == first else find_patches(mask, settings, view)[:2]
+        return (regions, kept) if view == first else find_patches(mask, settings, view, scale)[:2]
 
-    return _cut(rgb, card, find, "given", (*warnings, *filter(None, [doubt, note]), *stated), doubt)
+    return _cut(slide, card, find, "given", (*warnings, *filter(None, [doubt, note]), *stated), doubt)
 
 
-def _of_tissue(rgb: Rgb, card: ClassifierCard, warnings: tuple[str, ...]) -> CutSlide:
+def _of_tissue(slide: SlideSource, card: ClassifierCard, warnings: tuple[str, ...]) -> CutSlide:
     def find(view: str) -> Found:
         if view == WHOLE:
-            height, width = rgb.shape[:2]
-            area = round(tissue_mask(rgb).mean() * height * width)
+            width, height = slide.size
+            area = round(tissue_mask(slide).mean() * height * width)
             return np.array([[0, 0, width, height, area]]), np.array([area > 0])
         side = card.region_side if view == REGIONS else size_of(view)
-        return tissue_tiles(rgb, side=side, min_area=card.patch.min_area)
+        return tissue_tiles(slide, side=side, min_area=card.patch.min_area)
 
     first = card.views[0]
     _, chosen = find(first)
@@ -103,11 +103,11 @@ def _of_tissue(rgb: Rgb, card: ClassifierCard, warnings: tuple[str, ...]) -> Cut
         else f"no mask was given: {chosen.sum()} of the {len(chosen)} tiles that touch tissue were classified, but the "
         "model was trained on marked lesion regions, and its score and threshold apply only to those"
     )
-    return _cut(rgb, card, find, "tissue", (*warnings, warning))
+    return _cut(slide, card, find, "tissue", (*warnings, warning))
 
 
 def _cut(
-    rgb: Rgb,
+    slide: SlideSource,
     card: ClassifierCard,
     find: Callable[[str], Found],
     source: MaskSource,
@@ -121,6 +121,6 @@ def _cut(
             f"the mask has {most} regions of at least {card.patch.min_area} px, more than the limit of {MAX_REGIONS}; give a "
             "mask without specks, or a larger min_area"
         )
-    pixels = {view: cut_patches(rgb, patches, card.patch, view) for view, patches in chosen.items()}
+    pixels = {view: cut_patches(slide, patches, card.patch, view) for view, patches in chosen.items()}
     dropped = int((~next(iter(found.values()))[1]).sum())
     return CutSlide(chosen, pixels, dropped, source, warnings, doubt)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from doctogres.slides.source import Picture, source_of
 from doctogres.slides.tissue import glass_colour, judge_colour, silhouette, working_copy
 
 TISSUE_IN_TILE: Final = 0.5  # share of a tile that must be tissue
@@ -13,16 +14,16 @@ MAX_TILES: Final = 200  # classified per slide; the challenge's slides have at m
 BLUR: Final = 5  # pixels of the reduced copy, against pixel noise
 
 
-def tissue_mask(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+def tissue_mask(picture: Picture) -> npt.NDArray[np.bool_]:
     """True on stained tissue, at the reduced size of `tissue.working_copy`.
 
     Tissue is whatever lies on the glass and is more saturated than Otsu's threshold, as in CLAM (Lu et al., Data-efficient
     and weakly supervised computational pathology on whole-slide images, 2021). A cartoon has no tissue at all.
 
     Args:
-        rgb: (height, width, 3).
+        picture: the slide.
     """
-    small = working_copy(rgb)
+    small = working_copy(picture)
     glass = glass_colour(small)
     inside = silhouette(small, glass)
     if judge_colour(small, inside, glass).kind == "cartoon":
@@ -32,26 +33,24 @@ def tissue_mask(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return inside & (stained > 0)
 
 
-def tissue_tiles(
-    rgb: npt.NDArray[np.uint8], *, side: int, min_area: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def tissue_tiles(picture: Picture, *, side: int, min_area: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """The tiles of a regular grid that touch tissue, in reading order, and which of them are classified.
 
     Tiles with less than half their area or less than `min_area` pixels of tissue are left out; of the others, at most 200
     are classified, evenly spread.
 
     Args:
-        rgb: (height, width, 3).
+        picture: the slide.
         side: side of a tile in pixels.
         min_area: minimum tissue in pixels.
 
     Returns:
         tiles (tiles, 5) as in `regions.mask_regions`, with the tissue's area; chosen (tiles,).
     """
-    height, width = rgb.shape[:2]
+    width, height = source_of(picture).size
     side = min(side, height, width)
     across, down = width // side, height // side
-    shares = cv2.resize(tissue_mask(rgb).astype(np.float32), (across, down), interpolation=cv2.INTER_AREA)
+    shares = cv2.resize(tissue_mask(picture).astype(np.float32), (across, down), interpolation=cv2.INTER_AREA)
     rows, columns = np.nonzero(shares > 0)
     share = np.minimum(shares[rows, columns], 1)  # a sum of float32 weights may exceed 1 by rounding
     areas = np.rint(share * side**2).astype(np.int64)

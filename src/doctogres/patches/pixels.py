@@ -14,7 +14,7 @@ from doctogres.cleaning.reading import read_slide
 from doctogres.disk import check_space
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
-from doctogres.files import digest, partial_beside, replacing
+from doctogres.files import digest, file_digest, partial_beside, replacing
 from doctogres.patches.crops import cut_patches
 from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
 from doctogres.patches.regions import find_patches
@@ -22,8 +22,9 @@ from doctogres.patches.views import REGIONS, WHOLE
 from doctogres.settings import PatchSettings
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.figures import figures
-from doctogres.slides.images import read_rgb
+from doctogres.slides.opening import open_slide
 from doctogres.slides.plausibility import MaskFit, MaskRange, mask_fit
+from doctogres.slides.scale import Scale
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import CohortTable
 from doctogres.slides.tissue import ReducedPicture
@@ -127,12 +128,13 @@ def _cut_slides(
     slides: pd.DataFrame, root: Path, settings: PatchSettings
 ) -> Iterator[tuple[Any, Found, MaskFit, Figures, list[npt.NDArray[np.uint8]]]]:
     def cut(row: Any) -> tuple[Any, Found, MaskFit, Figures, list[npt.NDArray[np.uint8]]]:
-        rgb, mask, _ = read_slide(root, row)
-        found = {view: find_patches(mask, settings, view) for view in settings.views}
-        pixels = [cut_patches(rgb, patches[kept], settings, view) for view, (patches, kept, _) in found.items()]
-        reduced = ReducedPicture.of(rgb)
+        picture, mask, _ = read_slide(root, row)
+        scale = Scale.of(picture, mask)
+        found = {view: find_patches(mask, settings, view, scale) for view in settings.views}
+        pixels = [cut_patches(picture, patches[kept], settings, view) for view, (patches, kept, _) in found.items()]
+        reduced = ReducedPicture.of(picture)
         fit = mask_fit(mask, reduced.small, reduced.inside)
-        return row, found, fit, figures(rgb, mask, reduced), pixels
+        return row, found, fit, figures(picture, mask, reduced), pixels
 
     return map_slides(cut, slides.itertuples(index=False))
 
@@ -221,13 +223,12 @@ def _rebuild(manifest: Manifest, table: pd.DataFrame, path: Path, root: Path, vi
             raise CohortError(
                 f"{slide_id}: {picture} does not exist, and the pixels are not cached on this machine; give data=FOLDER"
             )
-        content = picture.read_bytes()
-        if digest(content, algorithm="md5", length=None) != manifest.image_md5[str(slide_id)]:
+        if file_digest(picture, algorithm="md5", length=None) != manifest.image_md5[str(slide_id)]:
             raise CohortError(
                 f"{slide_id}: {picture} has changed since it was cut; run `patch` again, or give data=FOLDER"
             )
         boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
-        return cut_patches(read_rgb(content, name=str(picture)), boxes, manifest.patch, view)
+        return cut_patches(open_slide(picture), boxes, manifest.patch, view)
 
     with (
         replacing(path, needed=_pixel_bytes(len(table), manifest.patch.patch_size)) as partial,

@@ -10,6 +10,7 @@ from doctogres.patches.squares import tiles_of, windows_of
 from doctogres.patches.views import REGIONS, WHOLE, is_window, size_of
 from doctogres.settings import PatchSettings
 from doctogres.slides.reasons import Reason
+from doctogres.slides.scale import Scale
 
 REGION_FIELDS: Final = ("x", "y", "width", "height", "area")
 
@@ -67,13 +68,13 @@ def select_regions(regions: npt.NDArray[np.int64], *, min_area: int) -> tuple[np
 
 
 def whole_picture(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """The whole picture as a single region, for the whole-picture baseline: (1, 5)."""
+    """The whole picture as a single region in the mask's pixels, for the whole-picture baseline: (1, 5)."""
     height, width = mask.shape
     return np.array([[0, 0, width, height, int(mask.sum())]], dtype=np.int64)
 
 
 def find_patches(
-    mask: npt.NDArray[np.bool_], settings: PatchSettings, view: str = ""
+    mask: npt.NDArray[np.bool_], settings: PatchSettings, view: str = "", scale: Scale | None = None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], list[str]]:
     """All patches of a slide in a view, which of them are kept, and the reasons; used by both training and serving.
 
@@ -83,20 +84,23 @@ def find_patches(
         mask: (height, width).
         settings: how to cut.
         view: of `PatchSettings.views`, the first by default.
+        scale: of the slide, where a pixel of the mask is not one of the slide and of the model.
 
     Returns:
-        patches (patches, 5) as in `mask_regions`, kept (patches,), reasons (patches,).
+        patches (patches, 5) as in `mask_regions`, in the slide's pixels, kept (patches,), reasons (patches,).
     """
     shown = view or settings.views[0]
+    scale = scale or Scale(mask.shape[::-1])
     if shown == WHOLE:
-        return whole_picture(mask), np.array([True]), [""]
+        return scale.boxes(whole_picture(mask)), np.array([True]), [""]
     regions = mask_regions(mask)
-    kept, reasons = select_regions(regions, min_area=settings.min_area)
+    kept, reasons = select_regions(scale.at_model(regions), min_area=settings.min_area)
     if shown == REGIONS:
-        return regions, kept, reasons
+        return scale.boxes(regions), kept, reasons
     lesions = _without_small(mask, regions[kept]) if not kept.all() else mask
-    side = size_of(shown)
-    squares = windows_of(lesions, side=side) if is_window(shown) else tiles_of(lesions, regions[kept], side=side)
+    side, of_mask = size_of(shown), max(1, round(size_of(shown) / scale.reduction))
+    squares = windows_of(lesions, side=of_mask) if is_window(shown) else tiles_of(lesions, regions[kept], side=of_mask)
+    squares = scale.squares(squares, round(side * scale.unit), inside=is_window(shown))
     reason = next((text for text, keep in zip(reasons, kept, strict=True) if keep and text), "")  # only specks
     return squares, np.ones(len(squares), bool), [reason] * len(squares)
 

@@ -56,13 +56,19 @@ def windows_of(mask: Mask, *, side: int) -> Boxes:
     """
     step = max(1, side // STEPS)
     cells = _cells(mask, step)
-    cells_per_side = tuple(min(-(-side // step), length) for length in cells.shape)
-    total = cells.sum()
+    rows, columns = (min(-(-side // step), length) for length in cells.shape)
+    sums = _sums(cells, rows, columns)
+    total = left_over = float(cells.sum(dtype=np.float64))
     lefts: list[int] = []
     tops: list[int] = []
-    while total and (not lefts or cells.sum() > LEFT_OUT * total):
-        top, left = _fullest(cells, cells_per_side)
-        cells[top : top + cells_per_side[0], left : left + cells_per_side[1]] = 0
+    while total and (not lefts or left_over > LEFT_OUT * total):
+        top, left = _fullest(sums)
+        left_over -= float(sums[top, left])
+        cells[top : top + rows, left : left + columns] = 0
+        first_row, first_column = max(0, top - rows + 1), max(0, left - columns + 1)
+        around = cells[first_row : top + 2 * rows - 1, first_column : left + 2 * columns - 1]
+        changed = _sums(around, rows, columns)
+        sums[first_row : first_row + len(changed), first_column : first_column + changed.shape[1]] = changed
         tops.append(_moved(top * step, side, mask.shape[0]))
         lefts.append(_moved(left * step, side, mask.shape[1]))
     if not lefts:
@@ -80,12 +86,16 @@ def _cells(mask: Mask, step: int) -> npt.NDArray[np.float32]:
     return np.asarray(blocks.sum(axis=(1, 3), dtype=np.float32))
 
 
-def _fullest(cells: npt.NDArray[np.float32], size: tuple[int, ...]) -> tuple[int, int]:
+def _sums(cells: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
+    """The sum of every window of so many cells, by its top and left; whole numbers, which stay exact below 2**24."""
+    size, edge = (columns, rows), cv2.BORDER_CONSTANT
+    sums = cv2.boxFilter(cells, cv2.CV_32F, size, anchor=(0, 0), normalize=False, borderType=edge)
+    return np.array(sums[: len(cells) - rows + 1, : cells.shape[1] - columns + 1])
+
+
+def _fullest(sums: npt.NDArray[np.float32]) -> tuple[int, int]:
     """Top and left, in cells, of the window with the highest sum; among equals the one nearest to their middle."""
-    sums = cv2.integral(cells, sdepth=cv2.CV_64F)
-    rows, columns = size
-    inside = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
-    equals = np.argwhere(inside >= inside.max() - 0.5)
+    equals = np.argwhere(sums >= sums.max() - np.float32(0.5))
     nearest = np.square(equals - equals.mean(axis=0)).sum(axis=1).argmin()
     top, left = equals[nearest].tolist()
     return top, left

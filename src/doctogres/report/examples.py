@@ -16,6 +16,7 @@ from doctogres.model.classifier import SlideClassifier
 from doctogres.patches.crops import cut_patches
 from doctogres.patches.regions import REGION_FIELDS
 from doctogres.report.gradcam import NoHeatMapError, ensemble_gradcam
+from doctogres.slides.source import Picture, source_of
 
 WRONG_SLIDES: Final = 8
 UNSURE_SLIDES: Final = 4
@@ -76,7 +77,13 @@ def choose_slides(
 
 
 def show_slide(
-    classifier: SlideClassifier, rgb: Pixels, mask: NDArray[np.bool_], answer: SlideAnswer, *, slide_id: str, truth: str
+    classifier: SlideClassifier,
+    picture: Picture,
+    mask: NDArray[np.bool_],
+    answer: SlideAnswer,
+    *,
+    slide_id: str,
+    truth: str,
 ) -> ShownSlide:
     """Returns what the gallery shows of a slide: the image and its most confident patches.
 
@@ -85,15 +92,16 @@ def show_slide(
 
     Args:
         classifier: the classifier that gave the answer.
-        rgb: (height, width, 3).
+        picture: the slide.
         mask: (height, width).
         answer: the answer for this slide.
         slide_id: the slide's name.
         truth: the slide's label.
     """
+    slide = source_of(picture)
     card, shares, source = classifier.card, answer.patch_probabilities, classifier.card.sources[0]
     rows = np.argsort(-shares.max(axis=1), kind="stable")[:PATCHES]
-    pixels = cut_patches(rgb, answer.patches[list(REGION_FIELDS)].to_numpy()[rows], card.patch, source.view)
+    pixels = cut_patches(slide, answer.patches[list(REGION_FIELDS)].to_numpy()[rows], card.patch, source.view)
     targets = shares[rows].argmax(axis=1)
     heat: list[NDArray[np.float32] | None]
     try:
@@ -108,8 +116,8 @@ def show_slide(
         ShownPatch(int(row), card.classes[target], float(shares[row, target]), patch, heat_map)
         for row, target, patch, heat_map in zip(rows, targets, pixels, heat, strict=True)
     ]
-    height, width = rgb.shape[:2]
-    return ShownSlide(slide_id, truth, answer, (width, height), overlay(rgb, NO_BOXES, [], [], mask), patches)
+    shown = overlay(slide.working, NO_BOXES, [], [], mask, slide.size)
+    return ShownSlide(slide_id, truth, answer, slide.size, shown, patches)
 
 
 def sections(scored: Scored, root: Path) -> list[GallerySection]:
@@ -137,9 +145,9 @@ def sections(scored: Scored, root: Path) -> list[GallerySection]:
 def _shown(scored: Scored, rows: list[int], root: Path) -> list[ShownSlide]:
     def show(index: int) -> ShownSlide:
         row: Any = next(scored.slides.iloc[[index]].itertuples(index=False))
-        rgb, mask, _ = read_slide(root, row)
+        picture, mask, _ = read_slide(root, row)
         answer = scored.answers[index]
-        return show_slide(scored.classifier, rgb, mask, answer, slide_id=row.slide_id, truth=row.label)
+        return show_slide(scored.classifier, picture, mask, answer, slide_id=row.slide_id, truth=row.label)
 
     return [show(index) for index in rows]
 

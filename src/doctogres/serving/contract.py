@@ -21,10 +21,12 @@ from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from doctogres.errors import DoctogresError, ParameterError
-from doctogres.slides.images import encode_png, read_rgb
+from doctogres.slides.images import encode_png
 from doctogres.slides.limits import limit_from_environment
 from doctogres.slides.masks import read_with_mask
+from doctogres.slides.opening import open_slide
 from doctogres.slides.reasons import Reason
+from doctogres.slides.source import SlideSource
 
 MAX_SLIDES_VARIABLE: Final = "DOCTOGRES_MAX_SLIDES"
 DEFAULT_MAX_SLIDES: Final = 1000
@@ -147,8 +149,8 @@ class RequestedSlide:
     group: str = ""
     annotations: str = ""
 
-    def read(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str]:
-        """Decodes the image and the mask (None if not given), which have the same size; and a note on the two.
+    def read(self) -> tuple[SlideSource, npt.NDArray[np.bool_] | None, str]:
+        """Decodes the image and the mask (None if not given), and a note on the two.
 
         Raises:
             DoctogresError: names the slide and the field. Sizes are compared before anything is decoded.
@@ -164,12 +166,10 @@ class RequestedSlide:
         image = _file(self.image, self._image_name)
         return image, None if _missing(self.mask) else _file(self.mask, self._mask_name)
 
-    def decoded(
-        self, image: bytes, mask: bytes | None
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str]:
+    def decoded(self, image: bytes, mask: bytes | None) -> tuple[SlideSource, npt.NDArray[np.bool_] | None, str]:
         """What `read` returns, from the `files`."""
         if mask is None:
-            return read_rgb(image, name=self._image_name), None, ""
+            return open_slide(image, name=self._image_name), None, ""
         return read_with_mask(
             image, mask, name=self._image_name, mask_name=self._mask_name, annotations=self.annotations
         )

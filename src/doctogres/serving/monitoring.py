@@ -25,6 +25,7 @@ from doctogres.serving.contract import RequestedSlide, RequestError
 from doctogres.serving.figures import digests, median_side
 from doctogres.serving.metrics import Metrics
 from doctogres.slides.figures import figures
+from doctogres.slides.source import SlideSource
 from doctogres.slides.tissue import ReducedPicture
 
 server_log: Final = logging.getLogger("uvicorn.error")  # uvicorn's own log, errors or not, which MLflow's server shows
@@ -43,16 +44,16 @@ class SlideRecord:
     measured: bool  # whether digests and figures are wanted
     found: dict[str, Any] = field(default_factory=dict)
 
-    def read(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None, str, ReducedPicture | None]:
+    def read(self) -> tuple[SlideSource, npt.NDArray[np.bool_] | None, str, ReducedPicture | None]:
         """See `RequestedSlide.read`; and the picture at a reduced size, if it was measured."""
         image, mask = self.slide.files()
         if self.measured:
             self.found |= digests(image, mask)
-        rgb, lesion, note = self.slide.decoded(image, mask)
-        reduced = ReducedPicture.of(rgb) if self.measured else None
+        source, lesion, note = self.slide.decoded(image, mask)
+        reduced = ReducedPicture.of(source) if self.measured else None
         if reduced:
-            self.found |= figures(rgb, lesion, reduced)
-        return rgb, lesion, note, reduced
+            self.found |= figures(source, lesion, reduced)
+        return source, lesion, note, reduced
 
     @property
     def is_refused(self) -> bool:

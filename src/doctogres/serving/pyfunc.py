@@ -173,7 +173,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
 
     def _overlay(self, slide: RequestedSlide, answer: SlideAnswer) -> str:
         """The overlay as a base64 PNG; the slide is decoded again, so that few images are in memory at a time."""
-        rgb, mask, _ = slide.read()
+        source, mask, _ = slide.read()
         patches, shares = answer.patches, answer.patch_probabilities
         boxes = patches[["x", "y", "width", "height"]].to_numpy(np.int64)
         named = answer.mask_source == "given"  # on adjacent tiles, class names would cover the tissue
@@ -181,7 +181,8 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             f"{label} {share:.2f}" if named else f"{share:.2f}"
             for label, share in zip(patches["label"], shares.max(axis=1), strict=True)
         ]
-        picture = overlay(rgb, boxes, texts, mixed_colours(shares, list(self.classifier.card.classes)), mask)
+        colours = mixed_colours(shares, list(self.classifier.card.classes))
+        picture = overlay(source.working, boxes, texts, colours, mask, source.size)
         return base64.b64encode(encode_png(picture)).decode()
 
     def _geojson(self, slide: RequestedSlide, answer: SlideAnswer) -> str:

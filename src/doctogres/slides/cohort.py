@@ -23,6 +23,7 @@ from doctogres.slides.layout import (
     LABELS,
     LAYOUT,
     OUTLINES,
+    SLIDE_SUFFIXES,
     SUFFIXES,
     TEST,
     TEST_LABELS,
@@ -226,15 +227,12 @@ def _file_reason(slide: str, pairs: Pairs, *, has_label: bool) -> str:
     picture, mask = pairs.expected(slide)
     if not pictures:
         return Reason.MISSING_IMAGE.because(file=picture, slide=slide, has="a label" if has_label else "a mask")
-    for found, what in ((pictures, "pictures"), (masks, "masks")):
+    for found, what, suffixes in ((pictures, "pictures", SLIDE_SUFFIXES), (masks, "masks", SUFFIXES)):
         if len(found) > 1:
             return Reason.AMBIGUOUS_FILES.because(slide=slide, count=len(found), what=what, files=listed(found))
-        if (
-            found
-            and PurePosixPath(found[0]).suffix.lower() not in SUFFIXES
-            and not (what == "masks" and is_outlined(found[0]))
-        ):
-            return Reason.UNSUPPORTED_FORMAT.because(file=found[0], formats=", ".join(SUFFIXES))
+        suffix = PurePosixPath(found[0]).suffix.lower() if found else ""
+        if found and suffix not in suffixes and not (what == "masks" and is_outlined(found[0])):
+            return Reason.UNSUPPORTED_FORMAT.because(file=found[0], formats=", ".join(suffixes))
     return "" if masks else Reason.MISSING_MASK.because(file=mask)
 
 

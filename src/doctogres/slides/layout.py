@@ -31,13 +31,16 @@ FORMATS: Final = {  # each has a reader in formats.py
 }
 SUFFIXES: Final = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 OUTLINES: Final = ".geojson"  # masks as polygons
+# Scanner files of one file each, read with OpenSlide where it is installed; no mask is one.
+SCANNER_SUFFIXES: Final = (".svs", ".ndpi", ".scn", ".bif")
+SLIDE_SUFFIXES: Final = (*SUFFIXES, *SCANNER_SUFFIXES)
 FORMAT_NAMES: Final = " or ".join(", ".join(FORMATS).rsplit(", ", 1))
 # Pictures that have no reader: reported where they are all there is of a slide. Any other file is none.
 OTHER_PICTURES: Final = frozenset(
     re.findall(
         r"\S+",
         ".bmp .gif .webp .heic .heif .avif .jxl .jp2 .j2k .jpx .jpf .jfif .tga .ppm .pgm .pbm .pnm .exr .psd .dng .nii .nrrd "
-        ".mha .dcm .dicom .svs .ndpi .mrxs .scn .vms .vmu .bif .czi .lif .nd2 .vsi .qptiff .btf .tf8 .isyntax .kfb .sdpc .oib "
+        ".mha .dcm .dicom .mrxs .vms .vmu .czi .lif .nd2 .vsi .qptiff .btf .tf8 .isyntax .kfb .sdpc .oib "
         ".oif",
     )
 )

@@ -1,6 +1,6 @@
 """Masks: the lesions of a file, true or false for each pixel; and a picture together with its mask."""
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,16 @@ from doctogres.slides.formats import (
 from doctogres.slides.geojson import is_geojson, read_outlines
 from doctogres.slides.images import check_mode, read_rgb
 from doctogres.slides.lesions import page_lesion
+from doctogres.slides.levels import is_read_in_regions
 from doctogres.slides.outlines import check_inside, filled, lies_inside
 from doctogres.slides.plausibility import better_fit
+from doctogres.slides.pyramid import Pyramid
 from doctogres.slides.reasons import Reason
+from doctogres.slides.scale import factor
+from doctogres.slides.source import DecodedPicture, SlideSource
 from doctogres.slides.tiff_pages import PagesError, Part, parts_of
+
+OUTLINED_SIDE: Final = 8192  # pixels of the mask into which the outlines on a pyramid are filled
 
 
 class SizeMismatchError(ImageError):
@@ -40,12 +46,12 @@ class MarkedSlide(NamedTuple):
     """A picture with its mask.
 
     Attributes:
-        rgb: (height, width, 3).
-        mask: (height, width), true on lesions.
+        picture: its pixels.
+        mask: (height, width), true on lesions; that of a pyramid may be smaller, see `scale.factor`.
         note: a reason to look at the pair, empty where there is none.
     """
 
-    rgb: NDArray[np.uint8]
+    picture: SlideSource
     mask: NDArray[np.bool_]
     note: str = ""
 
@@ -72,6 +78,8 @@ def read_with_mask(
         ImageError: one of the two cannot be read.
     """
     name, mask_name = source_name(picture, name), source_name(mask, mask_name)
+    if is_read_in_regions(picture, name):
+        return _on_pyramid(Pyramid.open(picture, name), mask, name, mask_name, annotations)
     picture, mask = source_bytes(picture, name), source_bytes(mask, mask_name)
     header = read_header(picture, name)
     if is_geojson(mask):
@@ -88,7 +96,24 @@ def read_with_mask(
             "give the mask of this picture"
         )
     rgb, lesion = read_rgb(picture, name=name), read_mask(mask, name=mask_name)
-    return MarkedSlide(rgb, lesion) if len(sizes) == 1 else _laid(rgb, lesion, of_both, name, mask_name)
+    return MarkedSlide(DecodedPicture(rgb), lesion) if len(sizes) == 1 else _laid(rgb, lesion, of_both, name, mask_name)
+
+
+def _on_pyramid(pyramid: Pyramid, mask: Source, name: str, mask_name: str, annotations: str) -> MarkedSlide:
+    mask = source_bytes(mask, mask_name)
+    if is_geojson(mask):
+        outlines = read_outlines(mask, mask_name, annotations=annotations)
+        check_inside(outlines, pyramid.size, mask_name)
+        by = 2 ** max(0, (max(pyramid.size) - 1) // OUTLINED_SIDE).bit_length()
+        size = -(-pyramid.size[0] // by), -(-pyramid.size[1] // by)
+        return MarkedSlide(pyramid, filled(outlines, size, mask_name, scale=1 / by))
+    header = read_header(mask, mask_name)
+    if factor(pyramid.size, (header.width, header.height), pyramid.mask_reduction) is None:
+        raise SizeMismatchError(
+            f"{mask_name} has {header.width} x {header.height} pixels, {name} {pyramid.size[0]} x {pyramid.size[1]}; give "
+            f"the mask of this slide, at its size or reduced at most {pyramid.mask_reduction} times with the same ratio of the sides"
+        )
+    return MarkedSlide(pyramid, read_mask(mask, name=mask_name))
 
 
 def _outlined(
@@ -104,7 +129,7 @@ def _outlined(
     drawn = filled(outlines, size, mask_name) if fitting[0] else None
     if not fitting[1]:
         assert drawn is not None
-        return MarkedSlide(read_rgb(picture, name=name), drawn)
+        return MarkedSlide(DecodedPicture(read_rgb(picture, name=name)), drawn)
     turned = np.ascontiguousarray(upright(filled(outlines, stored_size, mask_name), orientation))
     return _better_laid(
         read_rgb(picture, name=name),
@@ -130,7 +155,7 @@ def _laid(
     stored = upright(lesion, {6: 8, 8: 6}.get(of_mask, of_mask))
     turned = np.ascontiguousarray(upright(stored, of_picture))
     if turned.shape != rgb.shape[:2] or np.array_equal(lesion, turned):
-        return MarkedSlide(rgb, lesion)  # drawn on the upright picture
+        return MarkedSlide(DecodedPicture(rgb), lesion)  # drawn on the upright picture
     stated = f"{name} states EXIF orientation {of_picture} and {mask_name} {of_mask}"
     return _better_laid(rgb, lesion if lesion.shape == turned.shape else None, turned, stated)
 
@@ -149,9 +174,8 @@ def _better_laid(
         better = fitting
     laid = ("as it is", "turned like the picture")[better]
     problem = f"{stated}; the mask was laid {laid}, because {why}"
-    return MarkedSlide(
-        rgb, turned if better or drawn is None else drawn, Reason.MASK_ORIENTATION.because(problem=problem)
-    )
+    mask = turned if better or drawn is None else drawn
+    return MarkedSlide(DecodedPicture(rgb), mask, Reason.MASK_ORIENTATION.because(problem=problem))
 
 
 def read_mask(source: Source, *, name: str = "") -> NDArray[np.bool_]:

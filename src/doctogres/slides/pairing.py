@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from doctogres.slides.layout import OTHER_PICTURES, OUTLINES, SUFFIXES
+from doctogres.slides.layout import OTHER_PICTURES, OUTLINES, SCANNER_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES
 from doctogres.slides.names import PREFIX
 from doctogres.slides.spelling import folded
 
@@ -86,7 +86,7 @@ def is_mask_name(stem: str) -> bool:
 
 def picture_files(folder: Path) -> list[str]:
     """The names of the pictures in a folder, sorted; hidden files are none."""
-    return _files(folder, {*SUFFIXES, *OTHER_PICTURES})
+    return _files(folder, {*SLIDE_SUFFIXES, *OTHER_PICTURES})
 
 
 def outline_files(folder: Path) -> list[str]:
@@ -141,13 +141,14 @@ def _subfolder(folder: Path, names: Sequence[str]) -> str:
 
 
 def _by_stem(files: Sequence[str], prefix: str) -> dict[str, list[str]]:
-    """The files of each stem; those in a format without a reader only where there is no other."""
+    """The files of each stem: a scanner's only where there is no picture, one without a reader where there is no other."""
     stems: dict[str, list[str]] = {}
-    for readable in (True, False):
+    ranks = {suffix: rank for rank, suffixes in enumerate((SUFFIXES, SCANNER_SUFFIXES)) for suffix in suffixes}
+    for rank in range(3):
         complete = set(stems)
         for name in files:
             path = PurePosixPath(name)
-            if (path.suffix.lower() in SUFFIXES) == readable and path.stem not in complete:
+            if ranks.get(path.suffix.lower(), 2) == rank and path.stem not in complete:
                 stems.setdefault(path.stem, []).append(prefix + name)
     return stems
 

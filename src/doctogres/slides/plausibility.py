@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from doctogres.slides.reasons import Reason
+from doctogres.slides.source import Picture
 from doctogres.slides.tissue import ReducedPicture
 
 MAX_SHARE: Final = 0.9  # of the picture that is lesion
@@ -101,9 +102,9 @@ class _Ground:
         return 255 - np.asarray(cv2.cvtColor(self.small, cv2.COLOR_RGB2GRAY), np.uint8)
 
     @classmethod
-    def of(cls, rgb: NDArray[np.uint8]) -> Self:
-        picture = ReducedPicture.of(rgb)
-        return cls(picture.small, picture.inside)
+    def of(cls, picture: Picture) -> Self:
+        reduced = ReducedPicture.of(picture)
+        return cls(reduced.small, reduced.inside)
 
     def reduced(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """A mask of the whole picture at this size."""
@@ -120,9 +121,9 @@ class _Ground:
         return contrast_of(self.dark, lesion, self.inside)
 
 
-def fit_of(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> MaskFit:
+def fit_of(picture: Picture, mask: NDArray[np.bool_]) -> MaskFit:
     """Measures how a mask, (height, width), lies on its picture, (height, width, 3)."""
-    return _fit(mask, _Ground.of(rgb))
+    return _fit(mask, _Ground.of(picture))
 
 
 def mask_fit(mask: NDArray[np.bool_], small: NDArray[np.uint8], inside: NDArray[np.bool_]) -> MaskFit:

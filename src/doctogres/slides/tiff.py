@@ -3,11 +3,15 @@
 Pillow is not asked, because it stops at a compression that it does not know, and follows a chain of pages without end.
 """
 
+import mmap
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
+Content = bytes | mmap.mmap  # of a file
 
 MAX_PAGES: Final = 256
 MAX_NUMBERS: Final = 64  # values of a tag; none here needs more
@@ -37,6 +41,8 @@ class Tag(IntEnum):
     PLANAR = 284
     TILE_WIDTH = 322
     TILE_HEIGHT = 323
+    TILE_OFFSETS = 324
+    TILE_LENGTHS = 325
     SUB_PAGES = 330
     EXTRA_SAMPLES = 338
     SAMPLE_FORMAT = 339
@@ -145,7 +151,7 @@ class Page:
 class _Directories:
     """Reads directories until together they are longer than the file: those of an honest file do not overlap."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Content) -> None:
         self.data = data
         self.left = len(data)
         order = "<" if data[:2] == b"II" else ">"
@@ -162,13 +168,8 @@ class _Directories:
 
     def read(self, offset: int) -> tuple[Page, int]:
         """The page whose directory is at `offset`, and the offset of the next one; 0 after the last."""
-        count = self._whole(self.count, offset)
-        start = offset + self.count.itemsize
-        end = start + count * self.entry.itemsize
-        self.left -= end - offset
-        if self.left < 0 or end > len(self.data):
-            raise TiffError(f"the directory of a page, at byte {offset}, is not complete")
-        entries = np.frombuffer(self.data, self.entry, count, start)
+        entries, start = self._entries(offset)
+        end = start + entries.nbytes
         numbers: dict[int, tuple[int, ...]] = {}
         description = ""
         for place in np.flatnonzero(np.isin(entries["tag"], list(Tag))).tolist():
@@ -181,13 +182,32 @@ class _Directories:
         last = end + self.pointer.itemsize > len(self.data)  # some writers leave out the pointer of the last page
         return Page(offset, numbers, description), 0 if last else self._whole(self.pointer, end)
 
-    def _content(self, entry: int, kind: int, count: int) -> bytes:
+    def values(self, page: Page, tag: Tag, most: int) -> NDArray[np.integer[Any]]:
+        """At most so many values of a tag; none where it is missing, of another type or outside the file."""
+        entries, start = self._entries(page.offset)
+        for place in np.flatnonzero((entries["tag"] == tag) & np.isin(entries["kind"], list(NUMBERS)))[:1].tolist():
+            kind, count = int(entries["kind"][place]), int(entries["count"][place])
+            content = self._content(start + place * self.entry.itemsize, kind, count, most)
+            return np.frombuffer(content, self.order + NUMBERS[kind])
+        return np.empty(0, np.int64)
+
+    def _entries(self, offset: int) -> tuple[NDArray[Any], int]:
+        """The entries of the directory at `offset`, and where they begin."""
+        count = self._whole(self.count, offset)
+        start = offset + self.count.itemsize
+        length = count * self.entry.itemsize
+        self.left -= start + length - offset
+        if self.left < 0 or start + length > len(self.data):
+            raise TiffError(f"the directory of a page, at byte {offset}, is not complete")
+        return np.frombuffer(self.data, self.entry, count, start), start
+
+    def _content(self, entry: int, kind: int, count: int, most: int = MAX_NUMBERS) -> bytes:
         """The bytes of a tag's values; empty where it is of another type or lies outside the file."""
         size = 1 if kind == TEXT else int(NUMBERS.get(kind, "u0")[1:])
         place = entry + 4 + self.pointer.itemsize
         if count * size > self.pointer.itemsize:
             place = self._whole(self.pointer, place)
-        length = min(count, MAX_TEXT if kind == TEXT else MAX_NUMBERS) * size
+        length = min(count, MAX_TEXT if kind == TEXT else most) * size
         return self.data[place : place + length] if place + length <= len(self.data) else b""
 
     def _whole(self, kind: "np.dtype[Any]", offset: int) -> int:
@@ -196,7 +216,7 @@ class _Directories:
         return int(np.frombuffer(self.data, kind, 1, offset)[0])
 
 
-def first_page(data: bytes) -> Page:
+def first_page(data: Content) -> Page:
     """The first page.
 
     Raises:
@@ -206,7 +226,7 @@ def first_page(data: bytes) -> Page:
     return directories.read(directories.first)[0]
 
 
-def all_pages(data: bytes) -> tuple[list[Page], list[Page]]:
+def all_pages(data: Content) -> tuple[list[Page], list[Page]]:
     """The pages in their order, and those filed under the first one (SubIFDs).
 
     A chain that leads back to one of its pages ends there.
@@ -224,6 +244,26 @@ def all_pages(data: bytes) -> tuple[list[Page], list[Page]]:
         page, offset = directories.read(offset)
         chain.append(page)
     return chain, [directories.read(below)[0] for below in chain[0].numbers.get(Tag.SUB_PAGES, ())]
+
+
+def tiles_inside(data: Content, page: Page) -> tuple[int, int]:
+    """How many tiles a page should have, and how many of these lie inside the file.
+
+    A tile of length zero is a blank one: scanners leave them out.
+
+    Raises:
+        TiffError: damaged.
+    """
+    directories = _Directories(data)
+    width, height = page.size
+    across, down = page.number(Tag.TILE_WIDTH), page.number(Tag.TILE_HEIGHT)
+    stated = -(-width // across) * -(-height // down)
+    begin, length = (directories.values(page, tag, stated) for tag in (Tag.TILE_OFFSETS, Tag.TILE_LENGTHS))
+    if len(begin) != len(length):
+        return stated, min(len(begin), len(length))
+    size = len(data)
+    inside = (length == 0) | ((begin <= size) & (length <= size) & (begin.astype(np.float64) + length <= size))
+    return stated, int(np.count_nonzero(inside))
 
 
 def beginning_with(data: bytes, page: Page) -> bytes:

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from doctogres.slides.source import Picture, source_of
+
 Kind = Literal["tissue", "cartoon", "unsure"]
 
 WORKING_SIZES: Final = (256, 640)  # pixels on the long side of the reduced copy
@@ -73,19 +75,19 @@ class ReducedPicture(NamedTuple):
     inside: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, rgb: NDArray[np.uint8]) -> Self:
+    def of(cls, picture: Picture) -> Self:
         """Reduces a picture, (height, width, 3)."""
-        small = working_copy(rgb)
+        small = working_copy(picture)
         glass = glass_colour(small)
         return cls(small, glass, silhouette(small, glass))
 
 
-def working_copy(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def working_copy(picture: Picture) -> NDArray[np.uint8]:
     """The picture halved by area averaging, twice or until it fits, within 256 to 640 pixels on the long side.
 
     Halving is ten times as fast as reducing by a broken factor; an odd last row or column is left out.
     """
-    small, halvings = rgb, 0
+    small, halvings = source_of(picture).working, 0
     while (longest := max(small.shape[:2])) > WORKING_SIZES[1] or (halvings < 2 and longest >= 2 * WORKING_SIZES[0]):
         small = halved(small)
         halvings += 1

@@ -13,9 +13,10 @@ from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
-from doctogres.slides.images import encode_png, read_rgb
+from doctogres.slides.images import encode_png
 from doctogres.slides.labels import column_names
 from doctogres.slides.layout import LABELS
+from doctogres.slides.opening import open_slide
 from doctogres.slides.reasons import CONTAMINATION, Reason, by_reason
 from doctogres.slides.subgroups import AUTO
 from doctogres.slides.table import DROPPED, REVIEW, CohortTable
@@ -143,6 +144,6 @@ def _contact_sheet(run: StageRun, cohort: CohortTable) -> None:
     slides = cohort.usable
     per_class = max(1, SHEET_SLIDES // max(1, slides["label"].nunique()))
     shown = slides.groupby("label", sort=True).head(per_class).sort_values("label", kind="stable")
-    tiles = [shrunk(read_rgb(cohort.root / name), TILE) for name in shown["image"]]
+    tiles = [shrunk(open_slide(cohort.root / name).working, TILE) for name in shown["image"]]
     captions = [f"{row.slide_id}\n{row.label}" for row in shown.itertuples()]
     run.attach("contact_sheet.png").write_bytes(encode_png(contact_sheet(tiles, captions, columns=6, tile=TILE)))

@@ -94,9 +94,10 @@ def _overlays(run: StageRun, manifest: Manifest, cohort: CohortTable, root: Path
     patches, colours = manifest.kept, class_colours(sorted(slides["label"].unique()))
     row: Any
     for row in slides.groupby("label").head(1).head(OVERLAYS).itertuples(index=False):
-        rgb, mask, _ = read_slide(root, row)
+        slide, mask, _ = read_slide(root, row)
         kept = patches[patches["slide_id"] == row.slide_id]
         boxes = kept[["x", "y", "width", "height"]].to_numpy(np.int64)
-        picture = overlay(rgb, boxes, [str(area) for area in kept["area"]], [colours[row.label]] * len(boxes), mask)
+        areas, shades = [str(area) for area in kept["area"]], [colours[row.label]] * len(boxes)
+        picture = overlay(slide.working, boxes, areas, shades, mask, slide.size)
         path = run.attach(f"overlays/{artifact_name(row.slide_id)}.png")
         path.write_bytes(encode_png(picture))

@@ -189,9 +189,10 @@ def summary(slides: int, guessed: int, sure: int, unanswered: str) -> str:
 def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: Sequence[str]) -> None:
     from doctogres.evaluation.unlabelled import pixels_of
 
-    rgb, mask, _ = pixels_of(root, row)
+    slide, mask, _ = pixels_of(root, row)
     colours = class_colours(classes)
     boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)
     texts = [f"{share:.2f}" for share in answer.patch_probabilities.max(axis=1)]
-    picture = overlay(rgb, boxes, texts, [colours[label] for label in answer.patches["label"]], mask)
+    shades = [colours[label] for label in answer.patches["label"]]
+    picture = overlay(slide.working, boxes, texts, shades, mask, slide.size)
     run.attach(f"overlays/{artifact_name(row.slide_id)}.png").write_bytes(encode_png(picture))
