@@ -255,12 +255,11 @@ def load(folder: Path, model: Path, options: argparse.Namespace) -> None:
     )
     for wrong in records.loc[records["wrong"] != "", "wrong"].head(5):
         print(wrong)
-    print("| | requests | p50, s | p95, s | p99, s |\n|---|---|---|---|---|")
+    print("| | requests | p50, s | p95, s | p99, s | p95 / p50 |\n|---|---|---|---|---|---|")
     records["waited"] = records["ended"] - records["started"]
     for kind, group in [("all", records), *records.groupby("kind", sort=False)]:
-        print(
-            f"| {kind} | {len(group)} | {' | '.join(f'{v:.2f}' for v in group['waited'].quantile([0.5, 0.95, 0.99]))} |"
-        )
+        p50, p95, p99 = group["waited"].quantile([0.5, 0.95, 0.99])
+        print(f"| {kind} | {len(group)} | {p50:.2f} | {p95:.2f} | {p99:.2f} | {p95 / p50:.1f} |")
     fifths = np.array_split(np.array(memory), 5)
     highest = ", ".join(f"{fifth.max():.0f}" for fifth in fifths)
     print(f"\nMemory of the server, MiB: {before:.0f} before; highest in each fifth of the time: {highest}")

@@ -19,6 +19,7 @@ from doctogres.model.encoder import architecture_of
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.fusion import slide_distances
 from doctogres.model.network import create_network
+from doctogres.model.scheduling import Job, Scheduler
 from doctogres.settings import AnswerSettings
 from doctogres.slides.reasons import Reason
 from doctogres.training.gaussian import fit_gaussian
@@ -56,7 +57,9 @@ def familiar(
         network.gaussians.extend([fit_gaussian(features.numpy()) for features in found])
     measured = made(sources, novelty=novelty_limit(np.ones(20), [*map(str, range(20))], level=0.9))
     left_out = [measured.cut(*slide) for slide in OWN[20:]]
-    distances = slide_distances([measured._view_outputs(left_out, view) for view in measured.card.views])
+    distances = slide_distances(
+        [measured._view_outputs(left_out, view, Job(Scheduler())) for view in measured.card.views]
+    )
     return made(sources, novelty=novelty_limit(distances, [*map(str, range(20))], level=0.9))
 
 

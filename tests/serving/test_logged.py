@@ -31,7 +31,8 @@ from tests.stores import connected
 
 COLUMNS = [
     "slide_id", "label", "abstained", "confidence", "probabilities", "labels", "labels_valid", "novelty",
-    "n_patches", "n_dropped", "mask_source", "patches", "overlay", "model_version", "model_id", "reasons", "warnings", "error",
+    "n_patches", "n_dropped", "mask_source", "patches", "overlay", "geojson", "model_version", "model_id",
+    "reasons", "warnings", "error",
 ]  # fmt: skip
 
 
@@ -166,7 +167,7 @@ def test_errors_are_raised_or_reported(model: Any, monkeypatch: pytest.MonkeyPat
     assert (bad["label"], bad["abstained"]) == (None, True)
     assert bad["error"].startswith("s1 (image) is not a picture")
     inner = model.unwrap_python_model()
-    monkeypatch.setattr(type(inner.classifier), "answers", lambda self, cut: 1 / 0)
+    monkeypatch.setattr(type(inner.classifier), "answers", lambda self, cut, job: 1 / 0)
     with pytest.raises(MlflowException, match="the model failed on this request; see the server's log") as failed:
         model.predict(request)
     assert "division" not in failed.value.serialize_as_json()

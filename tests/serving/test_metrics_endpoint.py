@@ -32,7 +32,15 @@ from tests.servers import free_port
 from tests.serving.drawn_requests import files
 
 MODEL = {"model_version": "doctogres/3", "model_id": "m-1"}
-REQUEST = {"status": 200, "seconds": 0.2, "slides": 3, "not_sure": 1, "refusals": {"field": 1}, "lost": 0}
+REQUEST = {
+    "status": 200,
+    "seconds": 0.2,
+    "waited": 0.1,
+    "slides": 3,
+    "not_sure": 1,
+    "refusals": {"field": 1},
+    "lost": 0,
+}
 Samples = dict[tuple[str, frozenset[str]], float]
 
 
@@ -264,6 +272,9 @@ def test_what_the_model_did_is_counted(
     assert after["doctogres_refusals_total", frozenset(["unreadable_image"])] == 2
     assert after["doctogres_refusals_total", frozenset(["no_slides"])] == 1
     assert after["doctogres_request_duration_seconds_count", none] == 3
+    waited = after["doctogres_request_wait_seconds_sum", none]
+    assert 0 <= waited <= after["doctogres_request_duration_seconds_sum", none]
+    assert after["doctogres_request_wait_seconds_count", none] == 3
     assert after["doctogres_answer_log_lost_rows_total", none] == 4
     model.classifier = unsure
     ask(files(1), files(2))

@@ -94,7 +94,7 @@ def test_novelty_and_the_labels_are_logged(
     classifier: SlideClassifier, log: AnswerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = replace(classifier.classify(*drawn(1)), novelty=1.25, labels=("A", "B"), labels_valid=True)
-    monkeypatch.setattr(SlideClassifier, "answers", lambda self, slides: (known for _ in slides))
+    monkeypatch.setattr(SlideClassifier, "answers", lambda self, slides, job: (known for _ in slides))
     ask(model_of(classifier, log), files(1))
     (row,) = read_answers(log.folder).to_dict("records")
     assert (row["novelty"], row["labels"], row["labels_valid"]) == (1.25, ["A", "B"], True)
@@ -218,7 +218,7 @@ def test_a_line_counts_slides_and_what_is_not_sure(
     before = len(lines.messages)
     assert model.predict(None, pd.DataFrame(), params={"identity": True})[0]["model_id"] == "m-1"
     assert len(lines.messages) == before
-    monkeypatch.setattr(type(unsure), "answers", lambda self, cut: 1 / 0)
+    monkeypatch.setattr(type(unsure), "answers", lambda self, cut, job: 1 / 0)
     with pytest.raises(RequestError, match="the model failed"):
         ask(model, files(1))
     assert "slides 1, not sure 0, refused as a whole (failed)" in lines.messages[-1]
@@ -280,3 +280,17 @@ def test_a_log_changes_no_answer_and_a_slide_is_reduced_once(
     monkeypatch.setattr(tissue, "working_copy", reduce)
     ask(model_of(classifier, log), files(1))
     assert reduce.call_count == 1
+
+
+def test_a_request_whose_time_is_over_is_given_up_and_the_operator_sees_why(
+    classifier: SlideClassifier, log: AnswerLog, lines: pytest.LogCaptureFixture
+) -> None:
+    model = model_of(classifier, log)
+    model.server.time_limit = 1e-6
+    with pytest.raises(RequestError, match="longer than the limit of 1e-06 s; send fewer slides") as given_up:
+        ask(model, files(1), files(2), on_error="report")
+    assert (given_up.value.get_http_status_code(), given_up.value.kind) == (504, "timeout")
+    assert "refused as a whole (timeout)" in lines.text
+    assert not log.folder.exists() or read_answers(log.folder).empty
+    model.server.time_limit = None
+    assert ask(model, files(1))[0]["error"] is None

@@ -34,6 +34,11 @@ class CutSlide:
         """The number of patches in all views."""
         return sum(map(len, self.pixels.values()))
 
+    @property
+    def nbytes(self) -> int:
+        """The size of the patches in memory."""
+        return sum(pixels.nbytes for pixels in self.pixels.values())
+
 
 @dataclass(frozen=True)
 class SlideAnswer:

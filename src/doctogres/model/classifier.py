@@ -29,11 +29,13 @@ from doctogres.model.fusion import ViewOutputs
 from doctogres.model.group_answer import GroupRule
 from doctogres.model.network import build_network, load_weights, save_weights
 from doctogres.model.novelty import FeatureGaussian
+from doctogres.model.scheduling import Job, Scheduler
 from doctogres.model.temperature import Calibration
 from doctogres.settings import ATTENTION, AnswerSettings, PatchSettings
 from doctogres.slides.plausibility import MaskRange
 from doctogres.slides.source import Picture
 from doctogres.slides.tissue import ReducedPicture
+from doctogres.slides.turns import TURNS
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 CARD_FILE: Final = "classifier.json"
@@ -134,29 +136,49 @@ class SlideClassifier:
         """The patches of a slide; arguments and errors as for `cutting.cut_slide`. Several threads may call it at once."""
         return cut_slide(picture, mask, self.card, note=note, warnings=self.warnings, reduced=reduced)
 
-    def answers(self, slides: Iterable[CutSlide | DoctogresError]) -> Iterator[SlideAnswer | DoctogresError]:
-        """Yields the prediction for each slide in order and passes errors through; holds a few hundred patches at a time."""
+    def answers(
+        self, slides: Iterable[CutSlide | DoctogresError], job: Job | None = None
+    ) -> Iterator[SlideAnswer | DoctogresError]:
+        """Yields the prediction for each slide in order and passes errors through; holds a few hundred patches at a time.
+
+        Args:
+            slides: cut, or what is wrong with them.
+            job: the request at a scheduler that it shares with others.
+
+        Raises:
+            OverdueError: the job's time is over.
+        """
+        job = job or Job(Scheduler())
         waiting: list[CutSlide | DoctogresError] = []
         patches = 0
-        for slide in slides:
-            waiting.append(slide)
-            patches += slide.size if isinstance(slide, CutSlide) else 0
-            if patches >= PATCHES_AT_ONCE:
-                yield from self._answered(waiting)
-                waiting, patches = [], 0
-        yield from self._answered(waiting)
+        try:
+            for slide in slides:
+                waiting.append(slide)
+                if isinstance(slide, CutSlide):
+                    patches += slide.size
+                    job.hold(slide.nbytes)
+                if patches >= PATCHES_AT_ONCE:
+                    yield from self._answered(waiting, job)
+                    waiting, patches = [], 0
+            yield from self._answered(waiting, job)
+        finally:
+            job.hold(-job.held)  # if it ended before the last slides were classified
 
-    def _answered(self, slides: Sequence[CutSlide | DoctogresError]) -> Iterator[SlideAnswer | DoctogresError]:
+    def _answered(
+        self, slides: Sequence[CutSlide | DoctogresError], job: Job
+    ) -> Iterator[SlideAnswer | DoctogresError]:
         cut = [slide for slide in slides if isinstance(slide, CutSlide)]
-        answers = self._classified(cut) if cut else iter(())
+        answers = self._classified(cut, job) if cut else iter(())
         for slide in slides:
             yield slide if isinstance(slide, DoctogresError) else next(answers)
 
-    def _classified(self, slides: Sequence[CutSlide]) -> Iterator[SlideAnswer]:
-        outputs = [self._view_outputs(slides, view) for view in self.card.views]
+    def _classified(self, slides: Sequence[CutSlide], job: Job) -> Iterator[SlideAnswer]:
+        passed = sum(len(slide.pixels[source.view]) for slide in slides for source in self.card.sources)
+        with job.classifying(passed * (len(TURNS) if self.card.answer.tta else 1)):
+            outputs = [self._view_outputs(slides, view, job) for view in self.card.views]
         yield from slide_answers(self.card, slides, outputs, adjusted=bool(self.warnings))
 
-    def _view_outputs(self, slides: Sequence[CutSlide], view: str) -> ViewOutputs:
+    def _view_outputs(self, slides: Sequence[CutSlide], view: str, job: Job) -> ViewOutputs:
         card, regions = self.card, [slide.boxes[view] for slide in slides]
         ends = np.cumsum([len(of_slide) for of_slide in regions])
         rows = np.split(np.arange(ends[-1]), ends[:-1])
@@ -174,6 +196,7 @@ class SlideClassifier:
                 std=source.architecture.std,
                 tta=card.answer.tta,
                 features=network.uses_features,
+                before_pass=job.next_pass,
             )
             logits.append(outputs.logits)
             attended += [outputs.attended(network, rows)] if attention else []

@@ -1,7 +1,7 @@
 """An ensemble of networks, and its outputs for patches: probabilities, and features for an attention head."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -189,6 +189,7 @@ def outputs_of(
     rows: npt.NDArray[np.int64] | None = None,
     tta: bool = False,
     features: bool = False,
+    before_pass: Callable[[int], None] = lambda _: None,
 ) -> Outputs:
     """The ensemble's outputs for patches, in evaluation mode.
 
@@ -200,6 +201,7 @@ def outputs_of(
         rows: numbers of the patches to classify; all by default.
         tta: classify all eight flips and rotations.
         features: also return the features before the classifier.
+        before_pass: called before each forward pass with its number of patches.
     """
     device = next(ensemble.parameters()).device
     statistics = torch.tensor(mean, device=device), torch.tensor(std, device=device)
@@ -210,6 +212,7 @@ def outputs_of(
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in ensemble.members] for _ in views]
     for batch in _batches(pixels, np.arange(len(pixels)) if rows is None else rows, ensemble.batch_size):
         for view in views:
+            before_pass(len(batch))
             patches = torch.from_numpy(turned(batch, view, axes=(1, 2))).to(device)
             outputs = ensemble.member_outputs(patches, *statistics, features=features)
             for place, (of_member, *body) in enumerate(outputs):

@@ -149,6 +149,11 @@ class RequestedSlide:
     group: str = ""
     annotations: str = ""
 
+    @property
+    def size(self) -> int:
+        """About the bytes of the files."""
+        return sum(len(file) for file in (self.image, self.mask) if isinstance(file, str | bytes))
+
     def read(self) -> tuple[SlideSource, npt.NDArray[np.bool_] | None, str]:
         """Decodes the image and the mask (None if not given), and a note on the two.
 

@@ -56,6 +56,9 @@ class Metrics:
         self._seconds = Histogram(
             "doctogres_request_duration_seconds", "Time in the model of a request", buckets=SECONDS, registry=None
         )
+        self._waited = Histogram(
+            "doctogres_request_wait_seconds", "Time in line for the networks", buckets=SECONDS, registry=None
+        )
         labels = dict(model) | {"doctogres": __version__}
         info = Gauge("doctogres_model_info", "The served model", list(labels), registry=None, multiprocess_mode="max")
         info.labels(**labels).set(1)
@@ -80,11 +83,20 @@ class Metrics:
         return metrics
 
     def count(
-        self, *, status: int, seconds: float, slides: int, not_sure: int, refusals: Mapping[str, int], lost: int
+        self,
+        *,
+        status: int,
+        seconds: float,
+        waited: float,
+        slides: int,
+        not_sure: int,
+        refusals: Mapping[str, int],
+        lost: int,
     ) -> None:
         """Counts a request; see the metrics for what the numbers are."""
         self._requests.labels(str(status)).inc()
         self._seconds.observe(seconds)
+        self._waited.observe(waited)
         self._slides.inc(slides)
         self._not_sure.inc(not_sure)
         self._lost.inc(lost)

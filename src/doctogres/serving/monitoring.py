@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from doctogres.errors import DoctogresError, ParameterError
+from doctogres.model.scheduling import Job
 from doctogres.serving.answer_copies import copied_log
 from doctogres.serving.answer_log import FOLDER_VARIABLE, NAMES_VARIABLE, AnswerLog
 from doctogres.serving.contract import RequestedSlide, RequestError
@@ -76,6 +77,7 @@ class RequestRecord:
     status: int = 200
     refusal: str = ""  # of the whole request
     stopped_at: SlideRecord | None = None  # the slide for which it was refused
+    job: Job | None = None  # once it may wait for others
     number: str = field(default_factory=lambda: secrets.token_hex(4))
     began: float = field(default_factory=time.perf_counter)
 
@@ -155,6 +157,7 @@ class Monitoring:
             self.metrics.count(
                 status=record.status,
                 seconds=seconds,
+                waited=record.job.waited if record.job else 0.0,
                 slides=len(sure),
                 not_sure=not_sure,
                 refusals=refusals,

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+from mlflow.protos.databricks_pb2 import DEADLINE_EXCEEDED, INTERNAL_ERROR
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 
 from doctogres import __version__
@@ -26,6 +26,8 @@ from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
 from doctogres.model.cutting import NoLesionError
 from doctogres.model.outlined import outlined_answer
+from doctogres.model.scheduling import Job, OverdueError, Scheduler
+from doctogres.serving.concurrency import SurroundingServer
 from doctogres.serving.contract import Parameters, RequestedSlide, RequestError, requested_slides
 from doctogres.serving.groups import with_groups
 from doctogres.serving.monitoring import Monitoring, RequestRecord, SlideRecord
@@ -38,6 +40,9 @@ logger: Final = logging.getLogger(__name__)
 
 class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
     """Classifies whole slides, given as encoded image and optional mask (PNG, JPEG, TIFF); one row per slide."""
+
+    def __init__(self) -> None:
+        self.scheduler, self.server = Scheduler(), SurroundingServer()
 
     def load_context(self, context: Any) -> None:
         classifier = Path(context.artifacts["classifier"])
@@ -68,11 +73,15 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
                 if asked.identity:
                     return [self._identity(model_input)]
                 record.see(requested_slides(model_input, asked.annotations))
-                rows = list(self._rows(record, asked))
+                size = sum(seen.slide.size for seen in record.slides)
+                record.job = job = Job(self.scheduler, self.server.time_limit, size=size)
+                rows = list(self._rows(record, asked, job))
                 record.rows = with_groups(rows, [seen.slide.group for seen in record.slides], self.classifier.card)
                 return record.rows
             except MlflowException:
                 raise
+            except OverdueError as error:
+                raise RequestError(str(error), DEADLINE_EXCEEDED, kind=error.code) from error
             except DoctogresError as error:
                 raise RequestError(str(error), kind=error.code) from error
             except Exception as error:
@@ -96,16 +105,17 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
             "doctogres": __version__,
         }
 
-    def _rows(self, record: RequestRecord, asked: Parameters) -> Iterator[dict[str, Any]]:
+    def _rows(self, record: RequestRecord, asked: Parameters, job: Job) -> Iterator[dict[str, Any]]:
         classifier = self.classifier.adjusted(tta=asked.tta, min_area=asked.min_area)
 
         def cut(seen: SlideRecord) -> CutSlide | DoctogresError:
-            try:
-                return classifier.cut(*seen.read())
-            except NoLesionError as error:
-                return error
-            except DoctogresError as error:
-                return seen.refused(error)
+            with job.reading(seen.slide.size):
+                try:
+                    return classifier.cut(*seen.read())
+                except NoLesionError as error:
+                    return error
+                except DoctogresError as error:
+                    return seen.refused(error)
 
         def usable(ready: Iterable[CutSlide | DoctogresError]) -> Iterator[CutSlide | DoctogresError]:
             for seen, slide in zip(record.slides, ready, strict=True):
@@ -115,12 +125,14 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
 
         workers = min(len(record.slides), default_workers())
         with closing(map_slides(cut, record.slides, workers=workers)) as ready:
-            for seen, answer in zip(record.slides, classifier.answers(usable(ready)), strict=True):
+            for seen, answer in zip(record.slides, classifier.answers(usable(ready), job), strict=True):
                 row = self._row(seen.slide, answer)
                 if asked.overlay and isinstance(answer, SlideAnswer):
-                    row["overlay"] = self._overlay(seen.slide, answer)
+                    with job.reading(seen.slide.size):
+                        row["overlay"] = self._overlay(seen.slide, answer)
                 if asked.geojson and isinstance(answer, SlideAnswer):
-                    row["geojson"] = self._geojson(seen.slide, answer)
+                    with job.reading(seen.slide.size):
+                        row["geojson"] = self._geojson(seen.slide, answer)
                 yield row
 
     def _row(self, slide: RequestedSlide, answer: SlideAnswer | DoctogresError) -> dict[str, Any]:
