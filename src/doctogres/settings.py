@@ -43,6 +43,11 @@ class CleanSettings(BaseModel):
     folds: int = Field(
         default=5, ge=2, le=20, description="number of cross-validation folds into which the remaining slides are split"
     )
+    folds_by: str = Field(
+        default="",
+        description="label column, such as site, of which every value becomes a fold of its own in place of `folds` random ones "
+        "(leave-one-site-out; with oof_folds=0); sites that share a patient are left out together",
+    )
     min_lesion: int = Field(
         default=200, ge=1, description="minimum lesion pixels that must remain for a repaired slide to be used"
     )

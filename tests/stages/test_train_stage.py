@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from doctogres.cleaning.reading import read_slide
 from doctogres.errors import ParameterError
+from doctogres.evaluation.scores import Scores
 from doctogres.files import workspace
 from doctogres.liveness import this_process
 from doctogres.model.ensemble import Ensemble
@@ -268,6 +269,38 @@ def test_the_run_of_patch_counts_every_view(views):
     assert f"Cut {kept.sum()} patches from" in note
     assert f"{kept['window96']} window96 (median" in note
     assert f"{kept['regions']} regions (median" in note
+
+
+def test_every_site_is_scored_by_a_training_without_it(store, small_cohort, capsys):
+    root = Path(shutil.copytree(small_cohort, store / "sited"))
+    labels = pd.read_csv(root / "train_labels.csv").sort_values("label", ignore_index=True)
+    labels["group"] = [f"p{number}" for number in range(len(labels))]
+    labels["site"] = labels.groupby("label").cumcount().mod(3).map({0: "south", 1: "north", 2: "north"})
+    labels.to_csv(root / "train_labels.csv", index=False)
+    preset = load_preset("demo", QUICK | PROBE | {"folds_by": "site"})
+    cleaned = clean(data=str(root), preset=preset, seed=5)
+    assert "clean: fold0 is site north, fold1 is site south" in capsys.readouterr().out
+    cut = patch(cohort=cleaned.run_id, preset=preset, data=str(root))
+    result = run(cut.run_id, given=PROBE)
+    oof = table(result, "oof_predictions")
+    site = dict(zip(labels["sample_index"].str.removesuffix(".png"), labels["site"], strict=True))
+    assert oof["slide_id"].map(site).tolist() == oof["fold"].map({"fold0": "north", "fold1": "south"}).tolist()
+    evidence = load_classifier(result.artifacts["model"]).evidence
+    left_out = {one["value"]: one for one in evidence["left_out"]}
+    assert left_out.keys() == {"north", "south"}
+    slides = oof.drop_duplicates("slide_id")["slide_id"].map(site).value_counts().to_dict()
+    assert {name: one["slides"] for name, one in left_out.items()} == slides
+    assert "oof/left_out/south" not in result.metrics  # too few patients
+    assert result.metrics["oof/left_out/north"] == left_out["north"]["metrics"]["macro_f1"]["value"]
+    preset = load_preset("demo", QUICK | PROBE)
+    scored = evaluate(model=result.run_id, cohort=cleaned.run_id, split=HOLDOUT, preset=preset, seed=5)
+    page = Path(mlflow.artifacts.download_artifacts(artifact_uri=scored.artifacts["report"])).read_text()
+    assert "Every site left out in turn" in page
+    assert {
+        one.column for one in Scores.read(find_artifact(scored.run_id, stage="evaluate", name="metrics").path).subgroups
+    } == {"site"}
+    with pytest.raises(ParameterError, match="folds_by"):
+        run(cut.run_id, given=PROBE | {"repeats": 2, "oof_folds": 0})
 
 
 def test_a_probe_is_a_model_like_any_other(store, views, small_cohort):

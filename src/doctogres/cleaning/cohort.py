@@ -1,7 +1,7 @@
 """Cleans a whole cohort: measures and judges every slide, merges groups, and splits the usable slides."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from doctogres.errors import CohortError
 from doctogres.settings import CleanSettings
 from doctogres.slides.cohort import find_slides
 from doctogres.slides.reasons import Reason, by_reason
-from doctogres.slides.splits import assign_folds, check_no_leakage
+from doctogres.slides.site_folds import site_folds
+from doctogres.slides.splits import HOLDOUT, assign_folds, check_no_leakage
 from doctogres.slides.subgroups import AUTO, subgroup_columns
 from doctogres.slides.table import COLUMNS, DROPPED, KEPT, checked, usable
 
@@ -33,6 +34,7 @@ class CleanResult:
         class_shares: label, slides_before, slides_after, share_before, share_after.
         twins: group, kind (mask, picture or near-copy), slide_id, label, outcome: a row per member of a group.
         decisions: a row per slide that was dropped, repaired or flagged, with its automatic outcome and manual decision.
+        fold_names: see `CohortTable`.
     """
 
     table: pd.DataFrame
@@ -42,6 +44,7 @@ class CleanResult:
     class_shares: pd.DataFrame
     twins: pd.DataFrame
     decisions: pd.DataFrame
+    fold_names: Mapping[str, str] = field(default_factory=dict)
 
 
 class NothingUsableError(CohortError):
@@ -110,8 +113,7 @@ def clean_cohort(
     check_effective(table, decisions)
     problem = _too_little(table, root)
     table["fold"] = None
-    if not problem:
-        _split(table, settings, seed)
+    fold_names = {} if problem else _split(table, settings, seed)
 
     reviewed = decision_table(table, automatic, decisions, evidence)
     twins = _twin_table(joined, table)
@@ -125,6 +127,7 @@ def clean_cohort(
         class_shares=shares,
         twins=twins,
         decisions=reviewed,
+        fold_names=fold_names,
     )
     if problem:
         raise NothingUsableError(problem, result)
@@ -173,13 +176,31 @@ def _too_little(table: pd.DataFrame, root: Path) -> str:
     )
 
 
-def _split(table: pd.DataFrame, settings: CleanSettings, seed: int) -> None:
-    """Fills the column `fold`, in place."""
+def _split(table: pd.DataFrame, settings: CleanSettings, seed: int) -> dict[str, str]:
+    """Fills the column `fold`, in place; returns which site a fold is, if `folds_by` makes it one."""
     left = usable(table)
     labels, groups = list(left["label"]), list(left["group"])
     folds = assign_folds(labels, groups, holdout=settings.holdout, folds=settings.folds, seed=seed)
+    names: dict[str, str] = {}
+    if settings.folds_by:
+        (column,) = _columns_of(table, settings.folds_by)
+        trained = left[folds != HOLDOUT]
+        chosen, names = site_folds(
+            list(trained["label"]), list(trained["group"]), list(trained[column]), column=settings.folds_by
+        )
+        folds[folds != HOLDOUT] = chosen
     check_no_leakage(folds, groups)
     table.loc[left.index, "fold"] = folds.tolist()
+    return names
+
+
+def _columns_of(table: pd.DataFrame, folds_by: str) -> list[str]:
+    try:
+        return subgroup_columns(table, folds_by)
+    except CohortError as error:
+        raise CohortError(
+            f"folds_by={folds_by}: the table of labels has no such column, or it is not kept; give its name, and subgroups={folds_by}"
+        ) from error
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -35,6 +35,7 @@ class Manifest:
         patch: the settings used for cutting.
         pixels: key of the pixel cache, see `pixels.pixel_key`.
         masks: the range of the training slides' masks.
+        fold_names: see `CohortTable`.
         figures: slide -> its figures, see `slides.figures`; empty in the manifests of older versions.
     """
 
@@ -47,6 +48,7 @@ class Manifest:
     patch: PatchSettings
     pixels: str
     masks: MaskRange | None = None
+    fold_names: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     @classmethod

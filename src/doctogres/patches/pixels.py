@@ -112,6 +112,7 @@ def cut_cohort(
             patch=settings,
             pixels=pixel_key(table, settings, slides),
             masks=MaskRange.of(masks),
+            fold_names=cohort.fold_names,
             figures=measured,
         )
         paths = [cache_file(manifest, cache, view) for view in settings.views]

@@ -58,6 +58,7 @@ def render_report(
     facts: Mapping[str, str],
     groups: str = "",
     subgroups: Sequence[Subgroup] = (),
+    given: str = "",
 ) -> str:
     """Returns the report as an HTML document of less than 5 MB; its heading states the result.
 
@@ -76,6 +77,7 @@ def render_report(
         predictions: one row per slide; as many are shown as fit into 0.8 MB.
         facts: what was evaluated: model, data, settings, versions.
         subgroups: scores by site, scanner, ...
+        given: how a served model answered these slides.
         groups: which groups were scored; empty if the model gives no answer for groups.
     """
     of_patches, of_groups = (
@@ -93,6 +95,7 @@ def render_report(
         "patch_metrics": _metric_rows(of_patches),
         "patch_classes": _class_rows(of_patches, classes),
         "groups": groups,
+        "given": given,
         "smallest": smallest_subgroup(subgroups),
         "subgroups": list(map(_subgroup_row, subgroups)),
         "group_metrics": _metric_rows(of_groups),
@@ -100,6 +103,7 @@ def render_report(
         "figures": {caption: data_address(png, "png") for caption, png in figures.items()},
         "evidence": evidence,
         "aggregations": _aggregation_rows(evidence),
+        "left_out": [_subgroup_row(Subgroup.model_validate(one))[1:] for one in evidence.get("left_out", ())],
         "selection": selection_sentence(evidence.get("study") or {}),
         "calibration": _calibration_text(calibration),
         "slides": len(predictions),

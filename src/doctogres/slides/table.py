@@ -1,6 +1,7 @@
 """The cohort table: a row per slide found, with its outcome, the reason and its part of the split."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -44,11 +45,13 @@ class CohortTable:
         rows: a row per slide found, with COLUMNS; image and mask are relative to `root`.
         root: the cohort's folder, as it was cleaned.
         data_digest: of the files' content.
+        fold_names: fold -> the site that it is, if every fold is one (`folds_by`); otherwise empty.
     """
 
     rows: pd.DataFrame
     root: Path
     data_digest: str
+    fold_names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -59,12 +62,12 @@ class CohortTable:
             CohortError: see `checked`.
         """
         rows, about = FILE.read(path)
-        return cls(checked(rows, str(path)), Path(about["root"]), about["data_digest"])
+        return cls(checked(rows, str(path)), Path(about["root"]), about["data_digest"], about.get("fold_names", {}))
 
     def write(self, path: Path) -> None:
         """Writes the table; see `checked` for what is refused."""
         rows = checked(self.rows, "the table to write")
-        FILE.write(rows, path, {"root": str(self.root), "data_digest": self.data_digest})
+        FILE.write(rows, path, {"root": str(self.root), "data_digest": self.data_digest, "fold_names": self.fold_names})
 
     @property
     def usable(self) -> pd.DataFrame:

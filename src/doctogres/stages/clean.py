@@ -18,6 +18,7 @@ from doctogres.slides.labels import column_names
 from doctogres.slides.layout import LABELS
 from doctogres.slides.opening import open_slide
 from doctogres.slides.reasons import CONTAMINATION, Reason, by_reason
+from doctogres.slides.site_folds import described
 from doctogres.slides.subgroups import AUTO
 from doctogres.slides.table import DROPPED, REVIEW, CohortTable
 from doctogres.spreadsheets import write_csv
@@ -79,8 +80,8 @@ def clean(
             _publish_audit(run, error.result)
             run.store_files()
             raise CohortError(f"{error}; audit.html of run {run.run_id} shows every slide") from error
-        cohort = CohortTable(result.table, root, digest)
-        _publish(run, result, cohort, data)
+        cohort = CohortTable(result.table, root, digest, result.fold_names)
+        _publish(run, result, cohort, data, preset.clean.folds_by)
         _contact_sheet(run, cohort)
 
     return run_stage(
@@ -102,7 +103,7 @@ def _publish_audit(run: StageRun, result: CleanResult) -> None:
     write_csv(result.decisions, run.publish("decisions"))
 
 
-def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str) -> None:
+def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str, folds_by: str) -> None:
     from doctogres.report.figures import class_shares_figure  # imported here so that a reused run skips matplotlib
 
     table = cohort.rows
@@ -125,6 +126,8 @@ def _publish(run: StageRun, result: CleanResult, cohort: CohortTable, data: str)
         f"Dropped, repaired or flagged: {reasons}; see audit.html."
         + (f" {len(decided)} manual decisions, {changed} of which changed the outcome." * bool(len(decided)))
     )
+    if cohort.fold_names:
+        print(f"clean: {described(cohort.fold_names, folds_by)}", flush=True)
     if waiting := result.outcomes.get(REVIEW, 0):
         print(
             f"clean: {waiting} slides need review: see audit.html, fill in decisions.csv and pass it as decisions=FILE",

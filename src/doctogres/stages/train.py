@@ -17,7 +17,7 @@ from doctogres.evaluation.bootstrap import Estimate
 from doctogres.evaluation.predictions import OUT_OF_FOLD
 from doctogres.files import file_digest, workspace
 from doctogres.model.weights import check_weights
-from doctogres.names import interval, metric_name
+from doctogres.names import class_key, interval, metric_name
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import replaced
 from doctogres.settings import Preset
@@ -100,7 +100,7 @@ def train(
         views = chosen_views(recipe.train, manifest.patch)
         parts = training_parts(manifest, views, cache=workspace(), data=data)
         first = parts[views[0]]
-        check_folds(recipe.train, len(first.folds))
+        check_folds(recipe.train, len(first.folds), named=bool(manifest.fold_names))
         how = f"{recipe.train.recipe} {', '.join(map(str, sources))}"
         run.name("", how)
         log_table(first.patches.table, name="patches", source=upstream.uri, context="training", targets="label")
@@ -205,6 +205,7 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
     from doctogres.report.training import training_note
     from doctogres.serving.logged import log_classifier
     from doctogres.training.assessment import assess_members, classifier_of, oof_predictions
+    from doctogres.training.left_out_sites import left_out_sites
     from doctogres.training.reference import reference_of
 
     recipe, members = job.recipe, result.members
@@ -212,6 +213,8 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
     assessment.evidence["study"] = tuned.study
     reference = reference_of(job.manifest, parts, members, assessment, recipe.answer)
     assessment.evidence["reference"] = reference.to_dict("list")
+    sites = left_out_sites(job.manifest, parts, members, assessment, recipe, job.seed)
+    assessment.evidence["left_out"] = [site.model_dump() for site in sites]
     oof_predictions(parts, members, recipe.answer).write(OUT_OF_FOLD, run.publish("oof_predictions"))
     write_csv(assessment.aggregations, run.publish("aggregations"))
     run.publish("evidence").write_text(json.dumps(assessment.evidence, indent=1), encoding="utf-8")
@@ -233,6 +236,7 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
         **{f"oof/calibration_{name}": value for name, value in calibration.items() if value is not None},
         "tta_cost": assessment.evidence["tta_cost"],
         SLIDES: assessment.evidence["slides"],
+        **{f"oof/left_out/{class_key(one.value)}": one.metrics["macro_f1"].value for one in sites if one.metrics},
         **_training_metrics(run, result),
     })  # fmt: skip
     mlflow.log_param("train.members", sum(len(ensemble.members) for _, ensemble in result.kept))

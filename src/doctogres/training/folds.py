@@ -59,14 +59,18 @@ class Member:
     trained: Trained | None = None
 
 
-def check_folds(settings: TrainSettings, folds: int) -> None:
-    """Checks `oof_folds` and `repeats` against the number of folds.
+def check_folds(settings: TrainSettings, folds: int, *, named: bool = False) -> None:
+    """Checks `oof_folds` and `repeats` against the number of folds, and whether these are sites (`named`).
 
     Raises:
         ParameterError: names the setting and what is allowed.
     """
     if settings.oof_folds > folds:
         raise ParameterError(f"oof_folds={settings.oof_folds}: the cohort has only {folds} folds; give at most {folds}")
+    if settings.repeats > 1 and named:
+        raise ParameterError(
+            f"repeats={settings.repeats}: the folds are those of folds_by, and there is no other way to draw them; give repeats=1"
+        )
     if settings.repeats > 1 and settings.oof_folds not in (0, folds):
         raise ParameterError(
             f"repeats={settings.repeats}: needs every fold left out once, so that all repeats predict the same slides; "

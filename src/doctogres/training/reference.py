@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from doctogres.evaluation.oof import Assessment
@@ -39,9 +40,7 @@ def reference_of(
 
 def _said(split: Sequence[Member], classes: list[str], assessment: Assessment, answer: AnswerSettings) -> pd.DataFrame:
     """Label, confidence and novelty of the slides that a split left out."""
-    way, attended = ("turned", "attended_turned") if answer.tta else ("plain", "attended")
-    raw = slide_probabilities(view_outputs(split, logits=way, attended=attended), answer)
-    shares = apply_temperature(raw, assessment.calibration.temperature)
+    shares = left_out_shares(split, assessment, answer)
     said = pd.DataFrame(
         {"label": np.array(classes)[shares.argmax(axis=1)], "confidence": shares.max(axis=1)},
         index=split[0].predictions.slides,
@@ -49,3 +48,10 @@ def _said(split: Sequence[Member], classes: list[str], assessment: Assessment, a
     if assessment.novelty:
         said["novelty"] = assessment.novelty.novelty(slide_distances(view_outputs(split, logits="plain")))
     return said
+
+
+def left_out_shares(split: Sequence[Member], assessment: Assessment, answer: AnswerSettings) -> npt.NDArray[np.float64]:
+    """Calibrated probabilities of the slides that a split left out, (slides, classes)."""
+    way, attended = ("turned", "attended_turned") if answer.tta else ("plain", "attended")
+    raw = slide_probabilities(view_outputs(split, logits=way, attended=attended), answer)
+    return apply_temperature(raw, assessment.calibration.temperature)
