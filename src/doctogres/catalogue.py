@@ -291,6 +291,20 @@ TABLE: Final = (
         },
     ),
     Stage(
+        "export",
+        "Writes a model's networks for QuPath's WSInfer extension (TorchScript) or as ONNX.",
+        (
+            Parameter(MODEL, CHAMPION_ADDRESS, "a models:/ or runs:/ URI, a run id of `train`, or latest"),
+            Parameter(
+                "format", "wsinfer", "wsinfer (TorchScript and config.json) or onnx", choices=("wsinfer", "onnx")
+            ),
+            Parameter("mpp", "", "microns per pixel of the slides that the model was trained on"),
+            Parameter("output", "export", "folder for copies, in a folder named by the format; empty for none"),
+            RERUN,
+        ),
+        artifacts={"network": "", "config": ""},
+    ),
+    Stage(
         "monitor",
         "Compares the slides that a served model was sent with its training slides; exit status 3 if there is an alarm.",
         (
