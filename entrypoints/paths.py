@@ -9,7 +9,7 @@ from doctogres.catalogue import LATEST, MODEL, RUN_ID, Stage
 from doctogres.errors import ParameterError, UpstreamError
 from doctogres.files import WORKSPACE_VARIABLE, closed_above, looked_for, workspace
 from doctogres.model.weights import NONE, check_local_weights
-from doctogres.settings import Preset
+from doctogres.settings import Preset, listed
 from doctogres.slides.layout import check_path
 
 SQLITE: Final = "sqlite:///"
@@ -32,7 +32,9 @@ def check_paths(stage: Stage, values: Mapping[str, Any]) -> None:
             f"decisions={values['decisions']} cannot be opened: {looked_for(values['decisions'])}; give the path of a CSV"
         )
     for name in {*(given.name for given in stage.inputs), MODEL} & values.keys():
-        _check_result(name, values[name])
+        given = values[name]
+        for one in listed(given) if name == MODEL and not Path(given).exists() else [given]:
+            _check_result(name, one)
     if values.get("output"):
         _check_output(Path(values["output"]))
     if "target" in values:

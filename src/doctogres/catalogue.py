@@ -45,12 +45,13 @@ class Input:
     stage: str
     artifact: str
     default: str = LATEST
+    help: str = ""
 
     @property
     def parameter(self) -> Parameter:
         """The parameter that gives this input."""
         none = ", or none" if self.default == "none" else ""
-        what = f"result of `{self.stage}`: a run id, a runs:/ URI, a path, or latest{none}"
+        what = f"result of `{self.stage}`: a run id, a runs:/ URI, a path, or latest{none}{self.help}"
         return Parameter(self.name, self.default, what)
 
 
@@ -200,7 +201,7 @@ TABLE: Final = (
         "evaluate",
         "Scores a model on slides it was not trained on, and compares it with null models.",
         (
-            Input(MODEL, "train", MODEL),
+            Input(MODEL, "train", MODEL, help=", or several of these, comma-separated, which are compared in pairs"),
             COHORT,
             Parameter(
                 "split",
@@ -212,6 +213,11 @@ TABLE: Final = (
             SUBGROUPS,
             ANNOTATIONS,
             GEOJSON,
+            Parameter(
+                "answers",
+                "",
+                "answer log of a served model (folder or address): its answers to these slides are scored, too, and compared",
+            ),
             SLIDES,
             PRESET,
             SEED,
@@ -222,6 +228,7 @@ TABLE: Final = (
             "predictions": "predictions.csv",
             "patch_predictions": "patch_predictions.parquet",
             "groups": "group_predictions.csv",
+            "answers": "given_answers.csv",
             "metrics": "metrics.json",
             "report": "report.html",
         },

@@ -95,3 +95,10 @@ def test_nothing_heavy_is_loaded_for_a_refusal(here: Path) -> None:
     assert done.returncode == 2
     assert "predict: error: output=missing/x.csv: there is no folder " in done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_every_one_of_several_models_is_looked_for(here: Path) -> None:
+    check_paths(STAGES["evaluate"], {"model": f"models:/doctogres/1, {'0' * 32}, latest"})
+    with pytest.raises(DoctogresError) as error:
+        check_paths(STAGES["evaluate"], {"model": "models:/doctogres/1,nowhere"})
+    assert str(here / "nowhere") in str(error.value)

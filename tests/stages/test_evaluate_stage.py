@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
-from doctogres.errors import CohortError, ParameterError
+from doctogres.errors import CohortError, ParameterError, UpstreamError
 from doctogres.evaluation.metrics import slide_metrics
 from doctogres.evaluation.null_models import null_metrics
+from doctogres.evaluation.pairs import ComparedModels
 from doctogres.evaluation.predictions import PATCHES, Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.unseen import check_unseen
@@ -26,6 +27,7 @@ from doctogres.model.group_answer import GroupRule
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
 from doctogres.presets import load_preset
+from doctogres.serving.answer_log import AnswerLog
 from doctogres.settings import AnswerSettings, PatchSettings, Preset
 from doctogres.slides.cohort import file_hashes
 from doctogres.slides.selection import outside_cohort, slides_of
@@ -33,7 +35,8 @@ from doctogres.slides.splits import LeakageError
 from doctogres.slides.table import CohortTable
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
-from doctogres.tracking.runs import StageResult
+from doctogres.tracking.runs import PART_TAG, StageResult
+from doctogres.tracking.upstream import find_artifact
 from tests.serving.test_monitoring import model_of
 from tests.stores import measured, used_models
 
@@ -85,11 +88,20 @@ def evaluated(
     monkeypatch: pytest.MonkeyPatch,
     split: str = "holdout",
     model_id: str = "",
+    answers: str = "",
 ) -> StageResult:
     monkeypatch.setattr("doctogres.stages.evaluate.load_classifier", lambda address: classifier)
     monkeypatch.setattr("doctogres.stages.evaluate.training_record", lambda address: classifier.card.seen)
     model_id = model_id or mlflow.initialize_logged_model(name="made-here").model_id
-    return evaluate(model=f"models:/{model_id}", cohort=str(cohort), split=split, preset=preset, seed=1, geojson=True)
+    return evaluate(
+        model=f"models:/{model_id}",
+        cohort=str(cohort),
+        split=split,
+        preset=preset,
+        answers=answers,
+        geojson=True,
+        seed=1,
+    )
 
 
 @pytest.mark.parametrize("split", ["holdout", "test"])
@@ -244,6 +256,90 @@ def test_patients_are_scored_as_they_are_served(
         for name, share in row["group_probabilities"].items():
             assert share == pytest.approx(evaluated_as[f"p_{name}"], abs=1e-6)
     assert answered.rows["group"].nunique() == len(table)
+
+
+def test_labels_that_came_later_meet_the_answer_log_by_digest(
+    cohort: Path,
+    small_cohort: Path,
+    preset: Preset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = slides_of(CohortTable.read(cohort).usable, small_cohort, "holdout")
+    classes = sorted(CohortTable.read(cohort).rows["label"].dropna().unique())
+    classifier = untrained(classes)
+    log = AnswerLog(small_cohort.parent / f"log-{digest(str(cohort))}")
+    asked = [
+        {kind: (small_cohort / getattr(row, kind)).read_bytes() for kind in ("image", "mask")}
+        for row in rows.itertuples()
+    ]
+    model_of(classifier, log).predict(None, pd.DataFrame(asked[1:]))
+    result = evaluated(classifier, cohort, preset, monkeypatch, answers=str(log.folder))
+    scores = Scores.read(local(result.artifacts["metrics"]))
+    assert scores.answers is not None
+    assert scores.answers.found == {"answered": len(rows) - 1, "not in the answer log": 1}
+    assert scores.answers.as_given == scores.answers.rescored  # the same model
+    assert scores.answers.changed == 0
+    assert scores.answers.as_given is not None
+    assert result.metrics["answers/macro_f1"] == scores.answers.as_given.value
+    table = pd.read_csv(local(result.artifacts["answers"]), dtype={"slide_id": str})
+    answered = table[table["found"] == "answered"]
+    assert (answered["given"] == answered["now"]).all()
+    assert scores.answers.sentence in local(result.artifacts["report"]).read_text()
+    assert scores.answers.sentence in capsys.readouterr().out
+    assert (
+        evaluated(classifier, cohort, preset, monkeypatch, answers=str(log.folder)).run_id != result.run_id
+    )  # another model
+    with pytest.raises(UpstreamError, match="nothing-here"):
+        evaluated(classifier, cohort, preset, monkeypatch, answers="nothing-here")
+
+
+def test_several_models_are_compared_in_pairs_on_the_same_slides(
+    cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = sorted(CohortTable.read(cohort).rows["label"].dropna().unique())
+    known = {
+        f"models:/{mlflow.initialize_logged_model(name=name).model_id}": untrained(order)
+        for name, order in (("one", classes), ("two", classes[::-1]), ("three", [*classes[1:], classes[0]]))
+    }
+    seen = {address: classifier.card.seen for address, classifier in known.items()}
+    monkeypatch.setattr("doctogres.stages.evaluate.load_classifier", known.__getitem__)
+    for stage in ("evaluate", "compare"):
+        monkeypatch.setattr(f"doctogres.stages.{stage}.training_record", seen.__getitem__)
+    given: dict[str, Any] = {"cohort": str(cohort), "split": "holdout", "preset": preset, "seed": 1}
+    first, second, third = known
+    alone = evaluate(model=first, **given)
+    result = evaluate(model=", ".join(known), **given)
+
+    found = ComparedModels.model_validate_json(local(result.artifacts["metrics"]).read_bytes())
+    assert [one.model for one in found.models] == list(known)
+    assert found.models[0].evaluation == alone.run_id  # reused
+    assert [(pair.model, pair.against) for pair in found.pairs] == [(first, second), (first, third), (second, third)]
+    assert any(pair.difference.low < pair.difference.high for pair in found.pairs)
+    said = capsys.readouterr().out
+    for pair in found.pairs:
+        scores = {one.name: one.metrics["macro_f1"].value for one in found.models}
+        assert pair.difference.value == pytest.approx(scores[pair.model] - scores[pair.against])
+        assert pair.difference.low <= pair.difference.value <= pair.difference.high
+        assert str(pair.difference) in local(result.artifacts["report"]).read_text()
+        assert f"{pair.model} less {pair.against}: {pair.difference}" in said
+    assert sorted(f"models:/{one}" for one in used_models(result.run_id)) == sorted(known)
+    for one in found.models:
+        assert measured(one.model.removeprefix("models:/"))["macro_f1"].value == one.metrics["macro_f1"].value
+        part = mlflow.get_run(one.evaluation)
+        assert used_models(one.evaluation) == [one.model.removeprefix("models:/")]
+        assert (part.data.tags.get(PART_TAG) == result.run_id) == (one is not found.models[0])
+    assert find_artifact("latest", stage="evaluate", name="metrics").run_id == alone.run_id  # for `register`
+    assert evaluate(model=",".join(known), **given).reused
+
+    held = CohortTable.read(cohort).usable
+    seen[third] = TrainingRecord(pictures=(held.loc[held["fold"] == "holdout", "image_md5"].iloc[0],))
+    before = len(mlflow.search_runs())
+    with pytest.raises(LeakageError, match=f"model={third}: the model was trained on 1 of"):
+        evaluate(model=f"{second},{third}", **given)
+    with pytest.raises(ParameterError, match="both are models:/.*give different models"):
+        evaluate(model=f"{first},{second},{first}", **given)
+    assert len(mlflow.search_runs()) == before
 
 
 def test_an_outside_cohort_that_cannot_be_scored_is_refused(

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from doctogres.errors import UpstreamError
+from doctogres.evaluation.given_answers import GivenAnswers
 from doctogres.evaluation.stored import StoredEstimate
 from doctogres.evaluation.subgroups import Subgroup
 
@@ -25,6 +26,7 @@ class Scores(BaseModel):
         ece_raw: calibration error of the slide probabilities before temperature scaling.
         null: the null models' scores.
         groups: how many groups (patients) the metrics `group/...` are of; empty if the model gives no answer for groups.
+        answers: what a served model said of these slides, if its answer log was given.
         subgroups: scores by site, scanner, ..., if the labels have such columns.
     """
 
@@ -42,6 +44,7 @@ class Scores(BaseModel):
     null: dict[str, StoredEstimate]
     groups: str = ""
     subgroups: tuple[Subgroup, ...] = ()
+    answers: GivenAnswers | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -74,6 +74,7 @@ def evaluation_page(
         predictions=predictions.table,
         groups=scores.groups,
         subgroups=scores.subgroups,
+        given=scores.answers.sentence if scores.answers else "",
         facts={**facts, **_model_facts(scored, commit)},
     )
 

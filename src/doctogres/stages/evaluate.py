@@ -1,23 +1,29 @@
 """evaluate: a model and a split -> metrics with intervals and null models, figures, a report."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import mlflow
+import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
+from doctogres.evaluation.given_answers import ANSWERED, GivenAnswers, changes, join_answers, logged_slides, score_given
 from doctogres.evaluation.metrics import PER_CLASS, class_indices
 from doctogres.evaluation.predictions import PATCHES
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.unseen import check_unseen
+from doctogres.files import digest_of
 from doctogres.names import artifact_name, class_key, interval
 from doctogres.progress import reporter
+from doctogres.serving.answers import read_answers
 from doctogres.serving.loading import load_classifier, training_record
-from doctogres.settings import Preset
+from doctogres.settings import Preset, listed
 from doctogres.slides.selection import short_name, split_key, split_name
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.subgroups import AUTO, SUBGROUP, subgroup_columns
+from doctogres.spreadsheets import write_csv
 from doctogres.stages.scored_slides import scored_slides
 from doctogres.tracking.datasets import log_model_input, log_table
 from doctogres.tracking.runs import SLIDES, SLIDES_TAG, StageResult, StageRun, run_stage
@@ -42,15 +48,24 @@ def evaluate(
     subgroups: str = AUTO,
     annotations: str = "",
     geojson: bool = False,
+    answers: str = "",
     data: str = "",
     rerun: bool = False,
 ) -> StageResult:
-    """Evaluates a model on a split, or reuses a finished run."""
+    """Evaluates a model on a split, or reuses a finished run; several, separated by commas, are also compared."""
+    names = [model] if Path(model).exists() else listed(model)
+    if len(names) > 1:
+        of_slides = {"data": data, "ignore_columns": ignore_columns, "subgroups": subgroups, "annotations": annotations}
+        others = {"answers": answers, "geojson": geojson}
+        return _several(names, split, cohort, preset, seed, of_slides, others, rerun=rerun)
     address = fixed_address(find_model(model))
     chosen = scored_slides(
         split, cohort, data=data, ignore_columns=ignore_columns, subgroups=subgroups, annotations=annotations
     )
     columns = subgroup_columns(chosen.slides, subgroups)
+    log = read_answers(answers) if answers else None
+    given = None if log is None else join_answers(chosen.with_digests(), log)
+    logged = 0 if log is None else logged_slides(log)
     check_unseen(
         chosen.slides, training_record(address), data_digest=chosen.data_digest, split=split
     )  # before a run is opened
@@ -67,13 +82,13 @@ def evaluate(
         class_indices(slides["label"].tolist(), classifier.card.classes)  # an unknown label is found before the work
         model_id = log_model_input(address)
         report = reporter(f"evaluate ({name})", "slides")
-        answers = []
+        said = []
         for answer in score(classifier, slides, root):
-            answers.append(answer)
-            report(len(answers), len(slides))
-        scored = Scored(slides, answers, classifier)
+            said.append(answer)
+            report(len(said), len(slides))
+        scored = Scored(slides, said, classifier)
         options = {"resamples": resamples, "seed": seed}
-        groups = scored_groups(slides, answers, classifier.card, **options)
+        groups = scored_groups(slides, said, classifier.card, **options)
         scores = measure(
             scored,
             chosen.training_labels,
@@ -83,6 +98,8 @@ def evaluate(
             subgroups=columns,
             **options,
         )
+        if given is not None:
+            scores = scores.model_copy(update={"answers": _review(run, given, scored, logged=logged, **options)})
         if groups:
             groups.table.write_csv(run.publish("groups"))
         facts = {
@@ -107,10 +124,46 @@ def evaluate(
             "geojson": geojson,
             "subgroups": ",".join(name.removeprefix(SUBGROUP) for name in columns),
         },
-        inputs={"model": model_digest(address)} | chosen.inputs,
+        inputs={"model": model_digest(address)}
+        | chosen.inputs
+        | ({} if given is None else {"answers": digest_of([given.to_csv(index=False), logged])}),
         data_digest=chosen.data_digest,
         rerun=rerun,
     )
+
+
+def _review(run: StageRun, given: pd.DataFrame, scored: "Scored", **options: Any) -> GivenAnswers:
+    """Scores the answers of an answer log, and says which of them differ from the model's."""
+    review, table = score_given(given, scored.of_slides(), **options)
+    write_csv(table, run.publish("answers"))
+    print(" ".join(filter(None, [f"evaluate: {review.sentence}", changes(table)])), flush=True)
+    return review
+
+
+def _several(
+    names: list[str],
+    split: str,
+    cohort: str,
+    preset: Preset,
+    seed: int,
+    of_slides: Mapping[str, str],
+    others: Mapping[str, Any],
+    *,
+    rerun: bool,
+) -> StageResult:
+    """Evaluates several models on the same slides, and compares them."""
+    from doctogres.stages.compare import compare_models, several_addresses
+
+    addresses = several_addresses(names)
+    chosen = scored_slides(split, cohort, **of_slides)
+
+    def one(address: str) -> StageResult:
+        given = {**of_slides, **others, "rerun": rerun}
+        return evaluate(model=address, cohort=cohort, split=split, preset=preset, seed=seed, **given)
+
+    settings = preset.evaluate.model_dump() | {"split": chosen.split, "seed": seed, **of_slides, **others}
+    options = {"resamples": preset.evaluate.resamples, "seed": seed}
+    return compare_models(addresses, chosen, one, settings=settings, rerun=rerun, **options)
 
 
 def _publish(run: StageRun, scored: "Scored", scores: Scores, root: Path, facts: dict[str, str]) -> None:
@@ -165,12 +218,18 @@ def _flat(scores: Scores) -> dict[str, float]:
         if not OF_CLASS.fullmatch(name)
         for end, value in interval(name, estimate.low, estimate.high).items()
     }
-    of_subgroups = {
+    others = {
         f"subgroup/{one.column}/{class_key(one.value)}": one.metrics["macro_f1"].value
         for one in scores.subgroups
         if one.metrics
     }
-    return {OF_CLASS.sub(_keyed, name): estimate.value for name, estimate in estimates.items()} | ends | of_subgroups
+    if scores.answers and scores.answers.as_given and scores.answers.difference:
+        others |= {
+            "answers/macro_f1": scores.answers.as_given.value,
+            "answers/difference": scores.answers.difference.value,
+            "answers/found": scores.answers.found.get(ANSWERED, 0) / scores.answers.slides,
+        }
+    return {OF_CLASS.sub(_keyed, name): estimate.value for name, estimate in estimates.items()} | ends | others
 
 
 def _keyed(found: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from doctogres.engine import map_slides
 from doctogres.files import digest_of, file_digest
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.labels import column_names
@@ -36,6 +37,16 @@ class ScoredSlides:
     data_digest: str
     cohort: str = ""
     training_labels: list[str] | None = None
+
+    def with_digests(self) -> pd.DataFrame:
+        """slide_id, image_sha256 and mask_sha256, as in the answer log."""
+        found = self.slides[["slide_id"]].copy()
+        for column in ("image", "mask"):
+            files = [self.root / name for name in self.slides[column]]
+            found[f"{column}_sha256"] = list(
+                map_slides(lambda path: file_digest(path, algorithm="sha256", length=None), files)
+            )
+        return found
 
     @property
     def inputs(self) -> dict[str, str]:
