@@ -18,13 +18,12 @@ from doctogres.registry.limits import Measured, recalls, violations
 from doctogres.registry.versions import PROMOTED_TAG, RegisteredModel, reason_of
 from doctogres.serving.loading import classifier_folder
 from doctogres.settings import Preset
-from doctogres.slides.cohort import open_cohort, slide_root
-from doctogres.slides.selection import slides_of, split_name
+from doctogres.slides.cohort import open_cohort
+from doctogres.slides.selection import split_name
 from doctogres.slides.splits import HOLDOUT
-from doctogres.slides.table import CohortTable
+from doctogres.stages.scored_slides import scored_slides
 from doctogres.tracking.datasets import source_of
 from doctogres.tracking.runs import PART_TAG, SLIDES_TAG
-from doctogres.tracking.upstream import find_artifact
 
 FORCE: Final = "force"
 ASK: Final = "ask"
@@ -140,16 +139,15 @@ def _latency(candidate: Candidate, champion: ModelVersion | None) -> dict[str, f
     run = candidate.scored.run
     if run is None or not (cohort := source_of(run)):
         raise UpstreamError("max_latency_ms needs the slides: give the id of a run of `evaluate` as evaluation")
-    table = CohortTable.read(find_artifact(cohort, stage="clean", name="cohort").path)
-    root = slide_root(table.root, candidate.data or run.data.tags.get(SLIDES_TAG, ""))
-    slides = slides_of(table.usable, root, candidate.scored.scores.split)
+    data, split = candidate.data or run.data.tags.get(SLIDES_TAG, ""), candidate.scored.scores.split
+    chosen = scored_slides(split, cohort, data=data, ignore_columns="", subgroups="none", annotations="")
     sources = {"model": candidate.source} | ({CHAMPION: str(champion.source)} if champion else {})
     loaded = {name: load_classifier(source) for name, source in sources.items()}
     models = {
-        name: lambda row, classifier=classifier: classifier.classify(*read_slide(root, row)[:2])
+        name: lambda row, classifier=classifier: classifier.classify(*read_slide(chosen.root, row)[:2])
         for name, classifier in loaded.items()
     }
-    return slide_latency_ms(models, slides.itertuples(index=False))
+    return slide_latency_ms(models, chosen.slides.itertuples(index=False))
 
 
 def _compared(candidate: Candidate, champion: ModelVersion | None) -> tuple[GateDecision, ChampionComparison | None]:
