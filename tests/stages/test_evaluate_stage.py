@@ -27,12 +27,16 @@ from doctogres.model.group_answer import GroupRule
 from doctogres.model.network import create_network
 from doctogres.model.temperature import Calibration
 from doctogres.presets import load_preset
+from doctogres.registry.champion_comparison import read_evaluation
+from doctogres.registry.versions import RegisteredModel
 from doctogres.serving.answer_log import AnswerLog
 from doctogres.settings import AnswerSettings, PatchSettings, Preset
 from doctogres.slides.cohort import file_hashes
 from doctogres.slides.selection import outside_cohort, slides_of
 from doctogres.slides.splits import LeakageError
 from doctogres.slides.table import CohortTable
+from doctogres.stages import candidate
+from doctogres.stages.candidate import Candidate
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.tracking.runs import PART_TAG, StageResult
@@ -203,6 +207,20 @@ def test_an_outside_cohort_needs_no_cohort_table(
     assert f"On {len(predictions)} north slides" in local(result.artifacts["report"]).read_text()
     again = evaluated(classifier, store / "nothing", preset, monkeypatch, str(outside), model_id)
     assert again.reused
+
+
+def test_the_gate_measures_latency_on_an_outside_cohort(
+    store: Path, small_cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small_cohort / "train_data", store / "north/train_data")
+    pd.read_csv(small_cohort / "train_labels.csv").to_csv(store / "north/train_labels.csv", index=False)
+    classes = sorted(pd.read_csv(store / "north/train_labels.csv")["label"].unique())
+    classifier = untrained(classes, shares=dict.fromkeys(classes, 0.25))
+    result = evaluated(classifier, store / "nothing", preset, monkeypatch, "north")
+    monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
+    scored = read_evaluation(result.run_id)
+    asked = Candidate(scored, "models:/m-1", RegisteredModel("doctogres"), preset, 1, "auto", data="")
+    assert candidate._latency(asked, None)["model"] > 0
 
 
 def test_patients_are_scored_as_they_are_served(

@@ -285,6 +285,8 @@ def test_every_site_is_scored_by_a_training_without_it(store, small_cohort, caps
     oof = table(result, "oof_predictions")
     site = dict(zip(labels["sample_index"].str.removesuffix(".png"), labels["site"], strict=True))
     assert oof["slide_id"].map(site).tolist() == oof["fold"].map({"fold0": "north", "fold1": "south"}).tolist()
+    note = mlflow.get_run(result.run_id).data.tags["mlflow.note.content"]
+    assert "One answer for all slides of a group: none (no group has several slides)." in note.replace("\\", "")
     evidence = load_classifier(result.artifacts["model"]).evidence
     left_out = {one["value"]: one for one in evidence["left_out"]}
     assert left_out.keys() == {"north", "south"}

@@ -37,8 +37,13 @@ def training_note(
     final = " A second model was trained on the hold-out, too, and cannot be evaluated on it." if second else ""
     return (
         f"{how} Out-of-fold macro-F1 on {assessment.evidence['slides']} slides: {macro_f1} (the hold-out was not "
-        f"used).{selected} Temperature {calibration.temperature:.2f}; {abstention}.{final}"
+        f"used).{selected} Temperature {calibration.temperature:.2f}; {abstention}. {_of_groups(assessment)}{final}"
     )
+
+
+def _of_groups(assessment: Assessment) -> str:
+    chosen = assessment.evidence["group_answer"]
+    return f"One answer for all slides of a group: {chosen['method']} ({chosen['reason']})."
 
 
 def _probed(sources: Sequence[Source], recipe: Preset) -> str:
