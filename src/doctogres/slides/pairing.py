@@ -57,9 +57,19 @@ def pairs_in(folder: Path, prefix: str = "") -> Pairs | None:
         folder: where they lie.
         prefix: of their paths, relative to the cohort's folder: `train_data/`.
     """
-    files, outlines = picture_files(folder), outline_files(folder)
+    subfolders = {
+        entry.name: _files(folder / entry.name)
+        for entry in os.scandir(folder)
+        if entry.name.lower() in (*MASK_FOLDERS, *PICTURE_FOLDERS) and entry.is_dir()
+    }
+    return pairs_of(_files(folder), subfolders, prefix)
+
+
+def pairs_of(names: Sequence[str], subfolders: Mapping[str, Sequence[str]], prefix: str = "") -> Pairs | None:
+    """The same for names of files that lie in no folder of this machine, and in subfolders beside them."""
+    files, outlines = _pictures(names), _outlines(names)
     stems = [PurePosixPath(name).stem for name in files]
-    masks_folder = _subfolder(folder, MASK_FOLDERS)
+    masks_folder = _only(subfolders, MASK_FOLDERS)
     masks = list(filter(is_mask_name, stems))
     as_challenge = any(stem.startswith(PREFIX) for stem in stems) and all(
         stem.startswith(MASK_PREFIX) for stem in masks
@@ -67,7 +77,7 @@ def pairs_in(folder: Path, prefix: str = "") -> Pairs | None:
     if as_challenge and (masks or outlines or not masks_folder):
         return _challenge(files, outlines, prefix)
     if masks_folder:
-        return _in_folders(folder, masks_folder, files, prefix)
+        return _in_folders(files, subfolders, masks_folder, prefix)
     if masks or outlines:
         return _beside_each_other(files, outlines, prefix)
     return None if files else _challenge(files, outlines, prefix)
@@ -84,19 +94,27 @@ def is_mask_name(stem: str) -> bool:
     return MASK_NAME.fullmatch(stem) is not None
 
 
+def is_outlines(name: str) -> bool:
+    """Whether a file's name is that of outlines, which are a mask under any name."""
+    return PurePosixPath(name).suffix.lower() == OUTLINES
+
+
 def picture_files(folder: Path) -> list[str]:
     """The names of the pictures in a folder, sorted; hidden files are none."""
-    return _files(folder, {*SLIDE_SUFFIXES, *OTHER_PICTURES})
+    return _pictures(_files(folder))
 
 
-def outline_files(folder: Path) -> list[str]:
-    """The names of the files of outlines in a folder, sorted; hidden files are none."""
-    return _files(folder, {OUTLINES})
+def _files(folder: Path) -> list[str]:
+    """The names of the files in a folder, sorted, without the hidden ones."""
+    return sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_file())
 
 
-def _files(folder: Path, suffixes: Collection[str]) -> list[str]:
-    found = [entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_file()]
-    return sorted(name for name in found if PurePosixPath(name).suffix.lower() in suffixes)
+def _pictures(names: Sequence[str]) -> list[str]:
+    return [name for name in names if PurePosixPath(name).suffix.lower() in {*SLIDE_SUFFIXES, *OTHER_PICTURES}]
+
+
+def _outlines(names: Sequence[str]) -> list[str]:
+    return list(filter(is_outlines, names))
 
 
 def _challenge(files: Sequence[str], outlines: Sequence[str], prefix: str) -> Pairs:
@@ -122,11 +140,11 @@ def _beside_each_other(files: Sequence[str], outlines: Sequence[str], prefix: st
     )
 
 
-def _in_folders(folder: Path, masks_folder: str, files: Sequence[str], prefix: str) -> Pairs:
-    where = _subfolder(folder, PICTURE_FOLDERS)
+def _in_folders(files: Sequence[str], subfolders: Mapping[str, Sequence[str]], masks_folder: str, prefix: str) -> Pairs:
+    where = _only(subfolders, PICTURE_FOLDERS)
     within, masks_within = f"{prefix}{where}/" if where else prefix, f"{prefix}{masks_folder}/"
-    pictures = _by_stem(picture_files(folder / where) if where else files, within)
-    masks = _masks(picture_files(folder / masks_folder), outline_files(folder / masks_folder), masks_within)
+    pictures = _by_stem(_pictures(subfolders[where]) if where else files, within)
+    masks = _masks(_pictures(subfolders[masks_folder]), _outlines(subfolders[masks_folder]), masks_within)
     return Pairs(
         pictures,
         _given(masks, pictures, lambda stem: [*_picture_names(stem), stem]),
@@ -134,9 +152,9 @@ def _in_folders(folder: Path, masks_folder: str, files: Sequence[str], prefix: s
     )
 
 
-def _subfolder(folder: Path, names: Sequence[str]) -> str:
+def _only(subfolders: Collection[str], names: Sequence[str]) -> str:
     """The only folder of one of these names, in any case; empty where there is none."""
-    found = [entry.name for entry in os.scandir(folder) if entry.name.lower() in names and entry.is_dir()]
+    found = [name for name in subfolders if name.lower() in names]
     return found[0] if len(found) == 1 else ""
 
 
