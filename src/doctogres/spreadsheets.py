@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pandas as pd
 
@@ -38,7 +38,7 @@ def as_written(cell: Any) -> Any:
     return cell[1:] if marked else cell
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
+def write_csv(table: pd.DataFrame, path: Path | BinaryIO) -> None:
     """Writes a table for people, without its index; no cell and no column's name is a formula."""
     _mapped(table, as_text).to_csv(path, index=False)
 

@@ -1,8 +1,8 @@
 """Answers for slides without labels, and the reasons of those that cannot be answered."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +13,20 @@ from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.evaluation.predictions import PROBABILITY, Predictions
 from doctogres.model.answer import CutSlide, SlideAnswer
-from doctogres.model.classifier import SlideClassifier
 from doctogres.slides.opening import open_slide
 from doctogres.slides.reasons import Reason, written
 from doctogres.slides.source import SlideSource
 from doctogres.slides.table import KEPT
+
+if TYPE_CHECKING:  # the web page makes the table of its answers without torch
+    from doctogres.model.classifier import SlideClassifier
 
 ANSWERED: Final = "answered"
 GUESSED: Final = "guessed"  # no answer is possible: the label is the most frequent class of the training slides
 
 
 def answers(
-    classifier: SlideClassifier, slides: pd.DataFrame, root: Path
+    classifier: "SlideClassifier", slides: pd.DataFrame, root: Path
 ) -> Iterator[tuple[Any, SlideAnswer | DoctogresError]]:
     """Yields every slide's row with its answer, or with the error that says why there is none.
 
@@ -54,7 +56,7 @@ def pixels_of(root: Path, row: Any) -> tuple[SlideSource, npt.NDArray[np.bool_] 
 
 
 def row_of(
-    row: Any, answer: SlideAnswer | DoctogresError, classifier: SlideClassifier
+    row: Any, answer: SlideAnswer | DoctogresError, classifier: "SlideClassifier"
 ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
     """The slide's row in the table of predictions, and its probabilities (classes,)."""
     classes, shares = classifier.card.classes, classifier.card.class_shares
@@ -76,7 +78,7 @@ def _sample(row: Any) -> str:
     return picture.name if picture.stem == row.slide_id else f"{row.slide_id}{picture.suffix}"
 
 
-def readable(predictions: Predictions, model: str) -> pd.DataFrame:
+def readable(predictions: Predictions, model: str | Sequence[str]) -> pd.DataFrame:
     """The table for people, predictions.csv: a row per slide, empty where there is no answer.
 
     Columns slide_id, label, sure, confidence, a `p_<class>` for every class, labels, novelty, patches, mask_source, reason, model.
