@@ -32,13 +32,21 @@ class ServerError(DoctogresError):
 
 
 class RefusedError(ServerError):
-    """The server refused the request; `sentence` is its message."""
+    """The server refused the request with an HTTP status; `sentence` is its message."""
 
     code = "refused"
 
     def __init__(self, url: str, status: int, sentence: str):
         super().__init__(f"{url} refused the request ({status}): {sentence}")
-        self.sentence = sentence
+        self.status, self.sentence = status, sentence
+
+
+class SlowServerError(ServerError):
+    """The server did not answer in time."""
+
+
+class OtherServerError(ServerError):
+    """The server answered as no doctogres model does."""
 
 
 def slide_body(
@@ -100,7 +108,7 @@ def ask(url: str, body: Mapping[str, Any], *, timeout: float = TIMEOUT) -> list[
     check_address("url", url, NO_PASSWORD)
     answers = _post(url, body, timeout)
     if len(answers) != len(body["dataframe_records"]) or not all("model_version" in answer for answer in answers):
-        raise ServerError(OTHER_MODEL.format(url=url))
+        raise OtherServerError(OTHER_MODEL.format(url=url))
     return answers
 
 
@@ -112,7 +120,7 @@ def ask_identity(url: str, *, timeout: float = TIMEOUT) -> dict[str, Any]:
     """
     answers = _post(url, {"dataframe_records": [], "params": {"identity": True}}, timeout)
     if len(answers) != 1 or "model_id" not in answers[0]:
-        raise ServerError(OTHER_MODEL.format(url=url))
+        raise OtherServerError(OTHER_MODEL.format(url=url))
     return answers[0]
 
 
@@ -126,16 +134,16 @@ def _post(url: str, body: Mapping[str, Any], timeout: float) -> list[dict[str, A
     except urllib.error.HTTPError as error:
         raise RefusedError(url, error.code, _sentence(error)) from error
     except TimeoutError as error:
-        raise ServerError(f"{url} did not answer within {timeout:g} s; increase --timeout") from error
+        raise SlowServerError(f"{url} did not answer within {timeout:g} s; increase --timeout") from error
     except (urllib.error.URLError, ConnectionError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
-            raise ServerError(f"{url} could not be reached within {timeout:g} s; check the address") from error
+            raise SlowServerError(f"{url} could not be reached within {timeout:g} s; check the address") from error
         raise ServerError(
             f"{url} does not answer ({reason}); start a server with `make serve`, or give another --url"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ServerError(OTHER_MODEL.format(url=url)) from error
+        raise OtherServerError(OTHER_MODEL.format(url=url)) from error
 
 
 def _sentence(error: urllib.error.HTTPError) -> str:
