@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from doctogres.serving.client import TIMEOUT, URL
+from doctogres.addresses import check_address
+from doctogres.errors import DoctogresError
+from doctogres.serving.client import NO_PASSWORD, TIMEOUT, URL
 
 HOST: Final = "127.0.0.1"  # anyone who can open the page can see the slides on it
 LARGEST_FILE: Final = 200  # MB; slides of the challenge have at most 4
+LARGEST_TOGETHER: Final = 1000  # MB of all files, which stay in memory while the page is open
 SETTINGS: Final[dict[str, Any]] = {
     "server.address": HOST,
     "server.allowedHosts": [HOST, "localhost"],
@@ -35,17 +38,24 @@ def options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Serves the page until it is stopped; returns 1 if Streamlit is not installed."""
+    """Serves the page until it is stopped; returns 1 if Streamlit is not installed or the address holds a password."""
     given = options()
     try:
+        check_address("url", given.url, NO_PASSWORD)
         import streamlit
         from starlette.formparsers import MultiPartParser
+        from streamlit.runtime.uploaded_file_manager import UploadedFile
     except ImportError:
         print(
             "doctogres.app: error: the page needs Streamlit; run pip install -r requirements-app.txt", file=sys.stderr
         )
         return 1
+    except DoctogresError as error:
+        print(f"doctogres.app: error: {error}", file=sys.stderr)
+        return 1
     MultiPartParser.spool_max_size = LARGEST_FILE * 2**20  # uploads stay in memory, without temporary files
+    # Streamlit copies all uploads whenever the page's script runs; the page only reads them.
+    UploadedFile.__deepcopy__ = lambda file, memo: file  # type: ignore[attr-defined]
     streamlit.App(Path(__file__).with_name("page.py")).run(config=SETTINGS | {"server.port": given.port})
     return 0
 

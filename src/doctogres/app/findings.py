@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup
 
 from doctogres.drawing import class_colours, shrunk
 from doctogres.pages import part
 from doctogres.slides.images import data_address, encode_png
 from doctogres.slides.reasons import parsed
+from doctogres.slides.source import Picture, Rectangle, SlideSource, source_of
 
 MOST_PATCHES: Final = 200  # shown per slide
 PATCH_SIDE: Final = 128  # pixels; larger patches are shrunk
 
 NOTICES, SUBTYPE, PATCHES = (part(__package__, "findings.html", macro) for macro in ("notices", "subtype", "patches"))
+OVERLAY: Final = "the slide {slide} with {marks}the classified patches as boxes in the colours of their subtypes"
 
 
 class Notice(NamedTuple):
@@ -48,19 +48,33 @@ def notices_html(shown: Iterable[Notice]) -> Markup:
     return NOTICES(notices=list(shown))
 
 
-def subtype_html(answer: Mapping[str, Any]) -> Markup:
-    """Renders the subtype and a bar per class, the most probable first, in the colours of the overlay."""
+def subtype_html(answer: Mapping[str, Any], *, slide: str, mask: str) -> Markup:
+    """Renders the subtype and a bar per class, the most probable first, in the colours of the overlay.
+
+    Args:
+        answer: of the server.
+        slide: the name of its file.
+        mask: the same; empty without a mask.
+    """
     shares: dict[str, float] = answer["probabilities"]
     colours = class_colours(list(shares))
     bars = [
         (name, f"{100 * share:.1f}", _css(colours[name]), percent(share))
         for name, share in sorted(shares.items(), key=lambda item: -item[1])
     ]
-    return SUBTYPE(answer=answer, confidence=percent(answer["confidence"]), bars=bars)
+    return SUBTYPE(answer=answer, slide=slide, mask=mask, confidence=percent(answer["confidence"]), bars=bars)
 
 
-def patches_html(answer: Mapping[str, Any], rgb: npt.NDArray[np.uint8]) -> Markup:
-    """Renders the classified patches, cut from the slide (height, width, 3), highest probability of the subtype first."""
+def overlay_text(answer: Mapping[str, Any], slide: str) -> str:
+    """What the overlay shows, for readers who do not see it."""
+    return OVERLAY.format(
+        slide=slide, marks="" if answer["mask_source"] == "tissue" else "the lesion mask outlined and "
+    )
+
+
+def patches_html(answer: Mapping[str, Any], slide: Picture) -> Markup:
+    """Renders the classified patches, cut from the slide, highest probability of the subtype first."""
+    source = source_of(slide)
     label = answer["label"]
     patches = sorted(answer["patches"], key=lambda patch: -patch["probabilities"][label])
     colours = class_colours(list(answer["probabilities"]))
@@ -70,7 +84,7 @@ def patches_html(answer: Mapping[str, Any], rgb: npt.NDArray[np.uint8]) -> Marku
             "label": patch["label"],
             "share": percent(patch["probabilities"][patch["label"]]),
             "colour": _css(colours[patch["label"]]),
-            "pixels": _crop(rgb, patch),
+            "pixels": _crop(source, patch),
         }
         for patch in patches[:MOST_PATCHES]
     ]
@@ -84,9 +98,12 @@ def percent(share: float) -> str:
     return "> 99 %" if 0.995 <= share < 1 else f"{share:.0%}".replace("%", " %")
 
 
-def _crop(rgb: npt.NDArray[np.uint8], box: Mapping[str, Any]) -> str:
+def _crop(source: SlideSource, box: Mapping[str, Any]) -> str:
     """The box as a `data:` URL."""
-    pixels = rgb[box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
+    x, y, width, height = (box[name] for name in ("x", "y", "width", "height"))
+    scale = min(1, PATCH_SIDE / max(width, height))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    pixels, _ = source.read(Rectangle(x, y, x + width, y + height), size)
     return data_address(encode_png(shrunk(pixels, PATCH_SIDE)), "png")
 
 
