@@ -30,12 +30,13 @@ def peak_after_cleaning(root: Path) -> None:
     from doctogres.cleaning.cohort import clean_cohort
     from doctogres.settings import CleanSettings
 
-    before = _peak_mib()
+    before = peak_mib()
     result = clean_cohort(root, CleanSettings(), seed=SEED)
-    print(before, _peak_mib(), len(result.table), len(result.audit_html) / 2**20)
+    print(before, peak_mib(), len(result.table), len(result.audit_html) / 2**20)
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
+    """The highest resident size of this process, in MiB."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 

@@ -58,17 +58,20 @@ def windows_of(mask: Mask, *, side: int) -> Boxes:
     cells = _cells(mask, step)
     rows, columns = (min(-(-side // step), length) for length in cells.shape)
     sums = _sums(cells, rows, columns)
+    highest = sums.max(axis=1)  # of each row: a search of all sums for every window would take minutes on a large slide
     total = left_over = float(cells.sum(dtype=np.float64))
     lefts: list[int] = []
     tops: list[int] = []
     while total and (not lefts or left_over > LEFT_OUT * total):
-        top, left = _fullest(sums)
+        top, left = _fullest(sums, highest)
         left_over -= float(sums[top, left])
         cells[top : top + rows, left : left + columns] = 0
         first_row, first_column = max(0, top - rows + 1), max(0, left - columns + 1)
         around = cells[first_row : top + 2 * rows - 1, first_column : left + 2 * columns - 1]
         changed = _sums(around, rows, columns)
-        sums[first_row : first_row + len(changed), first_column : first_column + changed.shape[1]] = changed
+        around_rows = slice(first_row, first_row + len(changed))
+        sums[around_rows, first_column : first_column + changed.shape[1]] = changed
+        highest[around_rows] = sums[around_rows].max(axis=1)
         tops.append(_moved(top * step, side, mask.shape[0]))
         lefts.append(_moved(left * step, side, mask.shape[1]))
     if not lefts:
@@ -93,9 +96,12 @@ def _sums(cells: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArra
     return np.array(sums[: len(cells) - rows + 1, : cells.shape[1] - columns + 1])
 
 
-def _fullest(sums: npt.NDArray[np.float32]) -> tuple[int, int]:
+def _fullest(sums: npt.NDArray[np.float32], highest: npt.NDArray[np.float32]) -> tuple[int, int]:
     """Top and left, in cells, of the window with the highest sum; among equals the one nearest to their middle."""
-    equals = np.argwhere(sums >= sums.max() - np.float32(0.5))
+    least = highest.max() - np.float32(0.5)
+    rows = np.flatnonzero(highest >= least)
+    equals = np.argwhere(sums[rows] >= least)
+    equals[:, 0] = rows[equals[:, 0]]
     nearest = np.square(equals - equals.mean(axis=0)).sum(axis=1).argmin()
     top, left = equals[nearest].tolist()
     return top, left
