@@ -82,7 +82,9 @@ class Stage:
 
 
 DATA: Final = Parameter(
-    "data", "data/demo", "cohort: a folder or a zip, in the challenge's layout or another one of docs/your-data.md"
+    "data",
+    "data/demo",
+    "cohort: a folder or a zip, in the challenge's layout or another one of docs/your-data.md, or a cohort.csv of `init`",
 )
 SLIDES: Final = Parameter("data", "", "folder or zip of the slides, if it has moved since `clean`")
 PRESET: Final = Parameter(
@@ -142,6 +144,16 @@ TABLE: Final = (
             RERUN,
         ),
         artifacts={"cohort": ""},
+    ),
+    Stage(
+        "init",
+        "Looks at a folder of slides in any layout, says what it understood and what to mend, and writes cohort.csv.",
+        (
+            DATA,
+            Parameter("output", "cohort.csv", "path of the table, which every stage takes as data; empty for none"),
+            STRICT,
+        ),
+        artifacts={"cohort": "cohort.csv"},
     ),
     Stage(
         "clean",

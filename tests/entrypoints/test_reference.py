@@ -46,7 +46,7 @@ def test_a_setting_reaches_the_command_and_only_what_was_given_is_recorded() -> 
 
 
 def test_the_entry_points_are_the_agreed_ones() -> None:
-    agreed = {"main", "demo_data", "clean", "patch", "tune", "train", "evaluate", "register", "promote"}
+    agreed = {"main", "demo_data", "init", "clean", "patch", "tune", "train", "evaluate", "register", "promote"}
     agreed |= {"predict", "export", "monitor", "ablate"}
     assert set(yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]) == agreed
 

@@ -31,6 +31,7 @@ from doctogres.slides.layout import (
     check_path,
     contents,
 )
+from doctogres.slides.listed_cohort import SUFFIX, linked_cohort
 from doctogres.slides.listed_pairs import pairs_of_table
 from doctogres.slides.pairing import Pairs, has_layout, pairs_in
 from doctogres.slides.reasons import Reason, shown_name
@@ -42,17 +43,19 @@ FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "annotations", "label", "gr
 
 
 def open_cohort(data: str | Path, *, workspace: Path) -> Path:
-    """The folder of a cohort given as a folder or a zip.
+    """The folder of a cohort given as a folder, a zip, or a table of its files (see `listed_cohort`).
 
     A zip is unpacked once, under the workspace in a folder named by the zip's digest. A folder or zip whose only
     content is one folder is entered.
 
     Raises:
-        CohortError: `data` is neither, or the zip is unsafe (members outside the target, links, too large).
+        CohortError: `data` is none of these, or the zip is unsafe (members outside the target, links, too large).
     """
     path = check_path(data)
     if path.is_dir():
         return _enter(path.resolve())
+    if path.suffix.lower() == SUFFIX:
+        return linked_cohort(path, workspace)
     target = workspace.resolve() / file_digest(path)
     if not target.is_dir():
         unpack_zip(path, target)

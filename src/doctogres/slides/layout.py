@@ -60,6 +60,6 @@ def check_path(data: str | Path) -> Path:
     path = Path(data).expanduser()
     if not path.exists():
         raise CohortError(f"{looked_for(data)}; give the folder or the zip of a cohort: {LAYOUT}")
-    if not path.is_dir() and not zipfile.is_zipfile(path):
-        raise CohortError(f"{path} is neither a folder nor a readable zip: {LAYOUT}")
+    if not path.is_dir() and path.suffix.lower() != ".csv" and not zipfile.is_zipfile(path):
+        raise CohortError(f"{path} is neither a folder nor a readable zip nor a table (.csv): {LAYOUT}")
     return path

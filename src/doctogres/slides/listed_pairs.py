@@ -9,11 +9,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from doctogres.errors import listed
 from doctogres.slides.labels import LabelRow, LabelTable
+from doctogres.slides.layout import PARTS
 from doctogres.slides.names import NameProblem, slide_name, written_path
 from doctogres.slides.pairing import Pairs, is_mask_name, picture_files
 from doctogres.slides.spelling import folded
@@ -88,7 +90,10 @@ class CohortFiles:
 
 
 def _walked(root: Path) -> list[Path]:
-    return [Path(folder) / name for folder, _, names in os.walk(root) for name in names if not name.startswith(".")]
+    """The files below a folder; a part may be a link, as in the folder of a listed cohort."""
+    tops = [root, *(root / part for part in PARTS if (root / part).is_symlink())]
+    walks = chain.from_iterable(map(os.walk, tops))
+    return [Path(folder) / name for folder, _, names in walks for name in names if not name.startswith(".")]
 
 
 def _path(table: LabelTable, row: LabelRow, text: str, files: CohortFiles) -> str:

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from doctogres.errors import DoctogresError, listed
-from doctogres.slides.layout import PARTS, SUFFIXES
+from doctogres.slides.layout import PARTS, SLIDE_SUFFIXES
 from doctogres.slides.spelling import folded
 
 PREFIX: Final = "img_"
@@ -30,7 +30,7 @@ class NameProblem(DoctogresError):
 def slide_name(sample: str) -> str:
     """The slide_id of a sample as people write it, `img_0001` or `img_0001.png`."""
     sample = sample.strip()
-    known = PurePosixPath(sample).suffix.lower() in SUFFIXES
+    known = PurePosixPath(sample).suffix.lower() in SLIDE_SUFFIXES
     return PurePosixPath(sample).stem if known else sample
 
 

@@ -1,0 +1,71 @@
+"""init: looks at a folder, says what it understood and what to mend, and writes cohort.csv."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from doctogres.errors import CohortError
+from doctogres.slides.layout import check_path
+from doctogres.slides.reasons import by_reason
+from doctogres.slides.survey import COLUMNS, Survey, survey
+from doctogres.spreadsheets import write_csv
+from doctogres.tracking.runs import PROBLEMS, SLIDES, StageResult, StageRun, run_stage
+
+
+def init(*, data: str, output: str = "cohort.csv", strict: bool = False) -> StageResult:
+    """Runs the stage on a folder; `output` is where the table goes.
+
+    Raises:
+        CohortError: not a folder, or there are no pictures in it.
+    """
+    folder = check_path(data)
+    if not folder.is_dir():
+        raise CohortError(f"data={data}: init looks at folders; unpack it first")
+    found = survey(folder)
+
+    def body(run: StageRun) -> None:
+        table = cohort_table(found, Path(output).resolve().parent)
+        write_csv(table, run.publish("cohort"))
+        lines = [f"{what:9}{said}" for what, said in found.counts().items()]
+        to_mend = by_reason(found.problems)
+        print("\n".join(f"init: {line}" for line in lines), flush=True)
+        for line in to_mend:
+            print(f"init: to mend: {line}", flush=True)
+        run.log_metrics({SLIDES: len(found.slides), PROBLEMS: len(found.problems)})
+        run.name(f"{len(found.slides)} slides")
+        run.note(f"{'; '.join(lines)}. To mend: {'; '.join(to_mend) or 'nothing'}.")
+        if output:
+            write_csv(table, Path(output))
+            print(f"init: {output}: look at it, then give it as data={output}", flush=True)
+
+    return run_stage("init", body, settings={"data": str(found.root)}, inputs={}, rerun=True, strict=strict)
+
+
+def cohort_table(found: Survey, folder: Path) -> pd.DataFrame:
+    """cohort.csv: a row per slide.
+
+    Args:
+        found: the survey.
+        folder: where the table will lie; paths below it are relative, others absolute.
+    """
+
+    def path(name: str) -> str:
+        whole = found.root / name
+        return os.path.relpath(whole, folder) if name and whole.is_relative_to(folder) else str(whole) if name else ""
+
+    rows = [
+        {
+            **dict(
+                zip(
+                    COLUMNS,
+                    (slide.slide_id, path(slide.image), path(slide.mask), slide.label, slide.group, slide.part),
+                    strict=True,
+                )
+            ),
+            **{column: slide.about.get(column, "") for column in found.about},
+        }
+        for slide in found.slides
+    ]
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *found.about], dtype=object)
+    return table if (table["group"] != "").any() else table.drop(columns="group")

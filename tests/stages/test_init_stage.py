@@ -1,0 +1,37 @@
+"""The stage that looks at folders."""
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from doctogres.errors import DoctogresError
+from doctogres.stages.init import init
+
+
+def test_it_says_what_it_found_and_writes_the_table(
+    store: Path, small_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = init(data=str(small_cohort), output=str(tmp_path / "cohort.csv"))
+    table = pd.read_csv(tmp_path / "cohort.csv")
+    assert len(table) == result.metrics["slides"]
+    assert {"slide_id", "image", "mask", "label", "part"} <= set(table.columns)
+    assert all(Path(path).is_file() for path in [*table["image"], *table["mask"]])
+    printed = capsys.readouterr().out
+    assert "init: slides   " in printed
+    assert f"data={tmp_path / 'cohort.csv'}" in printed
+    assert mlflow.get_run(result.run_id).info.status == "FINISHED"
+
+
+def test_strict_ends_with_an_error_where_something_is_to_be_mended(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DoctogresError):
+        init(data=str(tmp_path), output="", strict=True)
+    assert init(data=str(tmp_path), output="").metrics["problem_slides"] == 2
+
+
+def test_a_zip_is_refused(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n")
+    with pytest.raises(DoctogresError, match="init looks at folders"):
+        init(data=str(tmp_path / "a.csv"))
