@@ -199,8 +199,9 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
 
     def _geojson(self, slide: RequestedSlide, answer: SlideAnswer) -> str:
         """The outlines of the slide's patches; its mask is decoded again, as for the overlay."""
-        mask = slide.read()[1]
-        return outlined_answer(slide.slide_id, answer, mask, self.classifier.card.classes, model=self.model_version)
+        return outlined_answer(
+            slide.slide_id, answer, slide.read()[:2], self.classifier.card.classes, model=self.model_version
+        )
 
 
 def mixed_colours(shares: npt.NDArray[np.float64], classes: list[str]) -> list[tuple[int, int, int]]:

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import shapely
+from shapely import affinity
 from shapely.geometry import MultiPolygon, Polygon, box
 
 from doctogres.slides.geojson import Outline, OutlineError, Shape
@@ -85,6 +86,11 @@ def region_shape(mask: npt.NDArray[np.bool_], *, x: int = 0, y: int = 0) -> Shap
     shape = shapely.simplify(shapely.union_all(runs), 0)
     assert isinstance(shape, Polygon | MultiPolygon)  # runs have an area
     return shape
+
+
+def scaled(shape: Shape, factor: float) -> Shape:
+    """A shape with all coordinates times a factor."""
+    return shape if factor == 1 else affinity.scale(shape, factor, factor, origin=(0, 0))
 
 
 def box_shape(x: int, y: int, width: int, height: int) -> Shape:

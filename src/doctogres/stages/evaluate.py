@@ -192,7 +192,7 @@ def _attach_outlines(run: StageRun, scored: "Scored", root: Path, model: str) ->
 
     for row, answer in zip(scored.slides.itertuples(index=False), scored.answers, strict=True):
         slide_id = str(row.slide_id)
-        text = outlined_answer(slide_id, answer, read_slide(root, row).mask, scored.classes, model=model)
+        text = outlined_answer(slide_id, answer, read_slide(root, row)[:2], scored.classes, model=model)
         run.attach(f"geojson/{artifact_name(slide_id)}.geojson").write_text(text, encoding="utf-8")
 
 

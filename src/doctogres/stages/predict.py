@@ -76,8 +76,8 @@ def predict(
                 if len(answered) <= preset.predict.overlays:
                     _overlay(run, row, answer, root, classifier.card.classes)
                 if geojson:
-                    mask = pixels_of(root, row)[1]
-                    text = outlined_answer(row.slide_id, answer, mask, classifier.card.classes, model=address)
+                    slide = pixels_of(root, row)[:2]
+                    text = outlined_answer(row.slide_id, answer, slide, classifier.card.classes, model=address)
                     run.attach(f"geojson/{artifact_name(row.slide_id)}.geojson").write_text(text, encoding="utf-8")
             report(len(rows), len(slides))
         predictions = Predictions(pd.DataFrame(rows), classifier.card.classes, np.stack(probabilities))
