@@ -18,7 +18,7 @@ from doctogres.telemetry import OFF
 # What inference imports: the model's environment contains these packages and their dependencies, nothing else.
 REQUIREMENTS: Final = (
     "mlflow", "torch", "torchvision", "timm", "safetensors", "huggingface-hub", "fsspec", "opencv-python-headless",
-    "openvino", "pillow", "matplotlib", "numpy", "pandas", "prometheus-client", "psutil", "pyarrow", "pydantic",
+    "openvino", "pillow", "matplotlib", "numpy", "pandas", "prometheus-client", "psutil", "pyarrow", "pydantic", "shapely",
 )  # fmt: skip
 
 # `log_model` copies the metrics that the run has at this step to the model, and later ones of this step, too: by default
