@@ -1,5 +1,6 @@
 """Slides through the classifier: one by one or together, with and without a mask, and what it refuses to load."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -79,9 +80,9 @@ def test_several_views_survive_their_files_and_read_tissue_without_a_mask(
 ) -> None:
     model = joined(classifier, "window64", "tiles16", tta=True)
     model.save(tmp_path)
-    again = SlideClassifier.load(tmp_path, device="cpu")
     rgb, mask = drawn(5)
-    for given in (mask, None):
+    for graphs, given in itertools.product((False, True), (mask, None)):
+        again = SlideClassifier.load(tmp_path, device="cpu", graphs=graphs)
         np.testing.assert_allclose(
             again.classify(rgb, given).probabilities, model.classify(rgb, given).probabilities, atol=1e-5
         )

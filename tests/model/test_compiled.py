@@ -13,8 +13,9 @@ from torch import nn
 
 from doctogres.model.attention import GatedAttention
 from doctogres.model.compiled import CompiledNetwork
-from doctogres.model.ensemble import BATCH, COMPILED_BATCH, WITHOUT_OPENVINO, Ensemble, outputs_of
+from doctogres.model.ensemble import BATCH, WITHOUT_OPENVINO, Ensemble, outputs_of
 from doctogres.model.fusion import softmax
+from doctogres.model.graphs import BATCH as COMPILED_BATCH
 from doctogres.model.network import create_network
 
 STATISTICS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}

@@ -91,13 +91,14 @@ def test_other_slides_are_not_answered_with_certainty(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize(("views", "settings"), KINDS)
 def test_from_files_and_with_openvino_the_novelty_is_the_same(
-    classifier: SlideClassifier, tmp_path: Path, views: list[str], settings: dict[str, Any]
+    classifier: SlideClassifier, tmp_path: Path, views: list[str], settings: dict[str, Any], graphs: bool
 ) -> None:
     model = familiar(classifier, views, members=2, **settings)
     model.save(tmp_path)
-    served = SlideClassifier.load(tmp_path, device="cpu")
+    served = SlideClassifier.load(tmp_path, device="cpu", graphs=graphs)
     slides = [*OWN[:3], *FOREIGN[:3]]
     for mine, theirs in zip(answers(model, slides), answers(served, slides), strict=True):
         assert mine.novelty == pytest.approx(theirs.novelty, rel=1e-3)

@@ -45,7 +45,7 @@ def rows_of(address: str, request: bytes) -> list[dict[str, Any]]:
 
 
 def test_a_small_slide_does_not_wait_for_the_large_ones_before_it(address: str, pool: ThreadPoolExecutor) -> None:
-    asked = body(large(0), large(1), tta=True)
+    asked = body(large(0), tta=True)
     assert rows_of(address, body(large(0)))[0]["n_patches"] == 200
     answered: list[str] = []
 
@@ -109,3 +109,10 @@ def test_who_waits_when_the_server_is_stopped_gets_an_answer(
         (server,) = [process for process in below if own <= {Path(word).name for word in process.cmdline()}]
         server.terminate()
         assert [client.result() for client in clients] == [expected] * CLIENTS
+
+
+def test_a_server_needs_no_pytorch(champion: tuple[str, Path], tmp_path: Path, address: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules.update(dict.fromkeys(['torch', 'timm']))\n")
+    requests = [body(files(1)), body(large(1), tta=True)]
+    with serving(champion[0], tmp_path, PYTHONPATH=str(tmp_path)) as without:
+        assert [rows_of(without, request) for request in requests] == [rows_of(address, each) for each in requests]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from doctogres.model.novelty import AXES, FeatureGaussian, rooted
+from doctogres.model.gaussian import rooted
+from doctogres.model.novelty import AXES, FeatureGaussian
 from doctogres.training.gaussian import BLOCK, fit_gaussian
 
 

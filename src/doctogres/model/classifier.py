@@ -7,28 +7,23 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import ValidationError
-from torch import nn
 
 from doctogres.errors import DoctogresError, UpstreamError, WeightsError
 from doctogres.files import file_digest
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.answering import slide_answers
 from doctogres.model.architecture import Architecture
-from doctogres.model.attention import GatedAttention
 from doctogres.model.card import ClassifierCard, SourceCard, TrainingRecord
 from doctogres.model.conformal import LabelSets, NoveltyLimit
 from doctogres.model.cutting import cut_slide
-from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.fusion import ViewOutputs
+from doctogres.model.graphs import read_graphs
 from doctogres.model.group_answer import GroupRule
-from doctogres.model.network import build_network, load_weights, save_weights
-from doctogres.model.novelty import FeatureGaussian
 from doctogres.model.scheduling import Job, Scheduler
 from doctogres.model.temperature import Calibration
 from doctogres.settings import ATTENTION, AnswerSettings, PatchSettings
@@ -36,6 +31,9 @@ from doctogres.slides.plausibility import MaskRange
 from doctogres.slides.source import Picture
 from doctogres.slides.tissue import ReducedPicture
 from doctogres.slides.turns import TURNS
+
+if TYPE_CHECKING:  # torch, which a server with stored graphs does not need
+    from doctogres.model.ensemble import Ensemble
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 CARD_FILE: Final = "classifier.json"
@@ -48,25 +46,29 @@ class SlideClassifier:
     """The networks and their card, ready to classify slides."""
 
     card: ClassifierCard
-    networks: tuple[Ensemble, ...]  # one per source of the card
+    networks: "tuple[Ensemble, ...]"  # one per source of the card
     evidence: Mapping[str, Any] = field(default_factory=dict)  # of `evaluation.oof`, for reports
     warnings: tuple[str, ...] = ()  # added to every prediction
 
     def save(self, folder: Path) -> None:
-        """Writes `weights.safetensors`, `classifier.json` with the weights' SHA-256, and `evidence.json`."""
+        """Writes `weights.safetensors`, its graphs, `classifier.json` with the weights' SHA-256, and `evidence.json`."""
+        from doctogres.model.storage import save_networks
+
         folder.mkdir(parents=True, exist_ok=True)
-        save_weights(nn.ModuleList(self.networks), folder / WEIGHTS_FILE)
+        save_networks(self.networks, folder / WEIGHTS_FILE, size=self.card.patch.patch_size)
         card = self.card.model_copy(update={"weights_sha256": file_digest(folder / WEIGHTS_FILE, length=None)})
         (folder / CARD_FILE).write_text(card.model_dump_json(indent=1), encoding="utf-8")
         (folder / EVIDENCE_FILE).write_text(json.dumps(self.evidence, indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "auto") -> "SlideClassifier":
+    def load(cls, folder: Path, *, device: str = "auto", graphs: bool = False) -> "SlideClassifier":
         """Reads what `save` wrote.
 
         Args:
-            folder: contains the three files.
+            folder: contains the files.
             device: `auto` uses a CUDA device if there is one.
+            graphs: on a machine without CUDA, answer with the stored graphs if there are any, without PyTorch; all else that
+                can be done with networks needs PyTorch's.
 
         Raises:
             WeightsError: the weights are not those that were saved.
@@ -85,14 +87,12 @@ class SlideClassifier:
                 f"{WEIGHTS_FILE}: not the weights that {CARD_FILE} was saved with (SHA-256 {actual[:16]}..., not "
                 f"{card.weights_sha256[:16]}...): the file was damaged or changed; download the model again"
             )
-        networks = [_empty(source, card) for source in card.sources]
-        load_weights(nn.ModuleList(networks), folder / WEIGHTS_FILE)
-        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        for network in networks:
-            network.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-            if chosen == "cpu":
-                network.compile_members(size=card.patch.patch_size)
-        return cls(card, tuple(networks), json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8")))
+        networks: Any = read_graphs(folder / WEIGHTS_FILE, card) if graphs else None
+        if networks is None:
+            from doctogres.model.storage import load_networks
+
+            networks = load_networks(folder / WEIGHTS_FILE, card, device=device)
+        return cls(card, networks, json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8")))
 
     def adjusted(self, *, tta: bool | None = None, min_area: int | None = None) -> Self:
         """The classifier with other settings (None: the model's own); every prediction then carries a warning."""
@@ -189,13 +189,11 @@ class SlideClassifier:
                 continue
             pixels = [slide.pixels[view] for slide in slides]
             together = np.concatenate(pixels) if len(pixels) > 1 else pixels[0]
-            outputs = outputs_of(
-                network,
+            outputs = network.outputs(
                 together,
                 mean=source.architecture.mean,
                 std=source.architecture.std,
                 tta=card.answer.tta,
-                features=network.uses_features,
                 before_pass=job.next_pass,
             )
             logits.append(outputs.logits)
@@ -204,20 +202,8 @@ class SlideClassifier:
         return ViewOutputs(view, logits, rows, np.concatenate(regions)[:, 4], attended, distances)
 
 
-def _empty(source: SourceCard, card: ClassifierCard) -> Ensemble:
-    """The networks of a source before their weights are loaded."""
-    size, classes = card.patch.patch_size, len(card.classes)
-    attention = source.members if card.answer.aggregation == ATTENTION else 0
-    gaussians = source.members if card.novelty else 0
-    return Ensemble(
-        [build_network(source.architecture, classes=classes, size=size) for _ in range(source.members)],
-        [GatedAttention(source.features, classes) for _ in range(attention)],
-        [FeatureGaussian(source.features) for _ in range(gaussians)],
-    )
-
-
 def make_classifier(
-    sources: Sequence[tuple[Architecture, str, Ensemble]],
+    sources: "Sequence[tuple[Architecture, str, Ensemble]]",
     *,
     recipe: str,
     classes: Iterable[str],
@@ -270,7 +256,7 @@ def make_classifier(
     return SlideClassifier(card, tuple(network for _, _, network in sources), evidence)
 
 
-def _source_card(architecture: Architecture, view: str, network: Ensemble) -> SourceCard:
+def _source_card(architecture: Architecture, view: str, network: "Ensemble") -> SourceCard:
     features = 0
     if network.attention:
         features = int(network.attention[0].norm.normalized_shape[0])  # type: ignore

@@ -1,7 +1,5 @@
 """A network's forward pass on the CPU with OpenVINO: the same outputs in less time (see benchmarks/README.md)."""
 
-import sys
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -9,15 +7,15 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-RELATIVE_TOLERANCE: Final = 1e-4  # maximum difference of any output, as a share of its largest value
+from doctogres.model.graphs import CompiledGraph
+from doctogres.model.graphs import openvino as _openvino
+
+Outputs = Sequence[torch.Tensor]
+UNTRACED: Final = {"check_trace": False}  # PyTorch's own check traces twice; `compile_checked` compares the outputs
 
 
 class CompiledNetwork:
-    """A network compiled with OpenVINO; runs on all cores, in float32, for any number of patches.
-
-    It may be called from several threads; forward passes run one at a time, so that memory does not grow with callers.
-    Later changes to the network's weights have no effect.
-    """
+    """A network as a `CompiledGraph`; later changes to the network's weights have no effect."""
 
     def __init__(self, network: nn.Module, *examples: torch.Tensor):
         """Compiles the network.
@@ -29,26 +27,33 @@ class CompiledNetwork:
         Raises:
             Exception: of many types, if OpenVINO cannot convert the network.
         """
-        openvino = _openvino()
-        shapes = [list(example.shape) for example in examples]
-        shapes[0][0] = -1
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # tracing warns that it is deprecated and that sizes become constants
-            model = openvino.convert_model(network, example_input=examples, input=shapes)
-        # On some processors the default is bfloat16, which has only three significant digits.
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        self._request = openvino.compile_model(model, "CPU", settings).create_infer_request()
-        self._lock = threading.Lock()
+        self.model = _converted(network, *examples)
+        self._graph = CompiledGraph(self.model)
 
     def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The network's outputs for tensors on the CPU."""
-        with self._lock:
-            arrays = [tensor.contiguous().numpy() for tensor in inputs]
-            outputs = self._request.infer(arrays, share_inputs=True, share_outputs=True).values()
-            return tuple(torch.from_numpy(output.copy()) for output in outputs)
+        outputs = self._graph(*(tensor.contiguous().numpy() for tensor in inputs))
+        return tuple(map(torch.from_numpy, outputs))
 
 
-Outputs = Sequence[torch.Tensor]
+def _converted(network: nn.Module, *examples: torch.Tensor) -> Any:
+    """OpenVINO's model of a network; its constants are the network's parameters as they are, so that they can be found."""
+    openvino = _openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing warns that it is deprecated and that sizes become constants
+        decoder = TorchScriptPythonDecoder(network, example_input=examples, trace_kwargs=UNTRACED)
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        model = frontend.convert(frontend.load(decoder))
+    shapes = [list(example.shape) for example in examples]
+    shapes[0][0] = -1
+    for parameter, shape, example in zip(model.get_parameters(), shapes, examples, strict=True):
+        parameter.set_partial_shape(openvino.PartialShape(shape))
+        parameter.set_element_type(openvino.Type(example.numpy().dtype))
+    model.validate_nodes_and_infer_types()
+    return model
 
 
 def compile_checked(
@@ -73,21 +78,3 @@ def compile_checked(
     except Exception as error:  # noqa: BLE001  # OpenVINO's converter raises many types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (None, reason) if reason else (compiled, "")
-
-
-def rounding_exceeded(wanted: torch.Tensor, given: torch.Tensor) -> str:
-    """How OpenVINO's outputs differ from the wanted ones by more than rounding; empty if they do not."""
-    if wanted.shape != given.shape:
-        return f"OpenVINO returned {tuple(given.shape)} instead of {tuple(wanted.shape)}"
-    largest = wanted.abs().max().item()
-    if not (error := (wanted - given).abs().max().item()) <= RELATIVE_TOLERANCE * largest:  # also if it is NaN
-        return f"OpenVINO's outputs are off by up to {error:.0e}, where the largest is {largest:.0e}"
-    return ""
-
-
-def _openvino() -> Any:
-    """Imports OpenVINO with its telemetry disabled."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python treats it as not installed
-    import openvino
-
-    return openvino

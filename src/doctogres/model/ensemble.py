@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
@@ -11,8 +13,10 @@ import torch
 from torch import nn
 
 from doctogres.model.attention import GatedAttention
-from doctogres.model.compiled import CompiledNetwork, compile_checked, rounding_exceeded
+from doctogres.model.compiled import CompiledNetwork, compile_checked
 from doctogres.model.fusion import softmax
+from doctogres.model.graphs import BATCH as COMPILED_BATCH
+from doctogres.model.graphs import PROBE_STATISTICS, difference, probe, write_graph
 from doctogres.model.network import normalise
 from doctogres.model.novelty import FeatureGaussian
 from doctogres.slides.turns import TURNS, turned
@@ -20,8 +24,6 @@ from doctogres.slides.turns import TURNS, turned
 logger: Final = logging.getLogger(__name__)
 WITHOUT_OPENVINO: Final = "the networks run with PyTorch instead of OpenVINO, so predictions take longer"
 BATCH: Final = 64  # patches per forward pass
-COMPILED_BATCH: Final = 16  # larger batches are no faster on the CPU and take more memory: see benchmarks/README.md
-TOLERANCE: Final = 1e-5  # maximum difference between OpenVINO's and PyTorch's probabilities
 
 
 class Ensemble(nn.Module):
@@ -53,14 +55,41 @@ class Ensemble(nn.Module):
         Args:
             size: side of the patches in pixels.
         """
-        network = _PatchClassifiers(self.members, features=self.uses_features)
-        pixels = torch.randint(
-            0, 256, (5, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-        )
-        statistics = torch.full((3,), 0.5), torch.full((3,), 0.25)
-        self._compiled, reason = compile_checked(network, pixels, *statistics, difference=network.difference)
+        self._compiled, reason = _PatchClassifiers(self.members, features=self.uses_features).compiled(size)
         if reason:
             logger.warning("%s: %s", WITHOUT_OPENVINO, reason)
+
+    def save_graph(self, weights: Path, number: int, *, size: int) -> None:
+        """Writes the members' graph beside the weights, if OpenVINO can run them and a server needs nothing else.
+
+        Args:
+            weights: the file with the weights of all sources.
+            number: of this source.
+            size: side of the patches in pixels.
+        """
+        if self.attention:
+            return
+        members = deepcopy(self.members).cpu().eval().to(memory_format=torch.contiguous_format)
+        network = _PatchClassifiers(members, features=self.uses_features)
+        compiled, _ = network.compiled(size)  # whoever loads the networks gets the reason in the log
+        if compiled:
+            with torch.no_grad():
+                outputs = network(*map(torch.from_numpy, (probe(size), *PROBE_STATISTICS)))
+            write_graph(compiled.model, [output.numpy() for output in outputs], weights, number)
+
+    def outputs(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        tta: bool,
+        before_pass: Callable[[int], None],
+    ) -> "Outputs":
+        """See `outputs_of`; with the features that an answer needs."""
+        return outputs_of(
+            self, pixels, mean=mean, std=std, tta=tta, features=self.uses_features, before_pass=before_pass
+        )
 
     def train(self, mode: bool = True) -> Self:
         if mode:
@@ -125,20 +154,16 @@ class _PatchClassifiers(nn.Module):
                 outputs.append(member(patches))
         return tuple(outputs)
 
+    def compiled(self, size: int) -> tuple[CompiledNetwork | None, str]:
+        """The compiled networks, or why OpenVINO cannot run them; for patches of this side in pixels."""
+        pixels, statistics = probe(size), map(torch.from_numpy, PROBE_STATISTICS)
+        examples = torch.from_numpy(np.concatenate([pixels[:2], pixels]))
+        return compile_checked(self, examples, *statistics, difference=self.difference)
+
     def difference(self, expected: Sequence[torch.Tensor], actual: Sequence[torch.Tensor]) -> str:
         """How OpenVINO's outputs differ from the expected ones by more than rounding; empty if they do not."""
-        logits = slice(None, None, 2 if self.features else 1)
-        for wanted, given in zip(expected[logits], actual[logits], strict=True):
-            if wanted.shape != given.shape:
-                return f"OpenVINO returned {len(given)} patches instead of {len(wanted)}"
-            if (
-                not (error := (wanted.softmax(1) - given.softmax(1)).abs().max().item()) <= TOLERANCE
-            ):  # also if it is NaN
-                return f"OpenVINO's probabilities are off by up to {error:.0e}"
-        for wanted, given in zip(expected, actual, strict=True):
-            if reason := rounding_exceeded(wanted, given):
-                return reason
-        return ""
+        wanted, given = ([output.numpy() for output in outputs] for outputs in (expected, actual))
+        return difference(wanted, given, each=1 + self.features)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from doctogres.model.gaussian import Gaussian
+
 AXES: Final = 32  # with more, the distances of a few hundred patches are those of their noise
-
-
-def rooted(features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Signed square roots, (patches, features): pooled activations have heavy tails, for which a Gaussian has no place.
-
-    Perronnin, Sanchez and Mensink, Improving the Fisher kernel for large-scale image classification, ECCV 2010.
-    """
-    return np.asarray(np.sign(features) * np.sqrt(np.abs(features)), np.float64)
 
 
 class FeatureGaussian(nn.Module):
@@ -44,8 +38,4 @@ class FeatureGaussian(nn.Module):
 
     def log_distances(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Logarithm of the squared Mahalanobis distance, (patches, features) -> (patches,)."""
-        mean, axes, variances, rest = (value.cpu().double().numpy() for value in self.buffers())
-        centred = rooted(features) - mean
-        along = centred @ axes
-        aside = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0)
-        return np.asarray(np.log((along**2 / variances).sum(axis=1) + aside / rest + np.finfo(float).tiny))
+        return Gaussian(*(value.cpu().numpy() for value in self.buffers())).log_distances(features)

@@ -49,7 +49,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         folder = classifier.parent.parent
         version = registered_name(folder)
         check_signature(folder, version or str(folder))
-        self.classifier = SlideClassifier.load(classifier)
+        self.classifier = SlideClassifier.load(classifier, graphs=True)
         self.model_id = model_id(folder)
         self.model_version = version or self.model_id
         self.monitoring = Monitoring.from_environment(model_version=self.model_version, model_id=self.model_id)

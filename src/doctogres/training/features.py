@@ -21,7 +21,8 @@ from torch import nn
 
 from doctogres.disk import check_space
 from doctogres.files import replacing
-from doctogres.model.compiled import compile_checked, rounding_exceeded
+from doctogres.model.compiled import compile_checked
+from doctogres.model.graphs import rounding_exceeded
 from doctogres.model.network import evaluating, layer_groups, normalisation, standardise, unit_range
 from doctogres.slides.turns import turned
 from doctogres.training.augmentation import augment_pixels
@@ -178,7 +179,7 @@ class _Body(nn.Module):
 
 
 def _first_difference(wanted: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> str:
-    return rounding_exceeded(wanted[0], given[0])
+    return rounding_exceeded(wanted[0].numpy(), given[0].numpy())
 
 
 def is_cut_before_head(network: nn.Module, size: int) -> bool:

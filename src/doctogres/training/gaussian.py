@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from doctogres.model.novelty import FeatureGaussian, rooted
+from doctogres.model.gaussian import rooted
+from doctogres.model.novelty import FeatureGaussian
 
 BLOCK: Final = 4096  # patches that are converted to double precision at a time
 SMALLEST: Final = 1e-6  # of the mean variance: features that never vary would otherwise count infinitely
