@@ -35,8 +35,13 @@ def test_sites_that_share_a_patient_are_left_out_together() -> None:
 @pytest.mark.parametrize(
     ("labels", "groups", "sites", "words"),
     [
-        (LABELS, GROUPS, ["south"] * 6, "at least two values are needed.*all of south"),
-        (LABELS, ["p", "p", "p", "q", "q", "p"], ["n", "s", "s", "n", "n", "n"], "at least two values that share no patient.*n [+] s"),
+        (LABELS, GROUPS, ["south"] * 6, "two folds are needed.*make one, south; leave folds_by empty"),
+        (
+            LABELS,
+            ["p", "p", "p", "q", "q", "p"],
+            ["n", "s", "s", "n", "n", "n"],
+            r"two folds.*make one, n [+] s, because .* link them \(group p at n and s\); correct these groups",
+        ),
         (LABELS, GROUPS, [*SITES[:5], ""], "1 of 6 slides have no site; enter it"),
         (["a", "c", "a", "b", "a", "b"], GROUPS, SITES, "class c outside the hold-out are of south.*no network could learn"),
     ],

@@ -33,10 +33,11 @@ def site_folds(
     of_slide = [name[site] for site in sites]
     found = sorted(set(of_slide))
     if len(found) < 2:
-        shared = " that share no patient" if len(set(sites)) > 1 else ""
+        shared = listed([f"{group} at {' and '.join(at)}" for group, at in shared_groups(groups, sites).items()])
+        why = f", because patients or near-copies of a slide link them (group {shared})" if shared else ""
+        remedy = "correct these groups, or drop such slides with decisions=" if shared else "leave folds_by empty"
         raise CohortError(
-            f"folds_by={column}: at least two values{shared} are needed, but the slides outside the hold-out are all of {found[0]}; "
-            "leave folds_by empty"
+            f"folds_by={column}: two folds are needed, but the slides outside the hold-out make one, {found[0]}{why}; {remedy}"
         )
     for label in sorted(set(labels)):
         at = {site for site, own in zip(of_slide, labels, strict=True) if own == label}
@@ -57,6 +58,14 @@ def merged_sites(groups: Sequence[str], sites: Sequence[str]) -> dict[str, str]:
     for group, site in zip(groups, sites, strict=True):
         merged.merge(first.setdefault(group, site), site)
     return {site: " + ".join(sorted(together)) for together in merged.subsets() for site in together}
+
+
+def shared_groups(groups: Sequence[str], sites: Sequence[str]) -> dict[str, list[str]]:
+    """The groups that have slides at several sites, with these."""
+    of_group: dict[str, set[str]] = {}
+    for group, site in zip(groups, sites, strict=True):
+        of_group.setdefault(group, set()).add(site)
+    return {group: sorted(at) for group, at in sorted(of_group.items()) if len(at) > 1}
 
 
 def described(fold_names: Mapping[str, str], column: str) -> str:
