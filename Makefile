@@ -13,10 +13,12 @@ PORT ?= 5001
 APP_PORT ?= 8501
 DATA ?= data/demo
 MODEL ?= doctogres
+OFFLINE ?= build/offline
+DEVICE ?= cpu
 SLIDE ?= data/demo/test_data/img_0000.png
 MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
-.PHONY: demo test quick lint ui serve app bench setup store telemetry pins reference request
+.PHONY: demo test quick lint ui serve app bench setup store telemetry pins reference request offline
 setup: .venv/.done store ## create the environment in .venv, and the tracking store
 
 store: .venv/.done ## create the tracking store (a SQLite file) if there is none, so that commands may start at the same time
@@ -58,6 +60,9 @@ ui: setup ## start the tracking UI on http://127.0.0.1:5000
 serve: setup ## serve the champion on http://127.0.0.1:$(PORT)/invocations; MODEL=doctogres-demo for that of `make demo`
 	@echo "After 'Application startup complete', in another terminal:  make request"
 	$(BIN)/mlflow models serve --model-uri models:/$(MODEL)@champion --env-manager local --port $(PORT) --timeout 600
+
+offline: setup ## collect the champion and all packages in OFFLINE=build/offline, for a machine without a network; DEVICE=gpu for CUDA
+	container/offline $(OFFLINE) models:/$(MODEL)@champion $(DEVICE)
 
 request: setup ## classify a demo test slide with `make serve`; SLIDE=FILE MASK=FILE for another
 	PYTHONPATH=src $(BIN)/python -m doctogres.client $(SLIDE) $(MASK) --url http://127.0.0.1:$(PORT)

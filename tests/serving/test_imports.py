@@ -42,3 +42,8 @@ def test_the_served_models_code_needs_no_library_that_its_environment_lacks() ->
     probe = f"import sys; sys.modules.update(dict.fromkeys({[*missing, *OPTIONAL]})); import doctogres.serving.pyfunc"
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT / "src", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_container_has_the_same_environment() -> None:
+    lines = (ROOT / "container" / "requirements.txt").read_text(encoding="utf-8").split()
+    assert lines == list(REQUIREMENTS)
