@@ -13,9 +13,10 @@ def command(*, dry_run: bool, rerun: bool, **parameters: Any) -> "StageResult | 
     from doctogres.stages.candidate import candidate_of
     from doctogres.stages.register import foretell, register
 
+    candidate = candidate_of(**parameters, dry_run=dry_run)
     if not dry_run:
-        return register(**parameters, rerun=rerun)
-    print(f"register: dry run: {foretell(candidate_of(**parameters, dry_run=True))}", flush=True)
+        return register(candidate, rerun=rerun)
+    print(f"register: dry run: {foretell(candidate)}", flush=True)
     return None
 
 

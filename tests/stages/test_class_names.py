@@ -13,6 +13,7 @@ from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
 from doctogres.evaluation.scores import Scores
 from doctogres.pages import markdown
 from doctogres.presets import load_preset
+from doctogres.stages.candidate import candidate_of
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
@@ -57,7 +58,9 @@ def test_classes_of_any_name_go_through_every_stage(store: Path, cohort: Path, c
     said = [classes[index] for index in evaluated.probabilities.argmax(axis=1)]
     assert evaluated.rows["predicted"].tolist() == said
 
-    card = local(register(evaluation=scored.run_id, preset=preset, seed=1, promote="force").artifacts["card"])
+    card = local(
+        register(candidate_of(evaluation=scored.run_id, preset=preset, seed=1, promote="force")).artifacts["card"]
+    )
     assert all(f"| {markdown(name)} |" in card.read_text(encoding="utf-8") for name in classes)
     page = local(scored.artifacts["report"]).read_text(encoding="utf-8")
     assert "<b>" not in page.replace("<body>", "")

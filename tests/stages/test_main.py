@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 from doctogres.pages import markdown
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
+from doctogres.stages.candidate import candidate_of
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.main import run_all
 from doctogres.stages.patch import patch
@@ -238,7 +239,7 @@ def test_a_second_run_repeats_nothing_and_one_by_one_equals_all_at_once(
         "",
         str(small_cohort),
     ):  # where the slides lie changes nothing as long as they lie where they were read
-        registered = register(evaluation="latest", preset=quick, seed=5, data=data)
+        registered = register(candidate_of(evaluation="latest", preset=quick, seed=5, data=data))
         assert registered.run_id == child(flow, "register").info.run_id
 
 
@@ -246,7 +247,11 @@ def test_the_forced_version_has_a_card_whose_commands_make_the_model_again(
     flow: StageResult, quick: Preset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scored = child(flow, "evaluate").info.run_id
-    number = register(evaluation=scored, preset=quick, seed=5, promote="force").artifacts["model"].rsplit("/", 1)[1]
+    number = (
+        register(candidate_of(evaluation=scored, preset=quick, seed=5, promote="force"))
+        .artifacts["model"]
+        .rsplit("/", 1)[1]
+    )
     version = MlflowClient().get_model_version("doctogres", number)
     assert float(version.tags["macro_f1"]) == pytest.approx(flow.metrics["macro_f1"], abs=1e-6)
     commands = [

@@ -30,6 +30,7 @@ from doctogres.registry.versions import RegisteredModel
 from doctogres.serving.signing import PRIVATE_KEY, PUBLIC_KEY, SIGNATURE, check_signature
 from doctogres.slides.splits import LeakageError
 from doctogres.slides.table import COLUMNS, CohortTable
+from doctogres.stages.candidate import candidate_of
 from doctogres.stages.register import decision, register
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.places import fetch
@@ -150,8 +151,9 @@ def enter(evaluation: StageResult, **options: Any) -> dict[str, Any]:
     return decision(stage(evaluation, **options))
 
 
-def stage(evaluation: StageResult, **options: Any) -> StageResult:
-    return register(**{"evaluation": evaluation.run_id, "preset": PRESET, "seed": 0, **options})
+def stage(evaluation: StageResult | str, *, rerun: bool = False, **options: Any) -> StageResult:
+    of = evaluation if isinstance(evaluation, str) else evaluation.run_id
+    return register(candidate_of(**{"evaluation": of, "preset": PRESET, "seed": 0, **options}), rerun=rerun)
 
 
 def versions() -> list[Any]:
@@ -521,7 +523,7 @@ def test_a_registry_that_does_not_answer_is_not_an_empty_one(store: Path, monkey
 def test_the_hold_out_decides_unless_a_parameter_says_otherwise(store: Path) -> None:
     held = evaluated(trained("first"), wrong=6)
     tested = planted(trained("second"), answers_of(held), split="test")
-    latest = partial(register, evaluation="latest", preset=PRESET, seed=0)
+    latest = partial(stage, "latest")
     with pytest.raises(ParameterError, match=f"{tested.run_id}: its split is test, but holdout decides"):
         stage(tested)
     assert versions() == []
@@ -546,7 +548,7 @@ def test_what_is_no_evaluation_is_refused(store: Path) -> None:
     Path("metrics.json").write_text("{}")
     Path("predictions.csv").write_text("slide_id,label\n")
     with pytest.raises(UpstreamError, match="not the scores of an evaluation"):
-        register(evaluation="metrics.json", preset=PRESET, seed=0)
+        stage("metrics.json")
 
 
 def test_the_card_tells_what_a_person_should_know(store: Path) -> None:

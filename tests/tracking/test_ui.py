@@ -12,6 +12,7 @@ from mlflow.tracking import MlflowClient
 from playwright.sync_api import Browser, Page
 
 from doctogres.presets import load_preset
+from doctogres.stages.candidate import candidate_of
 from doctogres.stages.main import run_all
 from doctogres.stages.register import register
 from doctogres.stages.train import train
@@ -34,7 +35,7 @@ PATIENCE = 120_000  # ms
 def flow(module_store: Path, small_cohort: Path) -> StageResult:
     """A run of everything, whose model is champion by force."""
     result = run_all(data=str(small_cohort), preset=PRESET, seed=5)
-    register(evaluation=child(result, "evaluate").info.run_id, preset=PRESET, seed=5, promote="force")
+    register(candidate_of(evaluation=child(result, "evaluate").info.run_id, preset=PRESET, seed=5, promote="force"))
     return result
 
 

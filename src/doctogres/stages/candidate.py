@@ -73,6 +73,9 @@ def candidate_of(
 ) -> Candidate:
     """The model of an evaluation, as the parameters of `register` name it.
 
+    `promote="force"` makes it champion regardless of the gate; with `promote="ask"` it becomes a version, but no alias moves
+    until a person runs `promote`.
+
     Raises:
         ParameterError: the evaluation is of another split than `split`.
     """

@@ -23,6 +23,7 @@ from doctogres.settings import Preset
 from doctogres.slides.cohort import open_cohort
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.subgroups import AUTO
+from doctogres.stages.candidate import candidate_of
 from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
@@ -134,7 +135,8 @@ def _stages(
         data=data,
         **again,
     )
-    registered = register(evaluation=scored.run_id, preset=preset, seed=seed, model_name=model_name, data=data, **again)
+    candidate = candidate_of(evaluation=scored.run_id, preset=preset, seed=seed, model_name=model_name, data=data)
+    registered = register(candidate, **again)
     return [cleaned, cut, tuned, trained, scored, registered]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
-from doctogres.catalogue import DEFAULT_NAME, SECOND
+from doctogres.catalogue import SECOND
 from doctogres.errors import DoctogresError
 from doctogres.names import interval
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED, GateDecision, overruled
@@ -24,9 +24,7 @@ from doctogres.registry.versions import (
 )
 from doctogres.report.model_card import model_card
 from doctogres.serving.signing import sign_model
-from doctogres.settings import Preset
-from doctogres.slides.splits import HOLDOUT
-from doctogres.stages.candidate import ALREADY, ASK, FORCE, Candidate, Outcome, ScoringNeeded, candidate_of, decide
+from doctogres.stages.candidate import ALREADY, ASK, FORCE, Candidate, Outcome, ScoringNeeded, decide
 from doctogres.tracking.runs import (
     NOTE_TAG,
     SLIDES,
@@ -45,39 +43,16 @@ class ChampionChangedError(DoctogresError):
     code = "champion_changed"
 
 
-def register(
-    *,
-    evaluation: str,
-    preset: Preset,
-    seed: int,
-    split: str = HOLDOUT,
-    promote: str = "auto",
-    model_name: str = DEFAULT_NAME,
-    data: str = "",
-    rerun: bool = False,
-) -> StageResult:
-    """Registers an evaluated model or reuses a finished run.
-
-    `promote="force"` makes it champion regardless of the gate; with `promote="ask"` it becomes a version, but no alias moves
-    until a person runs `promote`.
+def register(candidate: Candidate, *, rerun: bool = False) -> StageResult:
+    """Registers an evaluated model (see `candidate_of`) or reuses a finished run.
 
     A finished run is reused if the evaluation, the settings and the champion are the same. Aliases then stay as they
     are, even if a user has moved them since; a message says so. If another model becomes champion during the
     comparison, the run fails with a note and the gate decides again.
 
     Raises:
-        ParameterError: the evaluation is of another split than `split`.
         SignatureError: DOCTOGRES_SIGNING_KEY is set, but the model cannot be signed.
     """
-    candidate = candidate_of(
-        evaluation=evaluation,
-        preset=preset,
-        seed=seed,
-        split=split,
-        promote=promote,
-        model_name=model_name,
-        data=data,
-    )
     if moved := candidate.model.notice_moved_champion():
         print(f"register: {moved}; the next model is compared with that one", flush=True)
     while True:
