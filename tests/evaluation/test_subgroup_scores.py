@@ -57,6 +57,9 @@ def test_a_column_that_is_another_name_is_no_subgroup(scored: dict[str, Any]) ->
     assert scored["slides"]["s_code"].nunique() > MOST_VALUES
     assert {one.column for one in found} == {"id"}  # numbers are cut into quarters
     assert [one.value for one in found] == ["0 to 14", "15 to 29", "30 to 44", "45 to 59"]
+    grades = scored["slides"].assign(s_grade=["10"] * 30 + ["9"] * 20 + [""] * 10)
+    found = subgroup_scores(**scored | {"slides": grades}, columns=["s_grade"], classes=CLASSES, resamples=100, seed=0)
+    assert [one.value for one in found] == ["9", "10", MISSING]  # by number, not by size
 
 
 def test_numbers_are_cut_at_their_quartiles() -> None:

@@ -61,7 +61,7 @@ def subgroup_scores(
     sure: NDArray[np.bool_],
     **options: Any,
 ) -> tuple[Subgroup, ...]:
-    """The scores of every subgroup, column by column, largest first; whole groups are resampled.
+    """The scores of every subgroup, column by column, ranges of numbers by size, others largest first; groups are resampled.
 
     Args:
         slides: label, group, and the columns.
@@ -76,7 +76,8 @@ def subgroup_scores(
         values = cut(slides[column])
         if values.nunique() > MOST_VALUES:
             continue
-        for value in values.value_counts(sort=True).index:
+        counts = values.value_counts()
+        for value in sorted(counts.index, key=lambda value: (value == MISSING, _start(value), -counts[value], value)):
             rows = (values == value).to_numpy()
             of_value = slides[rows]
             groups, labels = of_value["group"].astype(str).tolist(), of_value["label"].tolist()
@@ -120,6 +121,14 @@ def cut(values: pd.Series) -> pd.Series:
 
 def _range(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _start(value: str) -> float:
+    """Where a range or number begins, for the order of a column's subgroups; 0 for anything else."""
+    try:
+        return float(value.split(" to ")[0])
+    except ValueError:
+        return 0.0
 
 
 def smallest_subgroup(subgroups: Sequence[Subgroup]) -> str:
