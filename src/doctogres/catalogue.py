@@ -296,6 +296,9 @@ TABLE: Final = (
             ),
             ANNOTATIONS,
             GEOJSON,
+            Parameter(
+                "mpp", "", "microns per pixel of slides whose files and table say none; empty if they are not known"
+            ),
             PRESET,
             RERUN,
             STRICT,

@@ -51,6 +51,12 @@ class CleanSettings(BaseModel):
     min_lesion: int = Field(
         default=200, ge=1, description="minimum lesion pixels that must remain for a repaired slide to be used"
     )
+    mpp: float = Field(
+        default=0.0,
+        ge=0,
+        le=20,
+        description="microns per pixel of slides whose file and line in the table of labels say none; 0 is unknown",
+    )
 
 
 class PatchSettings(BaseModel):
@@ -73,6 +79,13 @@ class PatchSettings(BaseModel):
         ge=0,
         le=4,
         description="context added on each side of a region's tight box, as a share of its longer side",
+    )
+    target_mpp: float = Field(
+        0.0,
+        ge=0,
+        le=20,
+        description="microns per pixel to which slides are resampled before windows, tiles and regions are cut; 0 cuts them as "
+        "they are",
     )
 
     @field_validator("patching")

@@ -1,5 +1,6 @@
 """A cohort of pyramids is cleaned and cut as the same cohort of plain pictures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from doctogres.cleaning.cohort import clean_cohort
+from doctogres.errors import CohortError
 from doctogres.patches.manifest import Manifest
 from doctogres.patches.pixels import cut_cohort, load_patches
 from doctogres.settings import CleanSettings, PatchSettings
@@ -129,3 +131,44 @@ def test_a_damaged_pyramid_is_a_row_with_a_reason(tmp_path, drawn, regions_only)
         "unreadable_image: train_data/img_0002.svs is truncated or damaged"
     )
     assert (table["outcome"] == "kept").sum() >= 8
+
+
+def with_mpp(drawn, root: Path, mpp: float = 0.25) -> Path:
+    """Pyramids of this mpp, of which the table states another of two."""
+    (root / "train_data").mkdir(parents=True)
+    for slide, (rgb, mask) in drawn.items():
+        write_pyramid(root / f"train_data/{slide}.tif", rgb, mpp=0 if slide == "img_0004" else mpp)
+        (root / f"train_data/{slide.replace('img', 'mask')}.png").write_bytes(encode_png(mask))
+    rows = [f"{slide},{'ab'[int(slide[-1]) % 2]},{0.5 if slide == 'img_0001' else ''}" for slide in drawn]
+    (root / "train_labels.csv").write_text("\n".join(["sample_index,label,mpp", *rows]))
+    return root
+
+
+def test_windows_are_cut_at_the_target(tmp_path, drawn, regions_only):
+    root = with_mpp(drawn, tmp_path / "cohort")
+    clean = CleanSettings(holdout=0.3, folds=2)
+    result = clean_cohort(root, clean, seed=7)
+    known = result.table.set_index("slide_id")["mpp"]
+    assert known[["img_0000", "img_0001"]].tolist() == [0.25, 0.5]  # the file's, and the table's in place of the file's
+    assert np.isnan(known["img_0004"])
+    settings = SETTINGS.model_copy(update={"patching": "window96", "target_mpp": 0.5})
+    with pytest.raises(
+        CohortError, match=r"target_mpp=0.5, but the microns per pixel of 1 slides are not known \(img_0004\)"
+    ):
+        cut_cohort(CohortTable(result.table, root, ""), root, settings, cache=root / "cache")
+    stated = clean_cohort(root, clean.model_copy(update={"mpp": 1.0}), seed=7).table
+    assert stated.set_index("slide_id")["mpp"][["img_0000", "img_0004"]].tolist() == [0.25, 1.0]
+    manifest, _ = cut_cohort(CohortTable(stated, root, ""), root, settings, cache=root / "cache")
+    sides = manifest.kept.groupby("slide_id")["width"].agg(set)
+    assert [sides[slide] for slide in ("img_0000", "img_0001", "img_0004")] == [{192}, {96}, {48}]
+    assert manifest.unit("img_0000") == 2
+    pixels = np.array(load_patches(manifest, cache=root / "cache").pixels)
+    for file in (root / "cache").iterdir():
+        file.unlink()
+    manifest.write(tmp_path / "patches.parquet")
+    again = Manifest.read(tmp_path / "patches.parquet")
+    assert np.array_equal(load_patches(again, cache=root / "cache").pixels, pixels)
+    assert again.trained_mpp(["img_0000"]) == 0.5
+    as_it_is = replace(again, patch=SETTINGS)
+    assert as_it_is.trained_mpp(["img_0000", "img_0002", "img_0001"]) == 0.25
+    assert replace(as_it_is, mpp={"img_0000": 0.25}).trained_mpp(["img_0000", "img_0002"]) is None

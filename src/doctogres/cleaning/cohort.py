@@ -109,6 +109,8 @@ def clean_cohort(
     for column in ("width", "height", "image_md5", "mask_md5"):
         values = [getattr(evidence.get(slide), column, None) for slide in table["slide_id"]]
         table[column] = pd.array(values, dtype="Int64" if column in ("width", "height") else "str")
+    of_files = [getattr(evidence.get(slide), "mpp", None) or settings.mpp or None for slide in table["slide_id"]]
+    table["mpp"] = table["mpp"].astype(float).fillna(pd.Series(of_files, index=table.index, dtype=float))
     _drop_rare_classes(table)
     check_effective(table, decisions)
     problem = _too_little(table, root)
@@ -204,7 +206,7 @@ def _columns_of(table: pd.DataFrame, folds_by: str) -> list[str]:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    texts = [column for column in [*COLUMNS, *subgroup_columns(table)] if column not in ("width", "height")]
+    texts = [column for column in [*COLUMNS, *subgroup_columns(table)] if column not in ("width", "height", "mpp")]
     return table.astype(dict.fromkeys(texts, "str"))
 
 

@@ -30,6 +30,7 @@ class Evidence:
     """The measurements of one slide; `reason` is set when its files cannot be used at all.
 
     Attributes:
+        mpp: microns per pixel that the file states.
         note: a reason to look at the slide that reading it gave.
         lesion_pixels: true pixels of the mask.
         lesion_left: the same, excluding those under a splat.
@@ -45,6 +46,7 @@ class Evidence:
     height: int | None = None
     image_md5: str | None = None
     mask_md5: str | None = None
+    mpp: float | None = None
     note: str = ""
     lesion_pixels: int = 0
     lesion_left: int = 0
@@ -113,6 +115,7 @@ def _measure(
         "",
         *picture.size,
         *hashes,
+        mpp=picture.mpp,
         note=note,
         lesion_pixels=lesion_pixels,
         lesion_left=lesion_left,

@@ -26,18 +26,20 @@ GUESSED: Final = "guessed"  # no answer is possible: the label is the most frequ
 
 
 def answers(
-    classifier: "SlideClassifier", slides: pd.DataFrame, root: Path
+    classifier: "SlideClassifier", slides: pd.DataFrame, root: Path, *, mpp: float | None = None
 ) -> Iterator[tuple[Any, SlideAnswer | DoctogresError]]:
     """Yields every slide's row with its answer, or with the error that says why there is none.
 
-    A slide without a mask is classified by its tissue, as the served model does.
+    A slide without a mask is classified by its tissue, as the served model does; `mpp` are the microns per pixel of slides
+    whose files say none.
     """
 
     def cut(row: Any) -> CutSlide | DoctogresError:
         if row.outcome != KEPT and not lacks_mask(row):
             return CohortError(row.reason)
         try:
-            return classifier.cut(*pixels_of(root, row))
+            picture, mask, note = pixels_of(root, row)
+            return classifier.cut(picture.unless_known(mpp), mask, note)
         except DoctogresError as error:
             return error
 

@@ -44,6 +44,9 @@ class ClassifierCard(BaseModel):
     patch: PatchSettings
     answer: AnswerSettings
     region_side: int  # median longer side of the training regions in pixels: the tile size if no mask is given
+    mpp: float | None = (
+        None  # microns per pixel of the training's patches before they get their size; None if not known
+    )
     masks: MaskRange | None = None  # of the training slides; None if it was not recorded
     weights_sha256: str = ""  # of the weights file, filled in when it is written
     calibration: Calibration

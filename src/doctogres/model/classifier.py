@@ -213,6 +213,7 @@ def make_classifier(
     calibration: Calibration,
     region_side: int,
     masks: MaskRange | None = None,
+    mpp: float | None = None,
     labels: LabelSets | None = None,
     novelty: NoveltyLimit | None = None,
     group: GroupRule | None = None,
@@ -231,6 +232,7 @@ def make_classifier(
         calibration: temperature and threshold.
         region_side: see `ClassifierCard`.
         masks: the range of the training slides' masks.
+        mpp: see `ClassifierCard`.
         labels: which labels an answer holds.
         novelty: the limit, if every source has its Gaussians.
         group: how groups are answered, if they are.
@@ -247,6 +249,7 @@ def make_classifier(
         answer=answer,
         region_side=region_side,
         masks=masks,
+        mpp=mpp,
         calibration=calibration,
         labels=labels,
         novelty=novelty,

@@ -15,10 +15,11 @@ from doctogres.patches.regions import find_patches
 from doctogres.patches.views import REGIONS, WHOLE, size_of
 from doctogres.slides.plausibility import doubt_about, fit_of, mask_fit
 from doctogres.slides.reasons import Reason
-from doctogres.slides.scale import Scale
+from doctogres.slides.scale import Scale, unit_of
 from doctogres.slides.source import Picture, SlideSource, source_of
 from doctogres.slides.tissue import ReducedPicture
 
+MOST_TIMES: Final = 2.0  # that a slide's microns per pixel may be more or less than those of the training
 MAX_REGIONS: Final = 2000  # per slide; 2000 patches of 224 px take 300 MB
 Mask = npt.NDArray[np.bool_]
 Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]  # regions (regions, 5), which are classified (regions,)
@@ -62,8 +63,8 @@ def cut_slide(
     slide = source_of(picture)
     if mask is None:
         return _of_tissue(slide, card, warnings)
-    scale = Scale.of(slide, mask)
     settings = card.patch
+    scale = Scale.of(slide, mask, settings.target_mpp)
     first = card.views[0]
     regions, kept, reasons = find_patches(mask, settings, first, scale)
     if not kept.any():
@@ -73,22 +74,32 @@ def cut_slide(
     doubt = ""
     if first != WHOLE:  # the mask is not used there
         fit = mask_fit(mask, reduced.small, reduced.inside) if reduced else fit_of(slide, mask)
-        doubt = doubt_about(fit, card.masks, chosen[:, 2:4].max(axis=1))
+        doubt = doubt_about(fit, card.masks, chosen[:, 2:4].max(axis=1) / scale.unit)
+    doubt = _other_scale(slide, card) or doubt
 
     def find(view: str) -> Found:
         return (regions, kept) if view == first else find_patches(mask, settings, view, scale)[:2]
 
-    return _cut(slide, card, find, "given", (*warnings, *filter(None, [doubt, note]), *stated), doubt)
+    return _cut(
+        slide,
+        card,
+        find,
+        "given",
+        (*warnings, *_unknown_scale(slide, card), *filter(None, [doubt, note]), *stated),
+        doubt,
+    )
 
 
 def _of_tissue(slide: SlideSource, card: ClassifierCard, warnings: tuple[str, ...]) -> CutSlide:
+    unit = unit_of(slide, card.patch.target_mpp)
+
     def find(view: str) -> Found:
         if view == WHOLE:
             width, height = slide.size
             area = round(tissue_mask(slide).mean() * height * width)
             return np.array([[0, 0, width, height, area]]), np.array([area > 0])
         side = card.region_side if view == REGIONS else size_of(view)
-        return tissue_tiles(slide, side=side, min_area=card.patch.min_area)
+        return tissue_tiles(slide, side=round(side * unit), min_area=round(card.patch.min_area * unit**2))
 
     first = card.views[0]
     _, chosen = find(first)
@@ -103,7 +114,25 @@ def _of_tissue(slide: SlideSource, card: ClassifierCard, warnings: tuple[str, ..
         else f"no mask was given: {chosen.sum()} of the {len(chosen)} tiles that touch tissue were classified, but the "
         "model was trained on marked lesion regions, and its score and threshold apply only to those"
     )
-    return _cut(slide, card, find, "tissue", (*warnings, warning))
+    doubt = _other_scale(slide, card)
+    told = (*warnings, *_unknown_scale(slide, card), *filter(None, [doubt]), warning)
+    return _cut(slide, card, find, "tissue", told, doubt)
+
+
+def _other_scale(slide: SlideSource, card: ClassifierCard) -> str:
+    """The reason to doubt a slide whose magnification is not that of the training; empty where it may be or is resampled."""
+    if not card.mpp or not slide.mpp or card.patch.target_mpp:
+        return ""
+    if max(slide.mpp / card.mpp, card.mpp / slide.mpp) <= MOST_TIMES:
+        return ""
+    return Reason.MAGNIFICATION.because(mpp=slide.mpp, trained=card.mpp)
+
+
+def _unknown_scale(slide: SlideSource, card: ClassifierCard) -> tuple[str, ...]:
+    if not card.mpp or slide.mpp:
+        return ()
+    trained = f"the model was trained at {card.mpp:.3g} microns per pixel, but those of this slide are not known"
+    return (f"{trained}; it is taken to be like that" if card.patch.target_mpp else trained,)
 
 
 def _cut(

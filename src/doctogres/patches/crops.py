@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from doctogres.patches.views import Square, square_of
 from doctogres.settings import PatchSettings
+from doctogres.slides.scale import unit_of
 from doctogres.slides.source import Picture, Rectangle, source_of
 
 
@@ -34,8 +35,14 @@ def cut_patches(
         settings: how to cut.
         view: what to cut; the settings' first view by default.
     """
+    unit = unit_of(source_of(picture), settings.target_mpp)
     size, shown = settings.patch_size, view or settings.views[0]
     pixels = np.empty((len(regions), size, size, 3), np.uint8)
     for index, region in enumerate(regions):
-        pixels[index] = crop(picture, square_of(region, shown, settings), size=size)
+        square = square_of(region, shown, settings)
+        resampled = max(1, round(square[2] / unit))
+        if unit > 1 and resampled < size:  # a finer slide must not show more in an enlarged patch than the model knows
+            pixels[index] = crop(crop(picture, square, size=resampled), (0, 0, resampled), size=size)
+        else:
+            pixels[index] = crop(picture, square, size=size)
     return pixels

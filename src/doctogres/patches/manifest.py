@@ -1,8 +1,9 @@
 """The patch manifest: a row per region (and tile) of every usable slide, and all that is needed to cut the patches again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Final, Self
 
 import pandas as pd
@@ -36,6 +37,7 @@ class Manifest:
         pixels: key of the pixel cache, see `pixels.pixel_key`.
         masks: the range of the training slides' masks.
         fold_names: see `CohortTable`.
+        mpp: slide -> its microns per pixel, where they are known.
         figures: slide -> its figures, see `slides.figures`; empty in the manifests of older versions.
     """
 
@@ -50,6 +52,7 @@ class Manifest:
     masks: MaskRange | None = None
     fold_names: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    mpp: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -64,6 +67,16 @@ class Manifest:
         about = {name: value for name, value in vars(self).items() if name != "rows"}
         masks = None if self.masks is None else self.masks.model_dump()
         FILE.write(self.rows, path, about | {"root": str(self.root), "patch": self.patch.model_dump(), "masks": masks})
+
+    def unit(self, slide: str) -> float:
+        """The slide's pixels per pixel at which patches are cut, see `scale.Scale`."""
+        return self.patch.target_mpp / self.mpp[slide] if self.patch.target_mpp else 1.0
+
+    def trained_mpp(self, slides: Iterable[str]) -> float | None:
+        """The microns per pixel at which these slides are cut: the setting, or their median; None if one is not known."""
+        own = [self.mpp.get(slide) for slide in slides]
+        known = [mpp for mpp in own if mpp is not None]
+        return self.patch.target_mpp or (median(known) if known and len(known) == len(own) else None)
 
     @property
     def kept(self) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from doctogres.cleaning.reading import read_slide
 from doctogres.disk import check_space
 from doctogres.engine import map_slides
-from doctogres.errors import CohortError, DoctogresError
+from doctogres.errors import CohortError, DoctogresError, listed
 from doctogres.files import digest, file_digest, partial_beside, replacing
 from doctogres.patches.crops import cut_patches
 from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
@@ -41,6 +41,9 @@ class PatchSet:
 Figures = dict[str, float | None]  # of `slides.figures`
 # What `find_patches` found on a slide: view -> patches, which of them are kept, reasons.
 Found = dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], list[str]]]
+
+# A slide's row, its patches, how its mask lies, their longer sides in the model's pixels, figures, pixels by view.
+Cut = tuple[Any, Found, MaskFit, npt.NDArray[np.float64], Figures, list[npt.NDArray[np.uint8]]]
 
 
 def _slide_rows(row: Any, view: str, found: Found) -> list[dict[str, Any]]:
@@ -80,19 +83,20 @@ def cut_cohort(
         The manifest and the pixel cache's files, one per view (kept regions only, in the manifest's order).
     """
     slides = cohort.usable
+    _check_scales(slides, settings)
     rows: list[dict[str, Any]] = []
-    masks: list[tuple[MaskFit, npt.NDArray[np.int64], str]] = []
+    masks: list[tuple[MaskFit, npt.NDArray[np.float64], str]] = []
     measured: dict[str, Figures] = {}
     check_space(cache, len(settings.views) * _pixel_bytes(len(slides), settings.patch_size))  # every slide has a patch
     with ExitStack() as stack:  # the final names depend on what was cut
         partials = [stack.enter_context(partial_beside(cache / f"patches-{view}.npy")) for view in settings.views]
         files = [stack.enter_context(_PixelFile(path, settings.patch_size)) for path in partials]
-        for done, (row, found, fit, of_slide, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
+        for done, (row, found, fit, sides, of_slide, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
             for view in found:
                 rows.extend(_slide_rows(row, view, found))
             measured[row.slide_id] = of_slide
             if row.fold != HOLDOUT:
-                masks.append((fit, _longer_sides(found), row.reason))
+                masks.append((fit, sides, row.reason))
             for file, of_view in zip(files, pixels, strict=True):
                 file.write(of_view)
             if progress:
@@ -114,9 +118,18 @@ def cut_cohort(
             masks=MaskRange.of(masks),
             fold_names=cohort.fold_names,
             figures=measured,
+            mpp={slide: mpp for slide, mpp in zip(slides.slide_id, slides.mpp, strict=True) if mpp > 0},
         )
         paths = [cache_file(manifest, cache, view) for view in settings.views]
         return manifest, [partial.replace(path) for partial, path in zip(partials, paths, strict=True)]
+
+
+def _check_scales(slides: pd.DataFrame, settings: PatchSettings) -> None:
+    if settings.target_mpp and (unknown := slides.loc[slides["mpp"].isna(), "slide_id"].tolist()):
+        raise CohortError(
+            f"patch: target_mpp={settings.target_mpp:g}, but the microns per pixel of {len(unknown)} slides are not known "
+            f"({listed(unknown)}); enter them in the column mpp of the table of labels, or give `clean` the parameter mpp"
+        )
 
 
 def _longer_sides(found: Found) -> npt.NDArray[np.int64]:
@@ -125,17 +138,15 @@ def _longer_sides(found: Found) -> npt.NDArray[np.int64]:
     return np.asarray(regions[kept, 2:4].max(axis=1))
 
 
-def _cut_slides(
-    slides: pd.DataFrame, root: Path, settings: PatchSettings
-) -> Iterator[tuple[Any, Found, MaskFit, Figures, list[npt.NDArray[np.uint8]]]]:
-    def cut(row: Any) -> tuple[Any, Found, MaskFit, Figures, list[npt.NDArray[np.uint8]]]:
+def _cut_slides(slides: pd.DataFrame, root: Path, settings: PatchSettings) -> Iterator[Cut]:
+    def cut(row: Any) -> Cut:
         picture, mask, _ = read_slide(root, row)
-        scale = Scale.of(picture, mask)
+        scale = Scale.of(picture, mask, settings.target_mpp)
         found = {view: find_patches(mask, settings, view, scale) for view in settings.views}
         pixels = [cut_patches(picture, patches[kept], settings, view) for view, (patches, kept, _) in found.items()]
         reduced = ReducedPicture.of(picture)
         fit = mask_fit(mask, reduced.small, reduced.inside)
-        return row, found, fit, figures(picture, mask, reduced), pixels
+        return row, found, fit, _longer_sides(found) / scale.unit, figures(picture, mask, reduced), pixels
 
     return map_slides(cut, slides.itertuples(index=False))
 
@@ -229,7 +240,7 @@ def _rebuild(manifest: Manifest, table: pd.DataFrame, path: Path, root: Path, vi
                 f"{slide_id}: {picture} has changed since it was cut; run `patch` again, or give data=FOLDER"
             )
         boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
-        return cut_patches(open_slide(picture), boxes, manifest.patch, view)
+        return cut_patches(open_slide(picture).at(manifest.mpp.get(str(slide_id))), boxes, manifest.patch, view)
 
     with (
         replacing(path, needed=_pixel_bytes(len(table), manifest.patch.patch_size)) as partial,

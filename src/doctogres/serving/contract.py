@@ -26,6 +26,7 @@ from doctogres.slides.limits import limit_from_environment
 from doctogres.slides.masks import read_with_mask
 from doctogres.slides.opening import open_slide
 from doctogres.slides.reasons import Reason
+from doctogres.slides.resolution import LEAST_MPP, MOST_MPP
 from doctogres.slides.source import SlideSource
 
 MAX_SLIDES_VARIABLE: Final = "DOCTOGRES_MAX_SLIDES"
@@ -66,6 +67,7 @@ class Parameters(BaseModel):
     min_area: int | None = Field(None, ge=1)
     annotations: str = ""
     geojson: bool = False
+    mpp: float | None = Field(None, ge=LEAST_MPP, le=MOST_MPP)
 
     @classmethod
     def of(cls, params: Mapping[str, Any] | None) -> "Parameters":
@@ -123,6 +125,7 @@ def model_signature() -> ModelSignature:
                 ParamSpec("min_area", DataType.long, None),
                 ParamSpec("identity", DataType.boolean, False),
                 ParamSpec("annotations", DataType.string, ""),
+                ParamSpec("mpp", DataType.double, None),
                 ParamSpec("geojson", DataType.boolean, False),
             ]
         ),
@@ -148,6 +151,7 @@ class RequestedSlide:
     mask: Any
     group: str = ""
     annotations: str = ""
+    mpp: float | None = None  # of a slide whose file says none
 
     @property
     def size(self) -> int:
@@ -174,10 +178,11 @@ class RequestedSlide:
     def decoded(self, image: bytes, mask: bytes | None) -> tuple[SlideSource, npt.NDArray[np.bool_] | None, str]:
         """What `read` returns, from the `files`."""
         if mask is None:
-            return open_slide(image, name=self._image_name), None, ""
-        return read_with_mask(
+            return open_slide(image, name=self._image_name).unless_known(self.mpp), None, ""
+        slide = read_with_mask(
             image, mask, name=self._image_name, mask_name=self._mask_name, annotations=self.annotations
         )
+        return slide._replace(picture=slide.picture.unless_known(self.mpp))
 
     def kind_of(self, error: DoctogresError) -> str:
         """The kind of refusal; a mask that cannot be read has the same error as a picture."""
@@ -201,12 +206,13 @@ class RequestedSlide:
         return f"{self.slide_id} (mask)"
 
 
-def requested_slides(table: pd.DataFrame, annotations: str = "") -> list[RequestedSlide]:
+def requested_slides(table: pd.DataFrame, annotations: str = "", mpp: float | None = None) -> list[RequestedSlide]:
     """The slides of a request, not yet decoded.
 
     Args:
         table: the rows of the request.
         annotations: which outlines are lesions, where masks are GeoJSON.
+        mpp: microns per pixel of slides whose files say none.
 
     Raises:
         RequestError: no slides, too many slides, or an invalid slide_id or group.
@@ -230,6 +236,7 @@ def requested_slides(table: pd.DataFrame, annotations: str = "") -> list[Request
             row.get("mask"),
             _name(row.get("group"), index, "group"),
             annotations,
+            mpp,
         )
         for index, row in enumerate(table.to_dict("records"))
     ]

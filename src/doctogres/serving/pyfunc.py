@@ -72,7 +72,7 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
                 asked = Parameters.of(params)
                 if asked.identity:
                     return [self._identity(model_input)]
-                record.see(requested_slides(model_input, asked.annotations))
+                record.see(requested_slides(model_input, asked.annotations, asked.mpp))
                 size = sum(seen.slide.size for seen in record.slides)
                 record.job = job = Job(self.scheduler, self.server.time_limit, size=size)
                 rows = list(self._rows(record, asked, job))

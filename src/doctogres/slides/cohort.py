@@ -10,7 +10,7 @@ the folder. Every picture, label and mask found gives a row, usable or not.
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -39,7 +39,7 @@ from doctogres.slides.subgroups import AUTO, common
 from doctogres.slides.table import DROPPED, KEPT
 from doctogres.spreadsheets import has_controls, is_formula
 
-FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "annotations", "label", "group", "outcome", "reason")
+FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "annotations", "label", "group", "mpp", "outcome", "reason")
 
 
 def open_cohort(data: str | Path, *, workspace: Path) -> Path:
@@ -73,8 +73,8 @@ def find_slides(
     """A row per slide of the training part (or of the unlabelled part), sorted by slide_id.
 
     Columns slide_id, image, mask (POSIX paths relative to `root`), annotations (empty for a mask that is a picture), label,
-    group, outcome, reason, and of the training part those for subgroups. What cannot be used has the outcome `dropped` and
-    the reason; nothing is opened but the table of labels.
+    group, mpp (as the table says), outcome, reason, and of the training part those for subgroups. What cannot be used has the
+    outcome `dropped` and the reason; nothing is opened but the table of labels.
 
     Args:
         root: the cohort's folder.
@@ -205,7 +205,7 @@ def _paired(root: Path, part: Path, table: LabelTable | None) -> tuple[Pairs, di
     return pairs, rows
 
 
-def _slide_row(slide: str, pairs: Pairs, rows: Sequence[LabelRow], *, labelled: bool) -> dict[str, str | None]:
+def _slide_row(slide: str, pairs: Pairs, rows: Sequence[LabelRow], *, labelled: bool) -> dict[str, Any]:
     pictures, masks = pairs.pictures.get(slide, []), pairs.masks.get(slide, [])
     reason = _file_reason(slide, pairs, has_label=labelled and bool(rows))
     if labelled and not reason:
@@ -216,6 +216,7 @@ def _slide_row(slide: str, pairs: Pairs, rows: Sequence[LabelRow], *, labelled: 
         "mask": masks[0] if masks else None,
         "label": (rows[0].label or None) if labelled and rows else None,
         "group": (rows[0].group or None) if labelled and rows else None,
+        "mpp": next((row.mpp for row in rows if row.mpp), None),
         "outcome": DROPPED if reason else KEPT,
         "reason": reason,
         **(common([row.about for row in rows]) if labelled else {}),

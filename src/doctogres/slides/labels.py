@@ -21,14 +21,16 @@ from doctogres.slides.groups import GROUP, first_spellings, read_groups
 from doctogres.slides.layout import LAYOUT, contents
 from doctogres.slides.names import NameProblem, SlideNames, folders_of, shifted, slide_name, written_path
 from doctogres.slides.reasons import first_few
+from doctogres.slides.resolution import LEAST_MPP, MOST_MPP
 from doctogres.slides.sheet import Row, Sheet, has_columns, read_sheet
-from doctogres.slides.spelling import BLANKS, likeness
+from doctogres.slides.spelling import BLANKS, is_blank, likeness
 from doctogres.slides.subgroups import AUTO, named_keys, read_subgroups
 from doctogres.spreadsheets import has_controls, is_formula
 
 SAMPLE: Final = "sample_index"
 IMAGE: Final = "image"
 MASK: Final = "mask"
+MPP: Final = "mpp"
 LABEL: Final = "label"
 
 
@@ -44,6 +46,7 @@ class LabelRow:
         mask: path of the mask as it is written; empty where there is none.
         blank: what stands for the missing label (`nan`), if anything does.
         about: the values of the columns for subgroups, by their key.
+        mpp: microns per pixel of the slide; None where there are none.
     """
 
     row: Row
@@ -53,6 +56,7 @@ class LabelRow:
     mask: str = ""
     blank: str = ""
     about: Mapping[str, str] = field(default_factory=dict)
+    mpp: float | None = None
 
 
 @dataclass(frozen=True)
@@ -162,13 +166,33 @@ def read_labels(path: Path, *, ignore_columns: Collection[str] = (), subgroups: 
     slides = samples if names == [IMAGE] else list(map(_absent, samples))
     about = read_subgroups(sheet, subgroups)
     groups = read_groups(sheet, slides, has_label, (*names, LABEL, MASK, *named_keys(subgroups)), ignore_columns)
-    cells = zip(sheet.rows, samples, labels, has_label, groups, masks, about, strict=True)
+    cells = zip(sheet.rows, samples, labels, has_label, groups, masks, about, _mpps(sheet), strict=True)
     rows = [
-        LabelRow(row, sample, label * has, group, mask, "" if has else label, said)
-        for row, sample, label, has, group, mask, said in cells
+        LabelRow(row, sample, label * has, group, mask, "" if has else label, said, mpp)
+        for row, sample, label, has, group, mask, said, mpp in cells
         if sample
     ]
     return LabelTable(sheet, rows, names_masks=names == [IMAGE] and sheet.position(MASK) is not None)
+
+
+def _mpps(sheet: Sheet) -> list[float | None]:
+    """Microns per pixel by row, where the table has the column."""
+    return [
+        None if is_blank(text) else _mpp(sheet, row, text)
+        for row, text in zip(sheet.rows, sheet.texts(MPP), strict=True)
+    ]
+
+
+def _mpp(sheet: Sheet, row: Row, text: str) -> float:
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        value = 0.0
+    if not LEAST_MPP <= value <= MOST_MPP:
+        sheet.refuse(
+            row, f"has the mpp {text!r}", f"enter microns per pixel, {LEAST_MPP:g} to {MOST_MPP:g}, or nothing"
+        )
+    return value
 
 
 def _has_label(labels: Sequence[str]) -> list[bool]:

@@ -23,6 +23,7 @@ from doctogres.slides.outlines import check_inside, filled, lies_inside
 from doctogres.slides.plausibility import better_fit
 from doctogres.slides.pyramid import Pyramid
 from doctogres.slides.reasons import Reason
+from doctogres.slides.resolution import stated_mpp
 from doctogres.slides.scale import factor
 from doctogres.slides.source import DecodedPicture, SlideSource
 from doctogres.slides.tiff_pages import PagesError, Part, parts_of
@@ -81,6 +82,11 @@ def read_with_mask(
     if is_read_in_regions(picture, name):
         return _on_pyramid(Pyramid.open(picture, name), mask, name, mask_name, annotations)
     picture, mask = source_bytes(picture, name), source_bytes(mask, mask_name)
+    slide = _of_picture(picture, mask, name, mask_name, annotations)
+    return slide._replace(picture=slide.picture.at(stated_mpp(picture)))
+
+
+def _of_picture(picture: bytes, mask: bytes, name: str, mask_name: str, annotations: str) -> MarkedSlide:
     header = read_header(picture, name)
     if is_geojson(mask):
         return _outlined(picture, mask, header, name, mask_name, annotations)

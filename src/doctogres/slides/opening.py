@@ -1,9 +1,10 @@
 """Opens a slide of any format."""
 
-from doctogres.slides.formats import Source, source_name
+from doctogres.slides.formats import Source, source_bytes, source_name
 from doctogres.slides.images import read_rgb
 from doctogres.slides.levels import is_read_in_regions
 from doctogres.slides.pyramid import Pyramid
+from doctogres.slides.resolution import stated_mpp
 from doctogres.slides.source import DecodedPicture, SlideSource
 
 
@@ -16,4 +17,5 @@ def open_slide(source: Source, *, name: str = "") -> SlideSource:
     name = source_name(source, name)
     if is_read_in_regions(source, name):
         return Pyramid.open(source, name)
-    return DecodedPicture(read_rgb(source, name=name))
+    data = source_bytes(source, name)
+    return DecodedPicture(read_rgb(data, name=name), stated_mpp(data))

@@ -7,7 +7,7 @@ knows the masks that it was trained on (`MaskRange`, recorded in its card), and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import cv2
 import numpy as np
@@ -49,7 +49,7 @@ class MaskRange(BaseModel):
     sides: tuple[float, float]
 
     @classmethod
-    def of(cls, slides: Sequence[tuple["MaskFit", NDArray[np.int64], str]]) -> Self | None:
+    def of(cls, slides: Sequence[tuple["MaskFit", NDArray[Any], str]]) -> Self | None:
         """The range of the training slides; None without slides.
 
         Args:
@@ -151,7 +151,7 @@ def _fit(mask: NDArray[np.bool_], ground: _Ground) -> MaskFit:
 
 
 def doubt_about(
-    fit: MaskFit, trained: MaskRange | None = None, sides: NDArray[np.int64] | None = None, *, slide: str = ""
+    fit: MaskFit, trained: MaskRange | None = None, sides: NDArray[Any] | None = None, *, slide: str = ""
 ) -> str:
     """Why a mask cannot be right, as a reason; empty if it can.
 
@@ -179,7 +179,7 @@ def doubt_about(
     )
 
 
-def _doubt_about_regions(mask: str, trained: MaskRange, sides: NDArray[np.int64]) -> str:
+def _doubt_about_regions(mask: str, trained: MaskRange, sides: NDArray[Any]) -> str:
     if len(sides) > SIZE_FACTOR * trained.regions:
         return Reason.MASK_REGIONS.because(mask=mask, regions=len(sides), most=trained.regions)
     side, (low, high) = float(np.median(sides)), trained.sides

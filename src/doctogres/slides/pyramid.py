@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doctogres.slides.formats import ImageError, Source, TooManyPixelsError, max_pixels
+from doctogres.slides.resolution import believed
 from doctogres.slides.scale import factor
 from doctogres.slides.source import WORKING_SIDE, Rectangle, SlideSource
 
@@ -43,6 +44,7 @@ class Pyramid(SlideSource):
         # OpenSlide divides the sizes, which are rounded: copies halved three times would be 8.02 times smaller.
         sizes = zip(slide.level_dimensions, slide.level_downsamples, strict=True)
         self._downsamples = [factor(self._size, size, math.inf) or float(stated) for size, stated in sizes]
+        self.mpp = believed(*(_microns(slide.properties.get(f"openslide.mpp-{axis}", "")) for axis in "xy"))
         background = slide.properties.get("openslide.background-color", "FFFFFF")
         self._ground = np.array([int(background[place : place + 2], 16) for place in (0, 2, 4)], np.float32)
 
@@ -128,6 +130,13 @@ class Pyramid(SlideSource):
             share = alpha[..., None] / np.float32(255)
             rgb = np.round(rgb * share + self._ground * (1 - share)).astype(np.uint8)
         return rgb
+
+
+def _microns(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def _as_file(content: bytes) -> tuple[str, Any]:

@@ -125,6 +125,11 @@ class Reason(StrEnum):
         "the regions of {mask} have a median side of {side:.0f} px; the model was trained on {low:.0f} to {high:.0f} px",
         "give the picture at the magnification of the training slides",
     )
+    MAGNIFICATION = (
+        "magnification",
+        "it has {mpp:.3g} microns per pixel; the model was trained at {trained:.3g} and does not resample",
+        "give the slide at the magnification of the training slides, or train with target_mpp",
+    )
     LOW_CONFIDENCE = ("low_confidence", "the confidence {confidence:.2f} is below {threshold}")
     DECISION = ("decision", "{decision}{why}; automatic outcome: {automatic}")
     # Regions of a slide.

@@ -33,6 +33,11 @@ def factor(slide: Size, mask: Size, most: float) -> float | None:
     return None
 
 
+def unit_of(slide: SlideSource, target_mpp: float) -> float:
+    """The slide's pixels per pixel of `target_mpp` microns; 1 where one of the two is not known (0, None)."""
+    return target_mpp / slide.mpp if target_mpp and slide.mpp else 1.0
+
+
 @dataclass(frozen=True)
 class Scale:
     """The scales of a slide.
@@ -48,8 +53,8 @@ class Scale:
     unit: float = 1.0
 
     @classmethod
-    def of(cls, slide: SlideSource, mask: NDArray[np.bool_], unit: float = 1.0) -> Self:
-        """The scales of a slide and its mask, (rows, columns).
+    def of(cls, slide: SlideSource, mask: NDArray[np.bool_], target_mpp: float = 0.0) -> Self:
+        """The scales of a slide and its mask, (rows, columns), for a model of so many microns per pixel.
 
         Raises:
             DoctogresError: it is not the mask of this slide.
@@ -59,7 +64,7 @@ class Scale:
         if found is None:
             sizes = f"the mask has {columns}×{rows} pixels, the picture {size[0]}×{size[1]}"
             raise DoctogresError(f"{sizes}; give the mask of this picture")
-        return cls(size, found, unit)
+        return cls(size, found, unit_of(slide, target_mpp))
 
     @property
     def is_one(self) -> bool:

@@ -128,6 +128,7 @@ def _test_slides(
     slides = slides[slides["slide_id"].isin(labels.keys())].reset_index(drop=True)
     slides["label"] = [labels[slide][0].label for slide in slides["slide_id"]]
     slides["group"] = [labels[slide][0].group or None for slide in slides["slide_id"]]
+    slides["mpp"] = [labels[slide][0].mpp for slide in slides["slide_id"]]
     about = pd.DataFrame([common([labels[slide][0].about]) for slide in slides["slide_id"]], index=slides.index)
     slides = slides.join(about)
     return _scorable(root, split, TEST_LABELS, slides, unlabelled)

@@ -4,9 +4,10 @@ A picture is decoded once (`DecodedPicture`); of a scanner's pyramid only what i
 Nothing else knows which of the two a slide is. Coordinates are pixels of the slide at its full size, x then y.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -29,9 +30,23 @@ class SlideSource(ABC):
 
     Attributes:
         mask_reduction: how many times its mask may be smaller than the slide.
+        mpp: microns per pixel, None where they are not known.
     """
 
     mask_reduction: int = 1
+    mpp: float | None = None
+
+    def at(self, mpp: float | None) -> Self:
+        """The same slide with so many microns per pixel; unchanged for None."""
+        if mpp is None:
+            return self
+        stated = copy.copy(self)
+        object.__setattr__(stated, "mpp", mpp)  # one of the two implementations is frozen
+        return stated
+
+    def unless_known(self, mpp: float | None) -> Self:
+        """The same slide with so many microns per pixel, where its own are not known."""
+        return self if self.mpp else self.at(mpp or None)
 
     @property
     @abstractmethod
@@ -95,9 +110,11 @@ class DecodedPicture(SlideSource):
 
     Attributes:
         rgb: (height, width, 3).
+        mpp: microns per pixel.
     """
 
     rgb: NDArray[np.uint8]
+    mpp: float | None = None
 
     @property
     def size(self) -> tuple[int, int]:

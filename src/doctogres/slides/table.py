@@ -18,6 +18,7 @@ COLUMNS: Final = (
     "annotations",
     "label",
     "group",
+    "mpp",
     "width",
     "height",
     "image_md5",

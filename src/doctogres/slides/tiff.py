@@ -21,6 +21,7 @@ NUMBERS: Final = {  # types of whole numbers
     **{6: "i1", 8: "i2", 9: "i4", 17: "i8"},
 }
 TEXT: Final = 2
+RATIONAL: Final = 5  # two whole numbers
 
 
 class Tag(IntEnum):
@@ -38,7 +39,10 @@ class Tag(IntEnum):
     SAMPLES = 277
     ROWS_PER_STRIP = 278
     MAX_VALUE = 281
+    X_RESOLUTION = 282
+    Y_RESOLUTION = 283
     PLANAR = 284
+    RESOLUTION_UNIT = 296
     TILE_WIDTH = 322
     TILE_HEIGHT = 323
     TILE_OFFSETS = 324
@@ -177,8 +181,8 @@ class _Directories:
             content = self._content(start + place * self.entry.itemsize, kind, int(entries["count"][place]))
             if kind == TEXT and tag == Tag.DESCRIPTION:
                 description = content.decode("utf-8", "replace")
-            elif kind in NUMBERS and tag not in numbers:
-                numbers[tag] = tuple(np.frombuffer(content, self.order + NUMBERS[kind]).tolist())
+            elif kind in (RATIONAL, *NUMBERS) and tag not in numbers:
+                numbers[tag] = tuple(np.frombuffer(content, self.order + NUMBERS.get(kind, "u4")).tolist())
         last = end + self.pointer.itemsize > len(self.data)  # some writers leave out the pointer of the last page
         return Page(offset, numbers, description), 0 if last else self._whole(self.pointer, end)
 
@@ -203,7 +207,7 @@ class _Directories:
 
     def _content(self, entry: int, kind: int, count: int, most: int = MAX_NUMBERS) -> bytes:
         """The bytes of a tag's values; empty where it is of another type or lies outside the file."""
-        size = 1 if kind == TEXT else int(NUMBERS.get(kind, "u0")[1:])
+        size = {TEXT: 1, RATIONAL: 8}.get(kind) or int(NUMBERS.get(kind, "u0")[1:])
         place = entry + 4 + self.pointer.itemsize
         if count * size > self.pointer.itemsize:
             place = self._whole(self.pointer, place)

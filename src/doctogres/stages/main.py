@@ -71,6 +71,7 @@ def run_all(
                     model=standing.model,
                     preset=preset,
                     annotations=annotations,
+                    mpp=str(preset.clean.mpp or ""),
                     strict=strict,
                     rerun=rerun,
                 )

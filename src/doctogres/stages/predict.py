@@ -28,6 +28,7 @@ from doctogres.slides.cohort import (
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png
 from doctogres.slides.reasons import by_reason
+from doctogres.slides.resolution import parsed_mpp
 from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_model_input, log_table
 from doctogres.tracking.places import fetch
@@ -45,11 +46,13 @@ def predict(
     preset: Preset,
     output: str = "",
     annotations: str = "",
+    mpp: str = "",
     geojson: bool = False,
     rerun: bool = False,
     strict: bool = False,
 ) -> StageResult:
     """Runs or reuses the stage; `output` gets a copy of submission.csv, and predictions.csv lies beside it."""
+    of_unstated = parsed_mpp(mpp)
     root = open_cohort(data, workspace=workspace())
     slides = find_slides(root, labelled=False, annotations=annotations)
     address = fixed_address(find_model(model))
@@ -65,7 +68,7 @@ def predict(
         log_model_input(address)
         report = reporter("predict", "slides")
         rows, probabilities, answered, grouped = [], [], {}, {}
-        for row, answer in answers(classifier, slides, root):
+        for row, answer in answers(classifier, slides, root, mpp=of_unstated):
             said, shares = row_of(row, answer, classifier)
             rows.append(said)
             probabilities.append(shares)
@@ -91,7 +94,7 @@ def predict(
         "predict",
         body,
         settings=preset.predict.model_dump()
-        | {"max_pixels": max_pixels(), "annotations": annotations, "geojson": geojson},
+        | {"max_pixels": max_pixels(), "annotations": annotations, "geojson": geojson, "mpp": mpp},
         inputs={"data": digest, "model": model_digest(address)} | ({"groups": digest_of(groups)} if groups else {}),
         data_digest=digest,
         rerun=rerun,

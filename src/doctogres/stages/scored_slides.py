@@ -51,7 +51,7 @@ class ScoredSlides:
     @property
     def inputs(self) -> dict[str, str]:
         """Their digests, for the fingerprint of a stage."""
-        columns = ["slide_id", "annotations", "label", "group", *CONTENT, *subgroup_columns(self.slides)]
+        columns = ["slide_id", "annotations", "label", "group", "mpp", *CONTENT, *subgroup_columns(self.slides)]
         slides = digest_of(self.slides[columns].to_csv(index=False))
         return ({"cohort": self.cohort} if self.cohort else {}) | {"slides": slides}
 

@@ -185,7 +185,8 @@ def classifier_of(
         novelty=assessment.novelty,
         group=assessment.group,
         masks=manifest.masks,
-        region_side=round(regions[["width", "height"]].max(axis=1).median()),
+        mpp=manifest.trained_mpp(slides["slide_id"]),
+        region_side=round((regions[["width", "height"]].max(axis=1) / regions["slide_id"].map(manifest.unit)).median()),
         seen=TrainingRecord(
             data_digest=manifest.data_digest,
             pictures=tuple(sorted({manifest.image_md5[slide] for slide in slides["slide_id"]})),
