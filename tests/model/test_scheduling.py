@@ -14,7 +14,7 @@ from doctogres.errors import DoctogresError
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
 from doctogres.model.ensemble import BATCH, Ensemble
-from doctogres.model.scheduling import SLACK, Job, OverdueError, Scheduler
+from doctogres.model.scheduling import Job, OverdueError, Scheduler
 from tests.serving.drawn_requests import drawn
 
 LONG = 20.0  # seconds; reached only by a test that fails
@@ -94,14 +94,14 @@ def test_a_large_request_does_not_wait_for_ever_while_small_ones_keep_coming() -
 
             waiting = pool.submit(run)
             until(lambda: len(scheduler.networks) == 1)
-            for number in range(10 * SLACK * large):  # a small request every time that the networks are free
+            for number in range(10 * large):  # a small request every time that the networks are free
                 small.append(number)
                 with blocking.classifying(1):
                     blocking.next_pass(1)
                 if order:
                     break
             waiting.result(LONG)
-    assert order[0] <= SLACK * large + 1
+    assert order[0] <= large + 1
 
 
 class Counting(nn.Module):

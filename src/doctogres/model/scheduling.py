@@ -14,8 +14,6 @@ from typing import Final
 from doctogres.engine import default_workers
 from doctogres.errors import DoctogresError
 
-# With 0 small requests wait for all large ones before them; the higher, the longer large ones wait: benchmarks/README.md.
-SLACK: Final = 2
 WAITING_BYTES: Final = 512 * 2**20  # of patches that wait for the networks: 3,500 of 224 px
 
 
@@ -28,10 +26,10 @@ class OverdueError(DoctogresError):
 class Scheduler:
     """The readers and the networks of a process, which its requests share.
 
-    A request that asks for `n` patches is due when `SLACK * n` patches, of any request, have been classified since; the one
-    that is due first gets the next pass. In the same way, by bytes of its files, it gets its turn to read a slide. So a small
-    request overtakes a large one, but not for ever (earliest due date by total work content: Conway, Journal of Industrial
-    Engineering 16, 1965).
+    A request that asks for `n` patches is due when `n` patches, of any request, have been classified since; the one that is
+    due first gets the next pass. In the same way, by bytes of its files, it gets its turn to read a slide. So a small request
+    overtakes a large one, but not for ever (earliest due date by total work content: Conway, Journal of Industrial
+    Engineering 16, 1965). With later due dates, large requests wait longer: benchmarks/README.md.
 
     Args:
         readers: slides that are read at the same time, by default one per core.
@@ -150,7 +148,7 @@ class _Line:
 
     def due(self, work: int) -> int:
         """When a request for this much work is due that comes now."""
-        return self._done + SLACK * work
+        return self._done + work
 
     def count(self, work: int) -> None:
         with self._lock:
