@@ -33,6 +33,8 @@ def test_the_server_of_an_image_is_nobody_in_particular_and_says_whether_it_is_w
     ports = set(re.findall(r"\b5\d{3}\b", stage))
     assert ports == {"5001"}
     assert "/ping" in stage
+    (volume,) = re.findall(r"-e DOCTOGRES_ANSWER_LOG=(/\S+)`", (ROOT / "docs" / "operations.md").read_text("utf-8"))
+    assert f"install -d -o 10001 -g 10001 {volume}\n" in stage
     assert DOCKERFILE.rstrip().endswith("FROM serve")
 
 
