@@ -66,6 +66,7 @@ def test_the_environment_is_exact_to_the_last_package(champion: tuple[str, Path]
     constraints = (folder / "constraints.txt").read_text().split("\n")
     assert requirements[-1] == "-c constraints.txt"
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in [*requirements[:-1], *constraints])
+    assert {line.split("==")[0] for line in requirements} >= {"openslide-python", "openslide-bin"}  # installed here
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in constraints}
     assert {"fastapi", "uvicorn", "pydantic-core", "scikit-learn"} <= pinned
     conda = yaml.safe_load((folder / "conda.yaml").read_text())

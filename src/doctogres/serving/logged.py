@@ -21,6 +21,8 @@ REQUIREMENTS: Final = (
     "openvino", "pillow", "matplotlib", "numpy", "pandas", "prometheus-client", "psutil", "pyarrow", "pydantic", "shapely",
 )  # fmt: skip
 
+WHERE_INSTALLED: Final = ("openslide-python", "openslide-bin")  # a model reads scanner files where its training could
+
 # `log_model` copies the metrics that the run has at this step to the model, and later ones of this step, too: by default
 # those of the first epoch. At a step that no metric has, a model gets only the metrics logged to it on purpose.
 STEP: Final = -1
@@ -54,7 +56,7 @@ def log_classifier(classifier: SlideClassifier, *, metadata: dict[str, Any], hol
             code_paths=[str(package)],
             signature=model_signature(),
             input_example=input_example(),
-            conda_env=conda_environment([*(f"{name}=={version(name)}" for name in REQUIREMENTS), f"-c {constraints}"]),
+            conda_env=conda_environment([*required_versions(), f"-c {constraints}"]),
             metadata=metadata,
         )
     return str(info.model_uri)
@@ -69,6 +71,12 @@ def conda_environment(requirements: list[str]) -> dict[str, Any]:
         "dependencies": [f"python={platform.python_version()}", *pip],
         "variables": OFF,
     }
+
+
+def required_versions() -> list[str]:
+    """`name==version` of what the model's environment contains."""
+    installed = {package.name for package in distributions()}
+    return [f"{name}=={version(name)}" for name in (*REQUIREMENTS, *sorted(installed.intersection(WHERE_INSTALLED)))]
 
 
 def installed_versions() -> list[str]:
