@@ -61,8 +61,8 @@ serve: setup ## serve the champion on http://127.0.0.1:$(PORT)/invocations; MODE
 	@echo "After 'Application startup complete', in another terminal:  make request"
 	$(BIN)/mlflow models serve --model-uri models:/$(MODEL)@champion --env-manager local --port $(PORT) --timeout 600
 
-offline: setup ## collect the champion and all packages in OFFLINE=build/offline, for a machine without a network; DEVICE=gpu for CUDA
-	container/offline $(OFFLINE) models:/$(MODEL)@champion $(DEVICE)
+offline: setup ## collect the champion and all packages in OFFLINE=build/offline, for a machine without a network; TORCH_CPU=ADDRESS or DEVICE=gpu
+	TORCH_CPU=$(TORCH_CPU) container/offline $(OFFLINE) models:/$(MODEL)@champion $(DEVICE)
 
 request: setup ## classify a demo test slide with `make serve`; SLIDE=FILE MASK=FILE for another
 	PYTHONPATH=src $(BIN)/python -m doctogres.client $(SLIDE) $(MASK) --url http://127.0.0.1:$(PORT)

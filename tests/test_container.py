@@ -40,7 +40,11 @@ def test_the_server_of_an_image_is_nobody_in_particular_and_says_whether_it_is_w
 
 def test_docker_and_apptainer_install_the_same() -> None:
     recipe = (CONTAINER / "apptainer.def").read_text(encoding="utf-8")
-    for words in ("--no-cache-dir --only-binary :all:", "https://download.pytorch.org/whl/cpu", "DO_NOT_TRACK=true"):
+    for words in (
+        "--no-cache-dir --only-binary :all:",
+        "give --build-arg TORCH_CPU=ADDRESS of PyTorch's wheels",
+        "DO_NOT_TRACK=true",
+    ):
         assert words in DOCKERFILE
         assert words in recipe
     for source in re.findall(r"^    (\S+) /opt/", recipe, re.MULTILINE):
@@ -120,7 +124,12 @@ def test_a_kit_is_never_half_finished(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "device", "words"), [("kit", "tpu", "give cpu or gpu"), ("wheels", "gpu", "wheels exists already")]
+    ("folder", "device", "words"),
+    [
+        ("kit", "tpu", "give cpu or gpu"),
+        ("kit", "cpu", "give TORCH_CPU=ADDRESS"),
+        ("wheels", "gpu", "wheels exists already"),
+    ],
 )
 def test_what_cannot_be_collected_is_one_sentence(project: Path, folder: str, device: str, words: str) -> None:
     done = collected(project, folder, device)
