@@ -96,8 +96,8 @@ def test_a_large_request_does_not_wait_for_ever_while_small_ones_keep_coming() -
             until(lambda: len(scheduler.networks) == 1)
             for number in range(10 * large):  # a small request every time that the networks are free
                 small.append(number)
-                with blocking.classifying(1):
-                    blocking.next_pass(1)
+                blocking._due = scheduler.networks.due(1)
+                blocking.next_pass(1)
                 if order:
                     break
             waiting.result(LONG)
