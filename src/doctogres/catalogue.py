@@ -320,7 +320,9 @@ TABLE: Final = (
             Parameter(
                 "format", "wsinfer", "wsinfer (TorchScript and config.json) or onnx", choices=("wsinfer", "onnx")
             ),
-            Parameter("mpp", "", "microns per pixel of the slides that the model was trained on"),
+            Parameter(
+                "mpp", "", "microns per pixel of the slides that the model was trained on; empty if the model knows"
+            ),
             Parameter("output", "export", "folder for copies, in a folder named by the format; empty for none"),
             RERUN,
         ),

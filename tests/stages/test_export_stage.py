@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 def model(store: Path, classifier: SlideClassifier, monkeypatch: pytest.MonkeyPatch) -> str:  # noqa: F811
     """The address of a logged model, whose place `classifier` takes."""
     monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
+    monkeypatch.setattr("doctogres.stages.export.classifier_json", lambda address: classifier.card.model_dump())
     return f"models:/{mlflow.initialize_logged_model(name='made-here').model_id}"
 
 
@@ -35,6 +36,17 @@ def test_it_leaves_a_folder_that_wsinfer_reads(model: str, tmp_path: Path) -> No
     again = export(model=model, format="wsinfer", mpp="0.50", output="")
     assert again.run_id == result.run_id
     assert used_models(result.run_id)
+
+
+def test_a_model_that_knows_its_resolution_needs_none(
+    model: str,
+    classifier: SlideClassifier,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("doctogres.stages.export.classifier_json", lambda address: {"mpp": 0.25})
+    export(model=model, format="wsinfer", output=str(tmp_path))
+    assert json.loads((tmp_path / "wsinfer" / "config.json").read_text())["spacing_um_px"] == 0.25
 
 
 @pytest.mark.parametrize("mpp", ["", "0", "-1", "20x", "nan", "1000"])

@@ -2,25 +2,25 @@
 
 import shutil
 from pathlib import Path
-from typing import Final
 
 from doctogres.errors import ParameterError
+from doctogres.serving.loading import classifier_json
+from doctogres.slides.resolution import parsed_mpp
 from doctogres.tracking.datasets import log_model_input
 from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
-
-WIDEST_MPP: Final = 100.0
 
 
 def export(*, model: str, format: str, mpp: str = "", output: str = "", rerun: bool = False) -> StageResult:
     """Writes what QuPath's WSInfer extension or an ONNX runtime reads; `output` is a folder for copies.
 
     Raises:
-        ParameterError: the model cannot be expressed so, or `mpp` is missing or no such number.
+        ParameterError: the model cannot be expressed so, or `mpp` is no such number, or missing for a model that was trained
+            on slides of unknown resolution.
     """
-    microns = _microns(mpp)
     address = fixed_address(find_model(model))
+    microns = _microns(mpp, classifier_json(address).get("mpp"))
 
     def body(run: StageRun) -> None:
         from doctogres.model.exported import CONFIG, FILES, check_expressible, export_network, write_configuration
@@ -56,12 +56,10 @@ def export(*, model: str, format: str, mpp: str = "", output: str = "", rerun: b
     return result
 
 
-def _microns(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < WIDEST_MPP:
+def _microns(text: str, of_model: float | None) -> float:
+    """The microns per pixel that are given, else those of the model."""
+    value = parsed_mpp(text) if text else of_model
+    if value is None:
         raise ParameterError(
             f"mpp={text}: give the microns per pixel of the slides that the model was trained on, for example mpp=0.5; "
             "programs that read the export cut patches at this resolution"
