@@ -1,8 +1,9 @@
 """Logs tables and models as inputs of a run, so that its page shows what went into it, with a digest."""
 
 import json
+import re
 import warnings
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -12,8 +13,11 @@ from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.digest_utils import compute_pandas_digest
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import LoggedModelInput, Run
+from mlflow.exceptions import MlflowException
 
 from doctogres.files import digest_of
+
+TWICE: Final = re.compile("duplicate key|UNIQUE constraint")  # as PostgreSQL and SQLite call it
 
 
 class TableSource(DatasetSource):
@@ -61,7 +65,13 @@ def log_table(table: pd.DataFrame, *, name: str, source: str, context: str, targ
         # MLflow keeps one dataset per name and digest, with the first source logged.
         digest = digest_of(source, compute_pandas_digest(plain))
         dataset = from_pandas(plain, source=TableSource(source), name=name, targets=targets, digest=digest)
-        mlflow.log_input(dataset, context=context)
+        try:
+            mlflow.log_input(dataset, context=context)
+        except MlflowException as error:
+            # MLflow looks for the dataset and then inserts it: two workers may both insert it. Now it is there.
+            if TWICE.search(str(error)) is None:
+                raise
+            mlflow.log_input(dataset, context=context)
 
 
 def log_model_input(address: str) -> str | None:
