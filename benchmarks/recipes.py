@@ -32,7 +32,7 @@ from doctogres.presets import load_preset, replaced, with_values
 from doctogres.settings import Preset
 from doctogres.slides.selection import TEST, slides_of
 from doctogres.slides.table import CohortTable
-from doctogres.training.assessment import Kept, by_split, classifier_of, kept_networks, view_outputs
+from doctogres.training.assessment import Kept, by_split, classifier_of, kept_networks, own_outputs
 from doctogres.training.folds import Member, Parts, split_folds
 from doctogres.training.members import Job, train_members
 from doctogres.training.part import training_parts
@@ -151,9 +151,8 @@ def _fine_tuned(inputs: Inputs, recipe: Preset, *, holdout: bool = False) -> lis
 
 def left_out(members: Sequence[Member], recipe: Preset) -> list[tuple[list[str], Probabilities]]:
     """The slides of every left-out fold, and their probabilities as the recipe combines them."""
-    logits = "turned" if recipe.answer.tta else "plain"
     return [
-        (split[0].predictions.slides, slide_probabilities(view_outputs(split, logits=logits), recipe.answer))
+        (split[0].predictions.slides, slide_probabilities(own_outputs(split, recipe.answer), recipe.answer))
         for split in by_split(members)
     ]
 

@@ -38,6 +38,9 @@ def by_split(members: Sequence[Member]) -> list[list[Member]]:
     return list(splits.values())
 
 
+ATTENDED: Final = {"plain": "attended", "turned": "attended_turned"}  # logits -> what attention heads say beside them
+
+
 def view_outputs(members: Sequence[Member], *, logits: str, attended: str = "") -> list[ViewOutputs]:
     """The outputs of one split's members, view by view, for its slides.
 
@@ -63,10 +66,15 @@ def view_outputs(members: Sequence[Member], *, logits: str, attended: str = "") 
     ]
 
 
+def own_outputs(members: Sequence[Member], answer: AnswerSettings) -> list[ViewOutputs]:
+    """The outputs of one split's members that the model's own answers are made from."""
+    logits = "turned" if answer.tta else "plain"
+    return view_outputs(members, logits=logits, attended=ATTENDED[logits] if answer.aggregation == ATTENTION else "")
+
+
 def ways(members: Sequence[Member], answer: AnswerSettings) -> dict[str, npt.NDArray[np.float64]]:
     """(slides, classes) of one split by every aggregation, and by the model's own over flips and rotations; not calibrated."""
-    plain = view_outputs(members, logits="plain", attended="attended")
-    turned = view_outputs(members, logits="turned", attended="attended_turned")
+    plain, turned = (view_outputs(members, logits=logits, attended=ATTENDED[logits]) for logits in ("plain", "turned"))
     found = {way: slide_probabilities(plain, answer, aggregation=way) for way in (*POOLING, ATTENTION)}
     found[TURNED] = slide_probabilities(turned, answer)
     if members[0].predictions.start.size and answer.aggregation != ATTENTION:
@@ -79,7 +87,7 @@ def oof_predictions(parts: Parts, members: Sequence[Member], answer: AnswerSetti
     """Patch probabilities for the left-out folds."""
     tables, probabilities = [], []
     for split in by_split(members):
-        outputs = view_outputs(split, logits="turned" if answer.tta else "plain")
+        outputs = own_outputs(split, answer)
         of_views = {member.split.source.view: member.split for member in split}
         for (view, fold), output in zip(of_views.items(), outputs, strict=True):
             rows = parts[view].patches.table.iloc[fold.left_out]

@@ -20,7 +20,7 @@ from doctogres.presets import replaced, with_values
 from doctogres.settings import ATTENTION, SEARCHED_ANSWERS, PatchSettings, Preset
 from doctogres.tracking.interrupted import INTERRUPTED, STATE_TAG, end_run
 from doctogres.tracking.runs import NAME_TAG, NOTE_TAG, SLIDES, open_run
-from doctogres.training.assessment import view_outputs
+from doctogres.training.assessment import own_outputs
 from doctogres.training.folds import FEATURES, LeftOutFold, Parts, reporting, split_folds
 from doctogres.training.loop import Epoch, train_network
 from doctogres.training.part import TrainingPart
@@ -124,10 +124,7 @@ def _probe_scorer(recipe: Preset, inputs: TrialInputs) -> Scorer:
 
     def score(split: Split) -> tuple[list[str], npt.NDArray[np.float64]]:
         members = probes.members([split], attention=attention, distances=False)
-        view = "turned" if answer.tta else "plain"
-        outputs = view_outputs(members, logits=view, attended=ATTENDED[view] if attention else "")
-        probabilities = slide_probabilities(outputs, answer)
-        return members[0].predictions.slides, probabilities
+        return members[0].predictions.slides, slide_probabilities(own_outputs(members, answer), answer)
 
     return score
 
@@ -163,9 +160,6 @@ def _trained_scorer(trial: optuna.Trial, recipe: Preset, inputs: TrialInputs) ->
         return slides, np.asarray(np.mean(answers, axis=0))
 
     return score
-
-
-ATTENDED: Final = {"plain": "attended", "turned": "attended_turned"}
 
 
 def trial_recipe(preset: Preset, values: dict[str, Any]) -> Preset:
