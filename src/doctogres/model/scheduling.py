@@ -166,12 +166,13 @@ class _Line:
         with self._lock:
             self._waiting.append(place)
         self.call()
+        interrupted = True
         try:
             called = place.called.wait(job.seconds_left())
-        except BaseException:  # somebody interrupts a notebook: nobody must wait for this place
-            if not self._withdrawn(place):
+            interrupted = False
+        finally:  # somebody interrupts a notebook: nobody must wait for this place
+            if interrupted and not self._withdrawn(place):
                 self.leave()
-            raise
         if not called and self._withdrawn(place):
             raise job.overdue()
 
