@@ -1,11 +1,7 @@
 """A slide on the page, and what became of it."""
 
 import base64
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -14,39 +10,17 @@ from doctogres.app.uploads import Pair, Upload
 from doctogres.serving.client import RefusedError, ServerError
 from doctogres.slides.images import encode_png, read_rgb
 from tests.app.test_findings import ANSWER, RGB, UNSURE
+from tests.scripted import Scripted, says, url
 from tests.servers import free_port
+
+__all__ = ["url"]
 
 PAIR = Pair("S1", Upload("S1.png", b"slide", "1"), Upload("S1_mask.png", b"mask", "2"))
 OVERLAY = {"overlay": base64.b64encode(encode_png(RGB)).decode()}
 
 
-class Scripted(BaseHTTPRequestHandler):
-    """Answers with `reply`, and keeps the request."""
-
-    reply: ClassVar[tuple[int, dict[str, Any]]]
-    asked: ClassVar[dict[str, Any]]
-
-    def do_POST(self) -> None:
-        type(self).asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        status, content = self.reply
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(json.dumps(content).encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 def answered(url: str, **changes: Any) -> Case:
-    Scripted.reply = (200, {"predictions": [ANSWER | OVERLAY | changes]})
+    says(200, {"predictions": [ANSWER | OVERLAY | changes]})
     return Case(PAIR, classified(PAIR, url, timeout=20))
 
 
@@ -82,7 +56,7 @@ def test_the_note_says_what_a_reader_must_know(url: str) -> None:
 def test_a_slide_without_an_answer_is_refused_with_the_reason(
     url: str, reply: tuple[int, dict[str, Any]], words: str
 ) -> None:
-    Scripted.reply = reply
+    says(*reply)
     case = Case(PAIR, classified(PAIR, url, timeout=20))
     assert case.status == Status.REFUSED
     assert words in case.note
@@ -96,7 +70,7 @@ def test_an_empty_file_is_refused_before_it_is_sent() -> None:
 
 
 def test_a_server_that_is_away_or_busy_refuses_no_slide(url: str) -> None:
-    Scripted.reply = (503, {"message": "busy"})
+    says(503, {"message": "busy"})
     with pytest.raises(RefusedError):
         classified(PAIR, url, timeout=20)
     with pytest.raises(ServerError):

@@ -1,20 +1,18 @@
 """The command-line client, against a server that says what a test tells it to."""
 
 import base64
-import json
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from doctogres.serving.client import main
+from tests.scripted import Scripted, says, url
 from tests.servers import ROOT, free_port
+
+__all__ = ["url"]
 
 ANSWER: dict[str, Any] = {
     "slide_id": "biopsy", "label": "HER2(+)", "abstained": True, "confidence": 0.41,
@@ -24,41 +22,11 @@ ANSWER: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Scripted(BaseHTTPRequestHandler):
-    """Answers with what `reply` holds and keeps the request."""
-
-    reply: ClassVar[tuple[int, bytes, float]] = (200, b"", 0.0)
-    asked: ClassVar[dict[str, Any]] = {}
-
-    def do_POST(self) -> None:
-        status, content, delay = self.reply
-        type(self).asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        time.sleep(delay)
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 @pytest.fixture
 def slide(tmp_path: Path) -> Path:
     (tmp_path / "biopsy.png").write_bytes(b"picture")
     (tmp_path / "mask.png").write_bytes(b"mask")
     return tmp_path / "biopsy.png"
-
-
-def says(status: int, content: object, delay: float = 0.0) -> None:
-    Scripted.reply = (status, content if isinstance(content, bytes) else json.dumps(content).encode(), delay)
 
 
 def test_the_answer_is_a_small_table_and_the_overlay_a_file(
