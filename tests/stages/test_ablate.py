@@ -1,5 +1,7 @@
 """The ladder on a small cohort: what each row changes, what a person finds in the tracking store, and what is reused."""
 
+import copy
+import dataclasses
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +25,8 @@ from doctogres.stages.evaluate import evaluate
 from doctogres.tracking.runs import StageResult, finished_runs
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.view import compare_link
-from doctogres.tuning.study import StudyResult
+from doctogres.tuning import outcome
+from doctogres.tuning.outcome import outcome_of
 
 SEED, SEEDS = 5, 2
 TUNED = {"learning_rate": 0.002, "dropout": 0.25}
@@ -89,6 +92,14 @@ def quick() -> Preset:
     return load_preset("demo", values)
 
 
+def planted(*given: Any) -> outcome.Outcome:
+    """A study's outcome whose trial has the settings `TUNED`."""
+    found = outcome_of(*given)
+    kept = copy.deepcopy(found.kept)
+    kept.params = TUNED
+    return dataclasses.replace(found, kept=kept)
+
+
 @pytest.fixture(scope="module")
 def interrupted(module_store: Path, small_cohort: Path, quick: Preset) -> Iterator[dict[str, Run]]:
     """A store in which a ladder broke in its third row; its finished trainings by row and seed.
@@ -96,7 +107,7 @@ def interrupted(module_store: Path, small_cohort: Path, quick: Preset) -> Iterat
     The study's best recipe is planted, so that the tuned rows differ from the preset's.
     """
     with pytest.MonkeyPatch.context() as patcher:
-        patcher.setattr(StudyResult, "best", TUNED)
+        patcher.setattr(outcome, "outcome_of", planted)
         evaluated = []
 
         def breaking(**parameters: Any) -> StageResult:

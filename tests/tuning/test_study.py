@@ -70,7 +70,7 @@ settings = TuneSettings(trials=trials, space={"dropout": SearchRange(low=0.0, hi
 result = run_study(
     objective, name="toy", storage=storage, settings=settings, defaults=TrainSettings().model_dump(), seed=1
 )
-print("best", result.best["dropout"], flush=True)
+print("best", result.best_trial.params["dropout"], flush=True)
 """
 
 
@@ -133,8 +133,8 @@ def test_the_first_trial_has_the_recipes_own_values(study_of):
 
 def test_the_best_trial_wins(study_of):
     result = study_of(trials=4)
-    assert result.best == max(params(result), key=lambda values: values["dropout"])
-    assert result.study.best_value == result.best["dropout"]
+    assert result.best_trial.params == max(params(result), key=lambda values: values["dropout"])
+    assert result.study.best_value == result.best_trial.params["dropout"]
 
 
 def test_suggestions_stay_within_the_space(study_of):
@@ -180,7 +180,7 @@ def test_a_finished_study_runs_nothing_and_has_the_same_best(study_of):
         raise AssertionError
 
     again = study_of(never, trials=4)
-    assert again.best == first.best
+    assert again.best_trial.params == first.best_trial.params
     assert len(again.study.get_trials()) == 4
 
 
@@ -373,7 +373,7 @@ def test_a_worker_waits_for_the_trials_of_the_others(study_of):
     thread.join()
     assert states(result) == [TrialState.COMPLETE] * 3
     assert results[0] == 0
-    assert results[-1].best == result.best
+    assert results[-1].best_trial.params == result.best_trial.params
     assert results[-1].default.number == result.default.number == 0
 
 
@@ -387,7 +387,7 @@ def test_a_worker_that_was_silent_for_too_long_loses_its_trial_but_not_the_resul
     assert result.default.system_attrs["retry_history"] == [0]
     release.set()
     thread.join()
-    assert results[-1].best == result.best
+    assert results[-1].best_trial.params == result.best_trial.params
     assert len(results[-1].study.get_trials()) == 4
 
 
@@ -439,7 +439,7 @@ def test_a_trial_below_the_median_of_the_others_is_pruned(study_of):
 
 def test_an_empty_space_tries_the_recipe_only(study_of):
     result = study_of(lambda trial, values: 0.5, trials=1, space={})
-    assert result.best == {}
+    assert result.best_trial.params == {}
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,6 @@ class StudyResult:
     best_trial: FrozenTrial
     default: FrozenTrial | None
 
-    @property
-    def best(self) -> dict[str, Any]:
-        """The best trial's settings."""
-        return dict(self.best_trial.params)
-
 
 def run_study(
     objective: Callable[[optuna.Trial, dict[str, Any]], float],
