@@ -358,7 +358,8 @@ class AnswerSettings(BaseModel):
     group_answer: Literal["none", "mean", "log_probabilities", "auto"] = Field(
         "auto",
         description="the answer for all slides of a `group` (a patient) together, beside that of each slide: none, mean of the "
-        "slides' probabilities, their normalised geometric mean, or auto (the best of the three by out-of-fold log loss)",
+        "slides' probabilities, their normalised geometric mean, or auto (the better of the two rules, if its "
+        "out-of-fold log loss is lower than that of the slides' own answers beyond chance)",
     )
 
     @field_validator("view_weights")

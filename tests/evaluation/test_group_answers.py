@@ -32,7 +32,20 @@ def test_the_slides_of_a_patient_help_each_other_or_not() -> None:
     assert (together.evidence["slides"], together.evidence["groups"]) == (360, 120)
     apart = choose_rule(**patients(mixed=True), setting="auto", target_precision=0.9)
     assert apart.rule is None
-    assert apart.evidence["reason"].startswith("out of fold, every slide's own answer has a lower log loss")
+    assert apart.evidence["reason"].startswith(
+        "out of fold, the log loss of the answer for a group is not lower beyond chance"
+    )
+
+
+def test_labels_that_nothing_tells_give_no_rule() -> None:
+    chosen = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        groups = [f"p{number}" for number in np.repeat(np.arange(40), 2)]
+        truth, odds = random.integers(0, 3, 80), np.exp(random.normal(0, 0.5, (80, 3)))
+        found = choose_rule(truth, odds / odds.sum(1, keepdims=True), groups, setting="auto", target_precision=0.9)
+        chosen += found.rule is not None
+    assert chosen <= 6
 
 
 def test_what_is_asked_for_is_done_and_a_reason_given() -> None:
@@ -61,9 +74,19 @@ def test_the_repeats_of_a_patient_are_not_put_together() -> None:
     twice: dict[str, Any] = {
         "truth": np.tile(data["truth"], 2),
         "probabilities": np.concatenate([data["probabilities"], data["probabilities"][:, ::-1]]),
-        "groups": [f"{repeat} {group}" for repeat in range(2) for group in data["groups"]],
+        "groups": data["groups"] * 2,
+        "repeats": 2,
     }
     found = choose_rule(**twice, setting="mean", target_precision=0.9)
     assert found.rule is not None
     assert found.rule.calibration.slides == 80
-    assert found.evidence["groups"] == pytest.approx(80)
+    assert (found.evidence["groups"], found.evidence["slides"]) == (40, 120)
+
+
+def test_repeats_do_not_make_a_difference_surer() -> None:
+    data = patients(mixed=False, patients=40)
+    once = choose_rule(**data, setting="auto", target_precision=0.9)
+    many = {"truth": np.tile(data["truth"], 9), "probabilities": np.tile(data["probabilities"], (9, 1))}
+    often = choose_rule(**many, groups=data["groups"] * 9, repeats=9, setting="auto", target_precision=0.9)
+    errors = [float(found.evidence["reason"].rpartition(" ")[2]) for found in (once, often)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.2)  # not a third

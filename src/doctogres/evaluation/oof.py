@@ -110,9 +110,10 @@ def assess(
     chosen_rule = choose_rule(
         positions,
         calibrated,
-        [f"{repeat} {group}" for repeat in range(len(repeats)) for group in groups],
+        groups * len(repeats),
         setting=group_answer,
         target_precision=target_precision,
+        repeats=len(repeats),
     )
     options: dict[str, Any] = {"groups": groups, "resamples": resamples, "seed": seed}
     comparison = compare(truth, predictions.repeats, classes, against=against, **options)

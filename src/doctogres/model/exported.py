@@ -117,7 +117,7 @@ def export_network(classifier: SlideClassifier, kind: str, folder: Path) -> floa
     """Writes the network, loads it again, and compares it with the model.
 
     Args:
-        classifier: on the CPU; see `check_expressible`.
+        classifier: see `check_expressible`; its networks are moved to the CPU.
         kind: wsinfer or onnx.
         folder: where its file goes.
 
@@ -129,7 +129,7 @@ def export_network(classifier: SlideClassifier, kind: str, folder: Path) -> floa
         DoctogresError: the exported network says something else.
     """
     size = classifier.card.patch.patch_size
-    network = PatchNetwork(classifier).eval().to(memory_format=torch.contiguous_format)
+    network = PatchNetwork(classifier).eval().to("cpu", memory_format=torch.contiguous_format)
     example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     path = folder / FILES[kind]
     run = {WSINFER: _torchscript, ONNX: _onnx}[kind](network, example, path)
