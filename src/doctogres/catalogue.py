@@ -107,6 +107,9 @@ SUBGROUPS: Final = Parameter(
     "auto",
     "label columns (comma-separated) by which scores are split, such as site,scanner,age; auto: those that are recognised; or none",
 )
+MPP: Final = Parameter(
+    "mpp", "", "microns per pixel of slides whose files and table say none; empty if they are not known"
+)
 ANNOTATIONS: Final = Parameter(
     "annotations",
     "",
@@ -224,6 +227,7 @@ TABLE: Final = (
             IGNORE_COLUMNS,
             SUBGROUPS,
             ANNOTATIONS,
+            MPP,
             GEOJSON,
             Parameter(
                 "answers",
@@ -296,9 +300,7 @@ TABLE: Final = (
             ),
             ANNOTATIONS,
             GEOJSON,
-            Parameter(
-                "mpp", "", "microns per pixel of slides whose files and table say none; empty if they are not known"
-            ),
+            MPP,
             PRESET,
             RERUN,
             STRICT,

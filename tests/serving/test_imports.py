@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, req
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from doctogres.serving.logged import REQUIREMENTS
+from doctogres.serving.logged import REQUIREMENTS, WHERE_INSTALLED
 from tests.servers import ROOT
 
 # They are there, but only a server that gives metrics needs the first, and one whose model has no graph the others.
@@ -46,4 +46,7 @@ def test_the_served_models_code_needs_no_library_that_its_environment_lacks() ->
 
 def test_the_container_has_the_same_environment() -> None:
     lines = (ROOT / "container" / "requirements.txt").read_text(encoding="utf-8").split()
-    assert lines == list(REQUIREMENTS)
+    scanner_files = [line for line in lines if line.startswith("openslide-")]
+    assert lines == [*REQUIREMENTS, *scanner_files]
+    assert {line.split("==")[0] for line in scanner_files} == set(WHERE_INSTALLED)
+    assert set(scanner_files) <= set((ROOT / "requirements-dev.txt").read_text(encoding="utf-8").split())

@@ -47,6 +47,7 @@ def evaluate(
     ignore_columns: str = "",
     subgroups: str = AUTO,
     annotations: str = "",
+    mpp: str = "",
     geojson: bool = False,
     answers: str = "",
     data: str = "",
@@ -54,14 +55,18 @@ def evaluate(
 ) -> StageResult:
     """Evaluates a model on a split, or reuses a finished run; several, separated by commas, are also compared."""
     names = [model] if Path(model).exists() else listed(model)
+    of_slides = {
+        "data": data,
+        "ignore_columns": ignore_columns,
+        "subgroups": subgroups,
+        "annotations": annotations,
+        "mpp": mpp,
+    }
     if len(names) > 1:
-        of_slides = {"data": data, "ignore_columns": ignore_columns, "subgroups": subgroups, "annotations": annotations}
         others = {"answers": answers, "geojson": geojson}
         return _several(names, split, cohort, preset, seed, of_slides, others, rerun=rerun)
     address = fixed_address(find_model(model))
-    chosen = scored_slides(
-        split, cohort, data=data, ignore_columns=ignore_columns, subgroups=subgroups, annotations=annotations
-    )
+    chosen = scored_slides(split, cohort, **of_slides)
     columns = subgroup_columns(chosen.slides, subgroups)
     log = read_answers(answers) if answers else None
     given = None if log is None else join_answers(chosen.with_digests(), log)

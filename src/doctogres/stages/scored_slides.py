@@ -9,6 +9,8 @@ from doctogres.engine import map_slides
 from doctogres.files import digest_of, file_digest
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.labels import column_names
+from doctogres.slides.opening import open_slide
+from doctogres.slides.resolution import parsed_mpp
 from doctogres.slides.selection import CONTENT, is_outside, outside_cohort, slides_of
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.subgroups import subgroup_columns
@@ -57,22 +59,34 @@ class ScoredSlides:
 
 
 def scored_slides(
-    split: str, cohort: str, *, data: str, ignore_columns: str, subgroups: str, annotations: str
+    split: str, cohort: str, *, data: str, ignore_columns: str, subgroups: str, annotations: str, mpp: str = ""
 ) -> ScoredSlides:
     """The slides that these parameters of `evaluate` name; an outside cohort needs no cohort table.
+
+    `mpp` are the microns per pixel of slides whose files and table say none.
 
     Raises:
         DoctogresError: there are none, or one of them cannot be scored; names the parameter.
     """
-    ignored = column_names(ignore_columns)
+    ignored, of_unstated = column_names(ignore_columns), parsed_mpp(mpp)
     if is_outside(split):
         place = str(Path(split).expanduser().resolve())
         found = outside_cohort(place, ignore_columns=ignored, subgroups=subgroups, annotations=annotations)
-        return ScoredSlides(place, found.slides, found.root, place, found.data_digest)
+        slides = _with_mpp(found.slides, found.root, of_unstated)
+        return ScoredSlides(place, slides, found.root, place, found.data_digest)
     upstream = find_artifact(cohort, stage="clean", name="cohort")
     table = CohortTable.read(upstream.path)
     root = slide_root(table.root, data)
     slides = slides_of(table.usable, root, split, ignore_columns=ignored, subgroups=subgroups)
-    training = table.usable
+    slides, training = _with_mpp(slides, root, of_unstated), table.usable
     labels = training.loc[training["fold"] != HOLDOUT, "label"].tolist()
     return ScoredSlides(split, slides, root, upstream.uri, table.data_digest, file_digest(upstream.path), labels)
+
+
+def _with_mpp(slides: pd.DataFrame, root: Path, mpp: float | None) -> pd.DataFrame:
+    """The slides with these microns per pixel where neither the table nor the file says any."""
+    if mpp is None:
+        return slides
+    unknown = slides["mpp"].isna()
+    own = [open_slide(root / name).unless_known(mpp).mpp for name in slides.loc[unknown, "image"]]
+    return slides.assign(mpp=slides["mpp"].astype(float).mask(unknown, pd.Series(own, slides.index[unknown], float)))
