@@ -342,7 +342,7 @@ TABLE: Final = (
             ),
             Parameter("since", "", "first day of the period (UTC), as 2026-11-01; empty for all"),
             Parameter("until", "", "last day of the period (UTC); empty for all"),
-            Parameter("alpha", "0.01", "chance of an alarm in a period without a shift"),
+            Parameter("alpha", "0.05", "chance of an alarm in a period without a shift"),
             RERUN,
         ),
         artifacts={"report": "report.html", "shifts": "shifts.csv"},

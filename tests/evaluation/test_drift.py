@@ -14,7 +14,7 @@ from doctogres.serving.answers import as_line, read_answers
 
 CLASSES = np.array(["a", "b", "c", "d"])
 SHARES = (0.4, 0.3, 0.2, 0.1)
-ALPHA = 0.01
+ALPHA = 0.05
 
 
 def drawn(random: np.random.Generator, slides: int, shares: Any = SHARES) -> pd.DataFrame:

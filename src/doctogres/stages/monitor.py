@@ -21,7 +21,7 @@ from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 
 
 def monitor(
-    *, answers: str, model: str, since: str = "", until: str = "", alpha: str = "0.01", rerun: bool = False
+    *, answers: str, model: str, since: str = "", until: str = "", alpha: str = "0.05", rerun: bool = False
 ) -> StageResult:
     """Compares the slides that the model answered in a period with its training slides, or reuses a finished run.
 
@@ -53,7 +53,7 @@ def _level(alpha: str) -> float:
     except ValueError:
         level = 0.0
     if not 0 < level < 1:
-        raise ParameterError(f"alpha={alpha}: give a number between 0 and 1, such as 0.01")
+        raise ParameterError(f"alpha={alpha}: give a number between 0 and 1, such as 0.05")
     return level
 
 
