@@ -55,3 +55,32 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     assert np.allclose(history, wanted_history, rtol=1e-4)
     assert history.train_loss.iloc[-1] < history.train_loss.iloc[0]
     assert all(np.allclose(weights[name], wanted_weights[name], atol=1e-4) for name in weights)
+
+
+@pytest.mark.slow
+def test_the_features_of_a_frozen_backbone_are_shared_among_processes(tmp_path):
+    """And each copy is computed once: the fourth request of the script finds the first one's."""
+    command = [str(SCRIPT.with_name("frozen_features.py"))]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+
+    def run(folder, *launcher):
+        done = subprocess.run(
+            [sys.executable, *launcher, *command, str(folder)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return sorted(line for line in done.stdout.splitlines() if line.startswith("computed"))
+
+    blocks = 3 * -(-36 // 5)  # copies and blocks of five patches
+    assert run(tmp_path / "one") == [f"computed {blocks} leader True"]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    assert run(tmp_path / "two", *launcher) == [
+        f"computed {blocks // 2} leader False",
+        f"computed {blocks // 2} leader True",
+    ]
+    for file in (tmp_path / "one").iterdir():
+        assert np.array_equal(np.load(file), np.load(tmp_path / "two" / file.name))
+    assert len(list((tmp_path / "two").iterdir())) == 3

@@ -19,6 +19,7 @@ from doctogres.model.graphs import BATCH as COMPILED_BATCH
 from doctogres.model.graphs import PROBE_STATISTICS, difference, probe, write_graph
 from doctogres.model.network import normalise
 from doctogres.model.novelty import FeatureGaussian
+from doctogres.model.passes import Passes
 from doctogres.slides.turns import TURNS, turned
 
 logger: Final = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.attention = nn.ModuleList(attention)
         self.gaussians = nn.ModuleList(gaussians)
+        self.passes = Passes()
         self._compiled: CompiledNetwork | None = None
 
     def compile_members(self, *, size: int) -> None:
@@ -232,6 +234,10 @@ def outputs_of(
     statistics = torch.tensor(mean, device=device), torch.tensor(std, device=device)
     if was_training := ensemble.training:
         ensemble.eval()
+
+    def member_outputs(patches: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+        return list(ensemble.member_outputs(patches, *statistics, features=features))
+
     views = range(len(TURNS) if tta else 1)
     answers: list[list[list[Any]]] = [[[] for _ in ensemble.members] for _ in views]
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in ensemble.members] for _ in views]
@@ -239,10 +245,10 @@ def outputs_of(
         for view in views:
             before_pass(len(batch))
             patches = torch.from_numpy(turned(batch, view, axes=(1, 2))).to(device)
-            outputs = ensemble.member_outputs(patches, *statistics, features=features)
-            for place, (of_member, *body) in enumerate(outputs):
-                answers[view][place].append(of_member.cpu().double().numpy())
-                kept[view][place].extend(tensor.float().cpu() for tensor in body)
+            for outputs in ensemble.passes(member_outputs, patches):
+                for place, (of_member, *body) in enumerate(outputs):
+                    answers[view][place].append(of_member.cpu().double().numpy())
+                    kept[view][place].extend(tensor.float().cpu() for tensor in body)
     if was_training:
         ensemble.train()
     logits = np.array([[np.concatenate(batches) for batches in view] for view in answers])

@@ -129,7 +129,7 @@ def export_network(classifier: SlideClassifier, kind: str, folder: Path) -> floa
         DoctogresError: the exported network says something else.
     """
     size = classifier.card.patch.patch_size
-    network = PatchNetwork(classifier).eval().to("cpu", memory_format=torch.contiguous_format)
+    network = PatchNetwork(classifier).eval().cpu().to(memory_format=torch.contiguous_format)
     example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     path = folder / FILES[kind]
     run = {WSINFER: _torchscript, ONNX: _onnx}[kind](network, example, path)

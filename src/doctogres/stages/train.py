@@ -162,14 +162,15 @@ class Result:
 
 def _probe(job: "Job", sources: "Sequence[Source]", parts: "Parts") -> Result:
     from doctogres.training.folds import split_folds
-    from doctogres.training.probes import ProbeSources, fits
+    from doctogres.training.members import load_probes
+    from doctogres.training.probes import fits
 
     recipe, seed = job.recipe, job.seed
-    probes = ProbeSources.load(recipe, parts, sources, seed)
+    probes = load_probes(job, parts)
     members = probes.members(split_folds(recipe.train, parts, sources, seed))
     final: Kept = []
     if recipe.train.final == "all":
-        final = ProbeSources.load(recipe, parts, sources, seed, holdout=True).kept(holdout=True)
+        final = load_probes(replace(job, holdout=True), parts).kept(holdout=True)
     return Result(members, probes.kept(), final, fits(members, parts))
 
 

@@ -2,15 +2,16 @@
 
 While only the head trains, its input depends only on the patch. It is cached for the patch as it is, for its eight flips
 and rotations and for a number of augmented copies, one file each, named by everything it depends on: the frozen weights,
-the patches, the normalisation, the device's arithmetic and the copy.
+the patches, the normalisation, the device's arithmetic and the copy. Several processes share the blocks of patches.
 """
 
 import hashlib
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +25,10 @@ from doctogres.files import replacing
 from doctogres.model.compiled import compile_checked
 from doctogres.model.graphs import rounding_exceeded
 from doctogres.model.network import evaluating, layer_groups, normalisation, standardise, unit_range
+from doctogres.model.passes import Passes
 from doctogres.slides.turns import turned
 from doctogres.training.augmentation import augment_pixels
+from doctogres.training.processes import agreed, shared, wait_for_all, writes
 from doctogres.training.samples import Samples
 
 logger: Final = logging.getLogger(__name__)
@@ -78,6 +81,7 @@ class FrozenFeatures:
         self.reduction = head_reduction(network, self.pixels.shape[1])
         self.key = self._key(set(layer_groups(network)[-1]), samples.pixels_key)
         self._copies: dict[Copy, npt.NDArray[np.float32]] = {}
+        self._passes = Passes()
 
     def __getitem__(self, key: tuple[Copy, npt.NDArray[np.int64]]) -> torch.Tensor:
         """The head's inputs for (copy, row numbers), on the network's device."""
@@ -88,7 +92,7 @@ class FrozenFeatures:
         """The features of all rows of a copy, (rows, ...), memory-mapped; computed if they are not cached yet."""
         if copy not in self._copies:
             path = self.folder / f"{self.key}-{copy}.npy"
-            if not path.is_file():
+            if not agreed(path.is_file()):
                 self._compute(copy, path)
             self._copies[copy] = np.load(path, mmap_mode="r")
         return self._copies[copy]
@@ -104,17 +108,27 @@ class FrozenFeatures:
         return np.asarray(torch.cat(pooled).flatten(1).float().cpu().numpy())
 
     def _compute(self, copy: Copy, path: Path) -> None:
-        label = f"features of the frozen backbone, {copy}"
+        blocks = shared(partial(self._block, copy), -(-len(self.rows) // BLOCK))
+        with self.progress(f"features of the frozen backbone, {copy}", "patches") as report:
+            if writes():
+                self._write(blocks, path, report)
+            else:
+                deque(blocks, maxlen=0)
+        wait_for_all()
+
+    def _write(self, blocks: Iterator[npt.NDArray[np.float32]], path: Path, report: Callable[[int, int], None]) -> None:
         # Not memory-mapped: on a full disk the kernel would end the process without a word.
-        with replacing(path) as partial, partial.open("wb") as file, self.progress(label, "patches") as report:
-            for start, block in self._blocks(copy):
-                if start == 0:
+        done = 0
+        with replacing(path) as partly, partly.open("wb") as file:
+            for block in blocks:
+                if not done:
                     check_space(path.parent, len(self.rows) * block[0].nbytes)
                     shape = (len(self.rows), *block.shape[1:])
                     header = {"descr": block.dtype.str, "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_2_0(file, header)
                 file.write(np.ascontiguousarray(block).data)
-                report(start + len(block), len(self.rows))
+                done += len(block)
+                report(done, len(self.rows))
 
     @cached_property
     def _body(self) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -133,17 +147,17 @@ class FrozenFeatures:
         return lambda patches: body(patches)[0]
 
     @torch.inference_mode()
-    def _blocks(self, copy: Copy) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        with evaluating(self.network):
-            for start in range(0, len(self.rows), BLOCK):
-                block = np.asarray(self.pixels[self.rows[start : start + BLOCK]])
-                pixels = torch.from_numpy(turned(block, copy.turn, axes=(1, 2))).to(self.device)
-                noise = torch.Generator().manual_seed(_seed(copy.augmented, start))
-                unit = augment_pixels(pixels, noise) if copy.augmented else unit_range(pixels)
-                standardised = standardise(unit, self.mean, self.std).contiguous(memory_format=torch.channels_last)
-                with self.autocast():
-                    reduced = self._body(standardised)
-                yield start, reduced.float().cpu().numpy()
+    def _block(self, copy: Copy, number: int) -> npt.NDArray[np.float32]:
+        """The head's inputs for the rows of a block."""
+        start = number * BLOCK
+        block = np.asarray(self.pixels[self.rows[start : start + BLOCK]])
+        pixels = torch.from_numpy(turned(block, copy.turn, axes=(1, 2))).to(self.device)
+        noise = torch.Generator().manual_seed(_seed(copy.augmented, start))
+        unit = augment_pixels(pixels, noise) if copy.augmented else unit_range(pixels)
+        standardised = standardise(unit, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+        with evaluating(self.network), self.autocast():
+            reduced = self._passes(self._body, standardised)
+        return np.concatenate([part.float().cpu().numpy() for part in reduced])
 
     def _key(self, head: set[str], pixels_key: str) -> str:
         digest = hashlib.sha256()

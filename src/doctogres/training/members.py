@@ -22,6 +22,7 @@ from doctogres.training.folds import FEATURES, NETWORKS, LeftOutFold, Member, Pa
 from doctogres.training.left_out import LeftOutPredictions, predict_left_out
 from doctogres.training.loop import Epoch, Trained, train_network
 from doctogres.training.part import TrainingPart, training_parts
+from doctogres.training.probes import ProbeSources
 from doctogres.training.processes import broadcast, process_count
 from doctogres.training.sources import chosen_views, sources_of
 
@@ -74,13 +75,30 @@ def train_members(job: Job, parts: Parts, *, on_epoch: OnEpoch, rerun: bool) -> 
 
 
 def assist(settings: TrainSettings) -> None:
-    """The work of a process that is not the leader (see `processes`): trains what the leader sends until dismissed."""
+    """The work of a process that is not the leader (see `processes`): its share of what the leader sends, until dismissed."""
     while (job := broadcast(None, settings)) is not None:
         views = chosen_views(job.settings, job.manifest.patch)
         parts = training_parts(job.manifest, views, cache=workspace(), data=job.data)
+        if job.settings.recipe == "probe":
+            _probes(job, parts).compute()
+            continue
         for fold in job.folds(parts):
             if fold.key not in job.finished:
                 _network(fold, parts[fold.source.view], job, None)
+
+
+def load_probes(job: Job, parts: Parts) -> ProbeSources:
+    """The features for the probes of a job, computed by all processes together."""
+    if process_count() > 1:
+        broadcast(job, job.settings)
+    probes = _probes(job, parts)
+    probes.compute()
+    return probes
+
+
+def _probes(job: Job, parts: Parts) -> ProbeSources:
+    sources = sources_of(job.recipe, job.manifest.patch)
+    return ProbeSources.load(job.recipe, parts, sources, job.seed, holdout=job.holdout)
 
 
 def dismiss(settings: TrainSettings) -> None:

@@ -77,6 +77,11 @@ class ProbeSources:
                 known[source] = features(source)
         return cls(recipe, seed, classes, parts, {source: known[source] for source in sources})
 
+    def compute(self) -> None:
+        """Computes the features that are not cached yet; several processes, all of which must call it, share the patches."""
+        for features in self.features.values():
+            features.turned  # noqa: B018  # a cached property
+
     def heads(self, rows: dict[Source, Rows]) -> dict[Source, LinearHead]:
         """The head of every source, fitted to the slides of these rows; with `fusion=features`, the parts of one head.
 

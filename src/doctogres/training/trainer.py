@@ -4,12 +4,13 @@ All randomness in an epoch is derived from the seed, the epoch and the process, 
 being killed without storing the state of its random generators.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from doctogres.errors import ParameterError
+from doctogres.errors import DoctogresError, ParameterError
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import (
     check_patch_size,
@@ -30,6 +31,7 @@ from doctogres.model.network import (
     standardise,
     unit_range,
 )
+from doctogres.model.passes import Passes
 from doctogres.model.weights import NONE
 from doctogres.settings import TrainSettings
 from doctogres.training.augmentation import augment_pixels
@@ -40,6 +42,7 @@ from doctogres.training.probe import HeadRows, fit_head
 from doctogres.training.samples import Samples, class_weights
 from doctogres.training.schedule import apply_freezing, open_blocks, train_mode
 
+logger: Final = logging.getLogger(__name__)
 # Opens a progress report, given a label and a unit: a function of (done, total), closed at the end.
 Progress = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 
@@ -128,6 +131,8 @@ class Trainer:
         )
         self.batch_size = settings.batch_size * self.processes
         self.fewest = 2 * self.processes  # batch norm cannot train on a single patch
+        self.passes = Passes()
+        self.at_once: int | None = None  # patches that the device's memory holds in training, if not a whole step's
         full, rest = divmod(len(train), self.batch_size)
         self.steps_per_epoch: int = max(1, full + (rest >= self.fewest))
         self.step = 0
@@ -204,8 +209,50 @@ class Trainer:
         return loss / weight if weight else 0.0, patches / (time.perf_counter() - started)
 
     def train_step(self, batch: npt.NDArray[np.int64], epoch: int, noise: torch.Generator) -> torch.Tensor:
-        """One optimizer step on this process's share of the batch; returns the sums of the losses and of their weights."""
+        """One optimizer step on this process's share of the batch; returns the sums of the losses and of their weights.
+
+        If the device's memory is not enough, the gradients of parts of the share are added up. Only batch norm and MixUp tell the
+        difference.
+
+        Raises:
+            DoctogresError: the memory is not enough for two patches, or in one of several processes.
+        """
         rows = batch[self.process :: self.processes]
+        # The mean over all processes' patches: gradients are averaged over processes, the weights summed here.
+        whole = self.weights[torch.from_numpy(self.samples.targets[batch]).to(self.weights.device)].sum()
+        while True:
+            parts = np.array_split(rows, -(-len(rows) // self.at_once)) if self.at_once else [rows]
+            state = noise.get_state()
+            try:
+                sums = torch.stack([self._add_gradients(part, epoch, noise, whole) for part in parts]).sum(0)
+                break
+            except torch.OutOfMemoryError as error:
+                largest = max(map(len, parts))
+                if largest < 4 or self.processes > 1:  # batch norm cannot train on a single patch
+                    raise DoctogresError(
+                        f"the memory of the device is not enough to train on {largest} patches at once; give a smaller "
+                        f"batch_size (now {self.settings.batch_size} for each process), patch_size or backbone ({error})"
+                    ) from error
+            # Outside of `except`, where the error would keep the tensors of the step alive.
+            self.optimizer.zero_grad(set_to_none=True)
+            noise.set_state(state)
+            torch.cuda.empty_cache()
+            self.at_once = largest // 2
+            logger.warning(
+                "the device's memory does not hold %d patches in training; steps of %d patches go on in parts of %d",
+                *(largest, len(rows), self.at_once),
+            )
+        self.accelerator.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update_parameters(self.network)
+        return sums
+
+    def _add_gradients(
+        self, rows: npt.NDArray[np.int64], epoch: int, noise: torch.Generator, whole: torch.Tensor
+    ) -> torch.Tensor:
+        """Adds the gradients of these rows' part of the mean loss; returns the sums of the losses and of their weights."""
         targets = torch.from_numpy(self.samples.targets[rows]).to(self.accelerator.device)
         inputs, kept_features = self._inputs(rows, epoch, noise)
         mixup, cutmix = self.settings.mixup, self.settings.cutmix
@@ -216,14 +263,7 @@ class Trainer:
         with self.accelerator.autocast():
             logits = self.forward(inputs, kept_features)
         loss, weight = weighted_cross_entropy(logits.float(), targets, self.weights, self.settings.label_smoothing)
-        # The mean over all processes' patches: gradients are averaged over processes, the weights summed here.
-        whole = self.weights[torch.from_numpy(self.samples.targets[batch]).to(self.weights.device)].sum()
         self.accelerator.backward(loss * self.processes / whole)
-        self.accelerator.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average:
-            self.average.update_parameters(self.network)
         return torch.stack([loss.detach(), weight])
 
     def _inputs(self, rows: npt.NDArray[np.int64], epoch: int, noise: torch.Generator) -> tuple[torch.Tensor, bool]:
@@ -239,6 +279,8 @@ class Trainer:
         """(rows, classes) probabilities in evaluation mode, combined from the shares of all processes."""
         probabilities = torch.zeros(len(rows), self.classes, dtype=torch.float64)
         share = np.arange(self.process, len(rows), self.processes)
+        if self.features and self.head_only:
+            self.features.of(PLAIN)  # computed by all processes together, also those that have no share
         for start in range(0, len(share), 256):
             places = share[start : start + 256]
             probabilities[places] = torch.from_numpy(self._probabilities(rows[places]))
@@ -251,6 +293,7 @@ class Trainer:
                 logits: torch.Tensor = self.kept.forward_head(self.features[PLAIN, rows])  # type: ignore[operator]
                 return logits.cpu().double().softmax(1).numpy()
         ensemble = Ensemble([self.kept])
+        ensemble.passes = self.passes
         return outputs_of(ensemble, self.samples.pixels, rows=rows, mean=self.mean, std=self.std).of_patches()
 
     def _summed(self, values: torch.Tensor) -> torch.Tensor:
