@@ -24,7 +24,7 @@ from doctogres.cleaning.cohort import CleanResult, clean_cohort
 from doctogres.cleaning.reading import read_slide
 from doctogres.engine import default_workers, one_cv2_thread
 from doctogres.patches.crops import cut_patches
-from doctogres.patches.pixels import cut_cohort
+from doctogres.patches.cutting import cut_cohort
 from doctogres.patches.regions import find_patches, mask_regions
 from doctogres.presets import load_preset
 from doctogres.settings import PatchSettings, Preset

@@ -30,7 +30,7 @@ from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
 from doctogres.model.conformal import NoveltyLimit
 from doctogres.model.ensemble import Ensemble
-from doctogres.patches.pixels import cut_cohort
+from doctogres.patches.cutting import cut_cohort
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
 from doctogres.slides.selection import TEST, slides_of

@@ -26,8 +26,8 @@ from doctogres.evaluation.scoring import score
 from doctogres.files import WORKSPACE_VARIABLE, workspace
 from doctogres.model.fusion import slide_probabilities
 from doctogres.model.temperature import Calibration
+from doctogres.patches.cutting import cut_cohort
 from doctogres.patches.manifest import Manifest
-from doctogres.patches.pixels import cut_cohort
 from doctogres.presets import load_preset, replaced, with_values
 from doctogres.settings import Preset
 from doctogres.slides.selection import TEST, slides_of

@@ -118,7 +118,7 @@ def clean_and_cut(root: Path) -> None:
     import tempfile
 
     from doctogres.cleaning.cohort import clean_cohort
-    from doctogres.patches.pixels import cut_cohort
+    from doctogres.patches.cutting import cut_cohort
     from doctogres.presets import load_preset
     from doctogres.slides.table import CohortTable
 

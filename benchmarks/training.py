@@ -347,7 +347,7 @@ def timm_epoch(samples: Samples, folder: Path, *, batch_size: int = 32) -> Calla
 def notebook_epoch(samples: Samples, folder: Path) -> Callable[[], None]:
     """Epochs as the challenge team's notebook ran them: all patches as float32 in memory, batches of eight, Lion."""
     del folder
-    values = torch.from_numpy(samples.pixels.astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
+    values = torch.from_numpy(np.asarray(samples.pixels, np.float32) / 255).permute(0, 3, 1, 2).contiguous()
     loader = DataLoader(TensorDataset(values, torch.from_numpy(samples.targets)), batch_size=8, shuffle=True)
     network = create_network("mobilenetv2_100", classes=CLASSES, size=samples.pixels.shape[1]).train()
     optimizer = Lion(network.parameters(), lr=1e-5)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from doctogres.cleaning.cohort import clean_cohort
-from doctogres.patches.pixels import cut_cohort
+from doctogres.patches.cutting import cut_cohort
 from doctogres.presets import load_preset
 from doctogres.serving.contract import RequestedSlide
 from doctogres.slides.geojson import Outline, write_outlines

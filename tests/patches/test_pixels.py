@@ -11,10 +11,11 @@ import pytest
 from doctogres.cleaning.reading import read_slide
 from doctogres.disk import size_text
 from doctogres.errors import CohortError, DiskFullError, DoctogresError
-from doctogres.patches import pixels as cutting
+from doctogres.patches import cutting, pixels
 from doctogres.patches.crops import cut_patches
+from doctogres.patches.cutting import cut_cohort
 from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
-from doctogres.patches.pixels import cut_cohort, load_patches
+from doctogres.patches.pixels import load_patches
 from doctogres.patches.regions import mask_regions
 from doctogres.settings import PatchSettings
 from doctogres.slides import images
@@ -95,7 +96,7 @@ def cohort(root):
 
 @pytest.fixture
 def cut(cohort, root, tmp_path):
-    """The manifest and the cache's file."""
+    """The manifest and the only part of its pixels."""
     manifest, (path,) = cut_cohort(cohort, root, SETTINGS, cache=tmp_path / "cache")
     return manifest, path
 
@@ -138,13 +139,13 @@ def test_the_mask_fraction_is_the_share_of_the_box(cut):
 def test_the_pixels_are_the_cut_patches_row_for_row(cut, cohort, root, tmp_path):
     manifest, path = cut
     patches = load_patches(manifest, cache=tmp_path / "cache")
-    assert path.parent == tmp_path / "cache"
+    assert path.parent == tmp_path / "cache" / "patches"
     assert np.array_equal(np.load(path), patches.pixels)
     assert patches.table.patch_id.tolist() == manifest.kept.patch_id.tolist()
-    for row, pixels in zip(patches.table.itertuples(), patches.pixels, strict=True):
+    for row, patch in zip(patches.table.itertuples(), patches.pixels, strict=True):
         rgb = images.read_rgb(root / f"train_data/{row.slide_id}.png")
         region = np.array([[row.x, row.y, row.width, row.height, row.area]])
-        assert np.array_equal(pixels, cut_patches(rgb, region, SETTINGS)[0])
+        assert np.array_equal(patch, cut_patches(rgb, region, SETTINGS)[0])
 
 
 def test_a_repaired_slide_loses_its_splat_and_keeps_its_lesions(cut, cohort, root):
@@ -196,14 +197,14 @@ def test_cutting_twice_gives_the_same_manifest_and_the_same_file(cut, cohort, ro
 
 
 @pytest.mark.parametrize("change", [{"margin": 1.0}, {"patch_size": 48}, {"min_area": 1}])
-def test_other_settings_use_another_cache_file(cut, cohort, root, tmp_path, change):
+def test_other_settings_use_another_part(cut, cohort, root, tmp_path, change):
     other = SETTINGS.model_copy(update=change)
     _, (path,) = cut_cohort(cohort, root, other, cache=tmp_path / "cache")
     assert path != cut[1]
     assert cut[1].is_file()
 
 
-def test_another_picture_under_the_same_name_uses_another_cache_file(cut, cohort, root, tmp_path):
+def test_another_picture_under_the_same_name_uses_another_part(cut, cohort, root, tmp_path):
     rgb, mask = draw_slide(0)
     changed = table_of(root, [cohort_row(root, "img_0000", 255 - rgb, mask)]).rows
     other = replace(cohort, rows=pd.concat([changed, cohort.rows.iloc[1:]], ignore_index=True))
@@ -219,7 +220,7 @@ def test_the_cache_is_rebuilt_bit_for_bit_from_the_manifest_and_the_slides(cut, 
     patches = load_patches(Manifest.read(tmp_path / "patches.parquet"), cache=tmp_path / "cache")
     assert path.read_bytes() == before
     assert len(patches.pixels) == len(patches.table)
-    assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_slides_may_have_moved(cut, root, tmp_path):
@@ -243,7 +244,7 @@ def test_without_cache_and_slides_the_error_names_the_slide_and_the_remedy(cut, 
     (root / "train_data/img_0003.png").unlink()
     with pytest.raises(CohortError, match=r"img_0003: .*img_0003\.png does not exist.*data=FOLDER"):
         load_patches(manifest, cache=tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("*.npy"))
+    assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
 def test_another_picture_under_the_old_name_is_not_cut_in_the_old_ones_place(cut, root, tmp_path):
@@ -252,33 +253,38 @@ def test_another_picture_under_the_old_name_is_not_cut_in_the_old_ones_place(cut
     write_slide(root, "img_0003", draw_slide(7)[0], draw_slide(3)[1])  # scanned again, say
     with pytest.raises(CohortError, match=r"img_0003: .*img_0003\.png has changed since it was cut; run `patch` again"):
         load_patches(manifest, cache=tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+    assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
-def test_a_cache_of_another_length_is_refused(cut, tmp_path):
+@pytest.mark.parametrize("spoil", [lambda file: file[:-1], lambda file: b"\0" * 10 + file[10:]])
+def test_a_damaged_part_is_named(cut, tmp_path, spoil):
     manifest, path = cut
-    np.save(path, np.load(path)[:-1])
-    with pytest.raises(DoctogresError, match=f"{path}: contains 5 patches, but the manifest has 6"):
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DoctogresError, match=f"{path}: damaged .*; delete the file and run again"):
         load_patches(manifest, cache=tmp_path / "cache")
 
 
-def test_the_cache_file_appears_only_when_it_is_whole(cohort, root, tmp_path):
+def test_a_part_appears_only_when_it_is_whole(cohort, root, tmp_path):
     cache = tmp_path / "cache"
     seen: list[str] = []
     _, (path,) = cut_cohort(
-        cohort, root, SETTINGS, cache=cache, progress=lambda *_: seen.extend(entry.suffix for entry in cache.iterdir())
+        cohort,
+        root,
+        SETTINGS,
+        cache=cache,
+        progress=lambda *_: seen.extend(entry.suffix for entry in cache.glob("*/*")),
     )
     assert seen
     assert ".npy" not in seen
-    assert [entry.name for entry in cache.iterdir()] == [path.name]
+    assert list(cache.glob("*/*")) == [path]
 
 
-def test_a_damaged_slide_stops_the_cut_and_leaves_no_cache_file(cohort, root, tmp_path):
+def test_a_damaged_slide_stops_the_cut_and_leaves_no_unfinished_part(cohort, root, tmp_path):
     picture = root / "train_data/img_0003.png"
     picture.write_bytes(picture.read_bytes()[:-40])
     with pytest.raises(ImageError, match=r"train_data/img_0003\.png is truncated"):
         cut_cohort(cohort, root, SETTINGS, cache=tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("*.npy"))
+    assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
 def test_a_mask_of_another_size_names_the_slide(cohort, root, tmp_path):
@@ -293,14 +299,15 @@ def test_empty_masks_are_an_error_and_leave_nothing(root, tmp_path):
     table = table_of(root, [cohort_row(root, "img_0000", rgb, mask & False)])
     with pytest.raises(CohortError, match="no slide has any region left"):
         cut_cohort(table, root, SETTINGS, cache=tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+    assert not list(tmp_path.rglob("*.npy"))
 
 
 def test_a_disk_too_small_for_the_pixels_is_named_before_a_slide_is_read(cut, cohort, root, tmp_path, monkeypatch):
     manifest, _ = cut
     size = len(manifest.kept) * 32 * 32 * 3
     with small_disk(tmp_path / "disk", kilobytes=8) as disk, monkeypatch.context() as patcher:
-        patcher.setattr(cutting, "map_slides", lambda *arguments: pytest.fail("work was begun"))
+        for module in (cutting, pixels):
+            patcher.setattr(module, "map_slides", lambda *arguments: pytest.fail("work was begun"))
         with pytest.raises(DiskFullError, match=f"^{disk.path}/cache: .* {size_text(size)} needed, 8.19 kB free"):
             load_patches(manifest, cache=disk.path / "cache")
         with pytest.raises(DiskFullError, match=f"^{disk.path}/cache: .* {size_text(3 * 32 * 32 * 3)} needed"):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doctogres.patches.crops import cut_patches
-from doctogres.patches.pixels import cut_cohort, load_patches
+from doctogres.patches.cutting import cut_cohort
+from doctogres.patches.pixels import load_patches
 from doctogres.patches.regions import find_patches, mask_regions
 from doctogres.patches.squares import LEFT_OUT, tiles_of, windows_of
 from doctogres.settings import PatchSettings
@@ -115,7 +116,7 @@ def test_a_cohort_is_cut_into_every_view_at_once(tmp_path: Path) -> None:
     rows = [cohort_row(root, f"img_000{number}", *draw_slide(number)) for number in range(3)]
     settings = PatchSettings(patching="window64,regions,tiles16", patch_size=32, min_area=100)
     manifest, paths = cut_cohort(table_of(root, rows), root, settings, cache=tmp_path / "cache")
-    assert [path.name for path in paths] == [f"patches-{manifest.pixels}-{view}.npy" for view in settings.views]
+    assert [path.name.partition("-")[0] for path in paths] == list(settings.views)
     assert sorted(manifest.rows["view"].unique()) == ["regions", "tiles16", "window64"]
     assert manifest.rows["patch_id"].is_unique
     assert manifest.kept["view"].unique().tolist() == ["window64"]

@@ -283,7 +283,7 @@ def test_a_repeated_training_gives_the_same_curve_and_answers(flow: StageResult,
 
 
 def test_training_rebuilds_lost_pixels(flow: StageResult, module_store: Path, quick: Preset) -> None:
-    (cache,) = (module_store / "workspace").glob("patches-*.npy")
+    (cache,) = (module_store / "workspace").glob("patches/*.npy")
     pixels = np.load(cache).copy()
     cache.unlink()
     shorter = quick.model_copy(update={"train": quick.train.model_copy(update={"epochs": 1})})

@@ -1,33 +1,25 @@
-"""The patches' pixels: cut once into a memory-mapped uint8 .npy file per view, and again if that file is missing."""
+"""The patches' pixels: read from the parts of the cache, of which those that are missing are cut again from the slides."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from doctogres.cleaning.reading import read_slide
 from doctogres.disk import check_space
 from doctogres.engine import map_slides
-from doctogres.errors import CohortError, DoctogresError, listed
-from doctogres.files import digest, file_digest, partial_beside, replacing
+from doctogres.errors import CohortError, DoctogresError
+from doctogres.files import file_digest, replacing
 from doctogres.patches.crops import cut_patches
-from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
-from doctogres.patches.regions import find_patches
-from doctogres.patches.views import REGIONS, WHOLE
-from doctogres.settings import PatchSettings
+from doctogres.patches.joined import JoinedPixels
+from doctogres.patches.manifest import Manifest
+from doctogres.patches.parts import FOLDER, Part, Piece, content_key, divided, header, part_path
 from doctogres.slides.cohort import slide_root
-from doctogres.slides.figures import figures
 from doctogres.slides.opening import open_slide
-from doctogres.slides.plausibility import MaskFit, MaskRange, mask_fit
-from doctogres.slides.scale import Scale
-from doctogres.slides.splits import HOLDOUT
-from doctogres.slides.table import CohortTable
-from doctogres.slides.tissue import ReducedPicture
 
 
 @dataclass(frozen=True)
@@ -35,218 +27,133 @@ class PatchSet:
     """The kept patches of a view and their pixels, row for row."""
 
     table: pd.DataFrame
-    pixels: npt.NDArray[np.uint8]  # (patches, size, size, 3)
-
-
-Figures = dict[str, float | None]  # of `slides.figures`
-# What `find_patches` found on a slide: view -> patches, which of them are kept, reasons.
-Found = dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], list[str]]]
-
-# A slide's row, its patches, how its mask lies, their longer sides in the model's pixels, figures, pixels by view.
-Cut = tuple[Any, Found, MaskFit, npt.NDArray[np.float64], Figures, list[npt.NDArray[np.uint8]]]
-
-
-def _slide_rows(row: Any, view: str, found: Found) -> list[dict[str, Any]]:
-    rows, (regions, kept, reasons) = [], found[view]
-    stem = f"{row.slide_id}-{view}" if view not in (REGIONS, WHOLE) else row.slide_id
-    for index, (x, y, width, height, area) in enumerate(regions.tolist()):
-        rows.append({
-            "patch_id": f"{stem}-{index:03d}", "slide_id": row.slide_id,
-            "x": x, "y": y, "width": width, "height": height, "area": area,
-            "mask_fraction": area / (width * height),
-            "label": row.label, "group": row.group, "fold": row.fold,
-            "outcome": KEPT if kept[index] else DROPPED, "reason": reasons[index], "view": view,
-        })  # fmt: skip
-    return rows
-
-
-def cut_cohort(
-    cohort: CohortTable,
-    root: Path,
-    settings: PatchSettings,
-    *,
-    cache: Path,
-    source: str = "",
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Manifest, list[Path]]:
-    """Cuts every usable slide of the cohort, decoding each once.
-
-    Args:
-        cohort: the cohort table.
-        root: folder that its image and mask paths are relative to.
-        settings: how to cut.
-        cache: folder for the pixel cache.
-        source: URI of the cohort table.
-        progress: called with (slides done, slides in total).
-
-    Returns:
-        The manifest and the pixel cache's files, one per view (kept regions only, in the manifest's order).
-    """
-    slides = cohort.usable
-    _check_scales(slides, settings)
-    rows: list[dict[str, Any]] = []
-    masks: list[tuple[MaskFit, npt.NDArray[np.float64], str]] = []
-    measured: dict[str, Figures] = {}
-    check_space(cache, len(settings.views) * _pixel_bytes(len(slides), settings.patch_size))  # every slide has a patch
-    with ExitStack() as stack:  # the final names depend on what was cut
-        partials = [stack.enter_context(partial_beside(cache / f"patches-{view}.npy")) for view in settings.views]
-        files = [stack.enter_context(_PixelFile(path, settings.patch_size)) for path in partials]
-        for done, (row, found, fit, sides, of_slide, pixels) in enumerate(_cut_slides(slides, root, settings), 1):
-            for view in found:
-                rows.extend(_slide_rows(row, view, found))
-            measured[row.slide_id] = of_slide
-            if row.fold != HOLDOUT:
-                masks.append((fit, sides, row.reason))
-            for file, of_view in zip(files, pixels, strict=True):
-                file.write(of_view)
-            if progress:
-                progress(done, len(slides))
-        for file in files:
-            file.finish()
-        table = pd.DataFrame(rows, columns=list(COLUMNS))
-        if not (table["outcome"] == KEPT).any():
-            raise CohortError("patch: no slide has any region left; check the masks or lower min_area")
-        manifest = Manifest(
-            table,
-            root=root,
-            data_digest=cohort.data_digest,
-            cohort=source,
-            images=dict(zip(slides.slide_id, slides.image, strict=True)),
-            image_md5=dict(zip(slides.slide_id, slides.image_md5, strict=True)),
-            patch=settings,
-            pixels=pixel_key(table, settings, slides),
-            masks=MaskRange.of(masks),
-            fold_names=cohort.fold_names,
-            figures=measured,
-            mpp={slide: mpp for slide, mpp in zip(slides.slide_id, slides.mpp, strict=True) if mpp > 0},
-        )
-        paths = [cache_file(manifest, cache, view) for view in settings.views]
-        return manifest, [partial.replace(path) for partial, path in zip(partials, paths, strict=True)]
-
-
-def _check_scales(slides: pd.DataFrame, settings: PatchSettings) -> None:
-    if settings.target_mpp and (unknown := slides.loc[slides["mpp"].isna(), "slide_id"].tolist()):
-        raise CohortError(
-            f"patch: target_mpp={settings.target_mpp:g}, but the microns per pixel of {len(unknown)} slides are not known "
-            f"({listed(unknown)}); enter them in the column mpp of the table of labels, or give `clean` the parameter mpp"
-        )
-
-
-def _longer_sides(found: Found) -> npt.NDArray[np.int64]:
-    """The longer side of each patch of the first view, for the range of the masks."""
-    regions, kept, _ = next(iter(found.values()))
-    return np.asarray(regions[kept, 2:4].max(axis=1))
-
-
-def _cut_slides(slides: pd.DataFrame, root: Path, settings: PatchSettings) -> Iterator[Cut]:
-    def cut(row: Any) -> Cut:
-        picture, mask, _ = read_slide(root, row)
-        scale = Scale.of(picture, mask, settings.target_mpp)
-        found = {view: find_patches(mask, settings, view, scale) for view in settings.views}
-        pixels = [cut_patches(picture, patches[kept], settings, view) for view, (patches, kept, _) in found.items()]
-        reduced = ReducedPicture.of(picture)
-        fit = mask_fit(mask, reduced.small, reduced.inside)
-        return row, found, fit, _longer_sides(found) / scale.unit, figures(picture, mask, reduced), pixels
-
-    return map_slides(cut, slides.itertuples(index=False))
-
-
-def cache_file(manifest: Manifest, cache: Path, view: str) -> Path:
-    """The file of a view's pixels in the cache folder."""
-    return cache / f"patches-{manifest.pixels}-{view}.npy"
-
-
-def pixel_key(rows: pd.DataFrame, settings: PatchSettings, slides: pd.DataFrame) -> str:
-    """The cache key of the pixels: a digest of the boxes, the settings and the picture contents."""
-    kept = rows[rows.outcome == KEPT]
-    boxes = kept[["slide_id", "view", "x", "y", "width", "height"]]
-    contents = slides.loc[slides.slide_id.isin(kept.slide_id), ["slide_id", "image_md5", "mask_md5"]]
-    return digest(settings.model_dump_json() + boxes.to_csv(index=False) + contents.to_csv(index=False))
-
-
-def _pixel_bytes(patches: int, size: int) -> int:
-    return patches * size * size * 3
-
-
-class _PixelFile:
-    """An .npy file of (patches, size, size, 3) that grows slide by slide."""
-
-    def __init__(self, path: Path, size: int):
-        self.path, self.size, self.count = path, size, 0
-
-    def __enter__(self) -> Self:
-        self.file = self.path.open("wb")
-        self._header()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-    def write(self, pixels: npt.NDArray[np.uint8]) -> None:
-        """Adds patches, (patches, size, size, 3)."""
-        self.file.write(pixels.data)
-        self.count += len(pixels)
-
-    def finish(self) -> None:
-        """Writes the number of patches into the header and closes the file."""
-        self.file.seek(0)
-        self._header()  # as long as the first: numpy leaves room for the count to grow
-        self.file.close()
-
-    def _header(self) -> None:
-        shape = (self.count, self.size, self.size, 3)
-        np.lib.format.write_array_header_2_0(self.file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    pixels: JoinedPixels | npt.NDArray[np.uint8]  # (patches, size, size, 3)
 
 
 def load_patches(manifest: Manifest, *, cache: Path, view: str = "", data: str = "") -> PatchSet:
-    """The kept patches of a view with their pixels, from the cache or, if it is missing, cut again from the slides.
+    """The kept patches of a view with their pixels; parts that the cache lacks are cut again from the slides.
 
     Args:
         manifest: the patch manifest.
-        cache: folder of the pixel cache.
+        cache: the workspace.
         view: the manifest's first view by default.
         data: folder or zip of the slides, if they have moved.
 
     Raises:
-        DoctogresError: the pixels are not cached and the slides are missing or changed, or the cache is damaged.
+        DoctogresError: a part is damaged, or it is missing and its slides are missing or changed.
     """
-    shown = view or manifest.patch.views[0]
-    table, path = manifest.kept_of(shown), cache_file(manifest, cache, shown)
-    if not path.is_file():
-        path = _rebuild(manifest, table, path, slide_root(manifest.root, data), shown)
-    try:
-        pixels = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError) as error:
-        raise DoctogresError(f"{path}: damaged ({error}); delete the file and run again") from error
-    if len(pixels) != len(table):
-        raise DoctogresError(
-            f"{path}: contains {len(pixels)} patches, but the manifest has {len(table)}; delete the file and run again"
+    shown, size = view or manifest.patch.views[0], manifest.patch.patch_size
+    slides = _Slides(manifest, shown)
+    parts = slides.parts(cache)
+    if missing := [part for part in parts if not part.is_there()]:
+        _cut_parts(missing, slides, slide_root(manifest.root, data), cache)
+    return PatchSet(slides.table, JoinedPixels(parts, slides.places(parts), size))
+
+
+def view_parts(manifest: Manifest, view: str, cache: Path) -> list[Part]:
+    """The parts of a view, written or not, in the order in which they were cut."""
+    return _Slides(manifest, view).parts(cache)
+
+
+class _Slides:
+    """The kept patches of a view, slide by slide."""
+
+    def __init__(self, manifest: Manifest, view: str):
+        self.manifest, self.view, self.table = manifest, view, manifest.kept_of(view)
+        self.boxes = self.table[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
+        names = self.table["slide_id"].to_numpy(str)
+        starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
+        self.rows = {str(names[start]): (start, stop) for start, stop in pairwise(starts)}
+
+    def boxes_of(self, piece: Piece) -> npt.NDArray[np.int64]:
+        start, _ = self.rows[piece.slide]
+        return self.boxes[start + piece.first : start + piece.last]
+
+    def parts(self, cache: Path) -> list[Part]:
+        """The parts of the view, from the order in which its slides were cut."""
+        size = self.manifest.patch.patch_size
+        pieces = [part for share in self._shares(cache) for part in divided(self._counts(share), size)]
+        return [Part(self._path(cache / FOLDER, of_part), tuple(of_part), size) for of_part in pieces]
+
+    def places(self, parts: Sequence[Part]) -> npt.NDArray[np.int64]:
+        """Of every row of the table, the number of its patch when the parts' patches are counted through."""
+        places, count = np.empty(len(self.table), np.int64), 0
+        for piece in (piece for part in parts for piece in part.pieces):
+            start, number = self.rows[piece.slide][0], piece.last - piece.first
+            places[start + piece.first : start + piece.last] = np.arange(count, count + number)
+            count += number
+        return places
+
+    def _shares(self, cache: Path) -> list[list[str]]:
+        """The slides as they were cut: in one share or, if several commands cut them, in theirs."""
+        path = _shares_file(self.manifest, cache)
+        if not path.is_file():
+            return [list(self.rows)]
+        recorded: list[list[str]] = json.loads(path.read_text(encoding="utf-8"))
+        if sorted(slide for share in recorded for slide in share) != sorted(self.manifest.images):
+            raise DoctogresError(
+                f"{path}: its slides are not those of the patch manifest; delete the file and run again"
+            )
+        return recorded
+
+    def _counts(self, share: Sequence[str]) -> Iterator[tuple[str, int]]:
+        for slide in share:
+            start, stop = self.rows.get(slide, (0, 0))
+            yield slide, stop - start
+
+    def _path(self, folder: Path, pieces: Sequence[Piece]) -> Path:
+        return part_path(folder, self.view, [(self._key(piece.slide), piece.first, piece.last) for piece in pieces])
+
+    def _key(self, slide: str) -> str:
+        manifest, (start, stop) = self.manifest, self.rows[slide]
+        boxes, image_md5 = self.boxes[start:stop], manifest.image_md5[slide]
+        return content_key(self.view, boxes, manifest.patch, image_md5, manifest.mpp.get(slide))
+
+
+def record_shares(manifest: Manifest, recorded: Sequence[Sequence[str]], cache: Path) -> None:
+    """Records that the slides were cut in several shares, each by one call of `cut_slides`, for those who read their parts.
+
+    Args:
+        manifest: of all slides.
+        recorded: the slides of every share, in the order in which they were cut; together all of the manifest.
+        cache: the workspace.
+    """
+    path = _shares_file(manifest, cache)
+    if len(recorded) > 1:
+        with replacing(path) as partial:
+            partial.write_text(json.dumps([list(share) for share in recorded]), encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _shares_file(manifest: Manifest, cache: Path) -> Path:
+    return cache / FOLDER / f"{manifest.pixels}.json"
+
+
+def _cut_parts(parts: Sequence[Part], slides: _Slides, root: Path, cache: Path) -> None:
+    manifest = slides.manifest
+
+    def cut(piece: Piece) -> npt.NDArray[np.uint8]:
+        picture = _unchanged(manifest, piece.slide, root)
+        opened = open_slide(picture).at(manifest.mpp.get(piece.slide))
+        return cut_patches(opened, slides.boxes_of(piece), manifest.patch, slides.view)
+
+    check_space(cache, sum(part.nbytes for part in parts))
+    pixels = map_slides(cut, (piece for part in parts for piece in part.pieces))
+    for part in parts:
+        with replacing(part.path, needed=part.nbytes) as partial, partial.open("wb") as file:
+            file.write(header(len(part), part.size))
+            for _ in part.pieces:
+                file.write(next(pixels).data)
+
+
+def _unchanged(manifest: Manifest, slide: str, root: Path) -> Path:
+    """The picture of a slide, if it is there and the one that was cut."""
+    picture = root / manifest.images[slide]
+    if not picture.is_file():
+        raise CohortError(
+            f"{slide}: {picture} does not exist, and the pixels are not cached on this machine; give data=FOLDER"
         )
-    return PatchSet(table, pixels)
-
-
-def _rebuild(manifest: Manifest, table: pd.DataFrame, path: Path, root: Path, view: str) -> Path:
-    groups = list(table.groupby("slide_id", sort=False))
-
-    def cut(item: tuple[Any, pd.DataFrame]) -> npt.NDArray[np.uint8]:
-        slide_id, rows = item
-        picture = root / manifest.images[str(slide_id)]
-        if not picture.is_file():
-            raise CohortError(
-                f"{slide_id}: {picture} does not exist, and the pixels are not cached on this machine; give data=FOLDER"
-            )
-        if file_digest(picture, algorithm="md5", length=None) != manifest.image_md5[str(slide_id)]:
-            raise CohortError(
-                f"{slide_id}: {picture} has changed since it was cut; run `patch` again, or give data=FOLDER"
-            )
-        boxes = rows[["x", "y", "width", "height", "area"]].to_numpy(np.int64)
-        return cut_patches(open_slide(picture).at(manifest.mpp.get(str(slide_id))), boxes, manifest.patch, view)
-
-    with (
-        replacing(path, needed=_pixel_bytes(len(table), manifest.patch.patch_size)) as partial,
-        _PixelFile(partial, manifest.patch.patch_size) as file,
-    ):
-        for pixels in map_slides(cut, groups):
-            file.write(pixels)
-        file.finish()
-    return path
+    if file_digest(picture, algorithm="md5", length=None) != manifest.image_md5[slide]:
+        raise CohortError(f"{slide}: {picture} has changed since it was cut; run `patch` again, or give data=FOLDER")
+    return picture

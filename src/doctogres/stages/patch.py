@@ -10,8 +10,9 @@ from doctogres.cleaning.reading import read_slide
 from doctogres.drawing import class_colours, contact_sheet, overlay
 from doctogres.files import file_digest, workspace
 from doctogres.names import artifact_name, class_key
+from doctogres.patches.cutting import cut_cohort
 from doctogres.patches.manifest import Manifest
-from doctogres.patches.pixels import cut_cohort, load_patches
+from doctogres.patches.pixels import load_patches
 from doctogres.progress import reporter
 from doctogres.settings import Preset
 from doctogres.slides.cohort import slide_root

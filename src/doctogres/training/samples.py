@@ -7,13 +7,14 @@ import numpy.typing as npt
 
 from doctogres.evaluation.metrics import macro_f1
 from doctogres.model.aggregation import aggregate_slides
+from doctogres.patches.joined import JoinedPixels
 
 
 @dataclass(frozen=True)
 class Samples:
     """Patches with the labels, slides and areas that training needs, row for row."""
 
-    pixels: npt.NDArray[np.uint8]  # (patches, size, size, 3), memory-mapped or not
+    pixels: JoinedPixels | npt.NDArray[np.uint8]  # (patches, size, size, 3)
     targets: npt.NDArray[np.int64]  # (patches,) class index
     slide_ids: npt.NDArray[np.str_]  # (patches,)
     areas: npt.NDArray[np.float64]  # (patches,) pixels
