@@ -18,7 +18,7 @@ DEVICE ?= cpu
 SLIDE ?= data/demo/test_data/img_0000.png
 MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
-.PHONY: demo test quick lint ui serve app bench setup store telemetry pins reference request offline
+.PHONY: demo test quick doctor lint ui serve app bench setup store telemetry pins reference request offline
 setup: .venv/.done store ## create the environment in .venv, and the tracking store
 
 store: .venv/.done ## create the tracking store (a SQLite file) if there is none, so that commands may start at the same time
@@ -47,6 +47,9 @@ quick: setup ## lint and the fast tests affected by changes since main, in half 
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m tests.quick
+
+doctor: setup ## whether this machine has what doctogres needs, and what to do where it has not
+	@PYTHONPATH=src $(BIN)/python -m doctogres.doctor
 
 lint: setup
 	$(BIN)/ruff check .

@@ -33,6 +33,14 @@ def best_font(text: str) -> Path:
     return max(font_files([text]), key=lambda path: len(wanted & _letters(path)))
 
 
+def missing_letters(text: str) -> str:
+    """The letters of a text that no installed font has."""
+    left = {ord(letter) for letter in text if not letter.isspace()}
+    for path in _installed():
+        left -= _letters(path)
+    return "".join(letter for letter in text if ord(letter) in left)
+
+
 def families(texts: Iterable[str]) -> list[str]:
     """The names of `font_files`, for matplotlib, which takes each letter from the first font that has it."""
     from matplotlib.font_manager import fontManager
