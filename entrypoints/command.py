@@ -4,6 +4,7 @@ Imports nothing heavy, so that `--help` answers within a second.
 """
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,9 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from doctogres.addresses import check_address, check_environment, masked
-from doctogres.catalogue import ALARMED, ALARMS, STAGES, Input, Parameter
+from doctogres.catalogue import ALARMED, ALARMS, JOIN, STAGES, Input, Parameter
 from doctogres.disk import naming_full_disk
-from doctogres.errors import DoctogresError, ParameterError
+from doctogres.errors import DoctogresError, MissingSharesError, ParameterError
 from doctogres.files import keep_private, replacing, sweep, temporary_files, workspace
 from doctogres.launcher import RUN_VARIABLE, Launch, find_launch, typed_command
 from doctogres.presets import load_preset
@@ -103,6 +104,10 @@ class OneLineCommand(click.Command):
             self._fail(error.format_message(), 2)
         except ParameterError as error:
             self._fail(str(error), 2)
+        except MissingSharesError as error:
+            share = error.shares[0]
+            again = re.sub(f"(shard[ =]){JOIN}", rf"\g<1>{share}", typed_command(launch, sys.argv))
+            self._fail(f"{error}. To make share {share}, type: {again}", 1)
         except DoctogresError as error:
             self._fail(str(error), 1)
         except click.Abort as abort:
@@ -213,7 +218,7 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
                 raise ParameterError(f"{name} runs in a single process; use torchrun or accelerate only for `train`")
             check_paths(stage, values)  # before MLflow is loaded, which takes seconds
             with naming_full_disk(*_written_folders()), temporary_files():
-                if is_leader():
+                if is_leader() and values.get("shard", "") in ("", JOIN):  # a share needs no store
                     _begin()
                 result = function(**values)
             if result is not None:

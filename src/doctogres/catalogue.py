@@ -125,6 +125,23 @@ CHAMPION_ADDRESS: Final = f"models:/{DEFAULT_NAME}@champion"
 MODEL_NAME: Final = Parameter("model_name", DEFAULT_NAME, "name of the registered model")
 RERUN: Final = Parameter("rerun", False, "repeat the stage even if a finished run with the same fingerprint exists")
 STRICT: Final = Parameter("strict", False, "exit with an error if any slide could not be used")
+JOIN: Final = "join"
+LOCAL: Final = "local"
+SPARK: Final = "spark"
+SHARD: Final = Parameter(
+    "shard",
+    "",
+    "i/n: only this share of the slides, kept in the workspace, without a run; join: put all shares together (docs/scale.md)",
+)
+ENGINE: Final = Parameter(
+    "engine",
+    LOCAL,
+    "what works on the slides: local (threads of this machine) or spark (docs/scale.md)",
+    (LOCAL, SPARK),
+)
+SPARK_MASTER: Final = Parameter(
+    "spark_master", "local[*]", "for engine=spark: local[*], or the cluster's spark://HOST:7077"
+)
 COHORT: Final = Input("cohort", "clean", "cohort")
 PATCHES: Final = Input("patches", "patch", "patches")
 NETWORKS: Final = "finished networks and the finished epochs of the next one"
@@ -161,7 +178,20 @@ TABLE: Final = (
     Stage(
         "clean",
         "Checks every slide of the cohort and splits the usable ones into a hold-out and folds.",
-        (DATA, PRESET, SEED, DECISIONS, IGNORE_COLUMNS, SUBGROUPS, ANNOTATIONS, RERUN, STRICT),
+        (
+            DATA,
+            SHARD,
+            ENGINE,
+            SPARK_MASTER,
+            PRESET,
+            SEED,
+            DECISIONS,
+            IGNORE_COLUMNS,
+            SUBGROUPS,
+            ANNOTATIONS,
+            RERUN,
+            STRICT,
+        ),
         ("clean",),
         {
             "cohort": "cohort.parquet",

@@ -33,6 +33,16 @@ class UpstreamError(DoctogresError):
     code = "upstream"
 
 
+class MissingSharesError(UpstreamError):
+    """Shares of a cohort are missing or out of date; `shares` are their values of the parameter `shard`."""
+
+    code = "missing_shares"
+
+    def __init__(self, problem: str, shares: Sequence[str]):
+        super().__init__(problem)
+        self.shares = shares
+
+
 class TrackingError(DoctogresError):
     """MLflow's store refuses us, cannot be reached, or keeps its artifacts where this machine does not find them."""
 

@@ -1,7 +1,7 @@
 """Typed, versioned tables in Parquet files: one key of the file's metadata holds {table, version, ...} as JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,9 +32,9 @@ class TableFile:
     columns: tuple[str, ...]
     stage: str
 
-    def write(self, rows: pd.DataFrame, path: Path, about: Mapping[str, Any]) -> None:
+    def write(self, rows: pd.DataFrame | pa.Table, path: Path, about: Mapping[str, Any]) -> None:
         """Writes the rows with `about` (JSON-serialisable) as metadata; a killed process leaves no half-written file."""
-        content = pa.Table.from_pandas(rows, preserve_index=False)
+        content = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, preserve_index=False)
         metadata = {"table": self.table, "version": self.version, **about}
         content = content.replace_schema_metadata({**(content.schema.metadata or {}), KEY: json.dumps(metadata)})
         with replacing(path) as partial:
@@ -46,9 +46,16 @@ class TableFile:
         Raises:
             UpstreamError: not such a file, or one of another version; the message says what it is and what to do.
         """
+        return self._read(path, pd.read_parquet)
+
+    def read_arrow(self, path: Path) -> tuple[pa.Table, dict[str, Any]]:
+        """As `read`, with the types of the file: a table of pandas has no nested rows, and no missing numbers but NaN."""
+        return self._read(path, pq.read_table)
+
+    def _read(self, path: Path, reader: Callable[[Path], Any]) -> tuple[Any, dict[str, Any]]:
         try:
             metadata = json.loads((pq.read_schema(path).metadata or {}).get(KEY, b"{}"))
-            rows = pd.read_parquet(path)
+            rows = reader(path)
         except (OSError, ValueError) as error:  # Arrow's own errors are of these
             raise self._refusal(path, f"not a {self.table} ({str(error).splitlines()[0]})") from error
         table, version = metadata.pop("table", None), metadata.pop("version", None)
@@ -62,9 +69,13 @@ class TableFile:
             raise self._refusal(
                 path, f"a {table} of version {version}, but this doctogres reads version {self.version}{newer}"
             )
-        if missing := [column for column in self.columns if column not in rows.columns]:
+        if missing := [column for column in self.columns if column not in _names(rows)]:
             raise self._refusal(path, f"not a {self.table}: {', '.join(missing)} missing")
         return rows, metadata
 
     def _refusal(self, path: Path, problem: str) -> UpstreamError:
         return UpstreamError(f"{path}: {problem}; give the result of a run of `{self.stage}` with this version")
+
+
+def _names(rows: Any) -> list[str]:
+    return list(rows.columns if isinstance(rows, pd.DataFrame) else rows.column_names)

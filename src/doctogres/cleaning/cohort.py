@@ -9,10 +9,10 @@ import pandas as pd
 
 from doctogres.cleaning.audit import render_audit
 from doctogres.cleaning.decisions import DROP, Decision, apply_decisions, check_effective, check_known, decision_table
-from doctogres.cleaning.evidence import Evidence, measure_slide
+from doctogres.cleaning.evidence import Evidence, Measuring
 from doctogres.cleaning.outcome import decide, merged_groups, rare_classes
-from doctogres.engine import map_slides
 from doctogres.errors import CohortError
+from doctogres.records.slide import slides_of
 from doctogres.settings import CleanSettings
 from doctogres.slides.cohort import find_slides
 from doctogres.slides.reasons import Reason, by_reason
@@ -65,6 +65,7 @@ def clean_cohort(
     subgroups: str = AUTO,
     annotations: str = "",
     hashes: Mapping[str, str] | None = None,
+    measured: Mapping[str, Evidence] | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CleanResult:
@@ -81,6 +82,7 @@ def clean_cohort(
         subgroups: columns of the labels that are kept, see `subgroups.chosen_keys`.
         annotations: which outlines are lesions, where masks are GeoJSON; see `read_outlines`.
         hashes: MD5 of files that are already hashed, by their path relative to `root`.
+        measured: of every slide, if they were measured elsewhere: no slide is read then.
         workers: number of threads, one per core by default.
         progress: called with (slides measured, slides to measure).
 
@@ -91,7 +93,11 @@ def clean_cohort(
     decisions = decisions or {}
     slides = find_slides(root, ignore_columns=ignore_columns, subgroups=subgroups, annotations=annotations)
     check_known(decisions, slides["slide_id"])
-    evidence = _measure(root, slides[slides["outcome"] == KEPT], hashes or {}, workers, progress)
+    kept = slides[slides["outcome"] == KEPT]
+    if measured is None:
+        evidence = _measure(root, kept, hashes or {}, workers, progress)
+    else:
+        evidence = {slide: measured[slide] for slide in kept["slide_id"]}
     labels: dict[str, str] = dict(slides.loc[slides["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
     given: dict[str, str] = dict(slides.loc[slides["group"].notna(), ["slide_id", "group"]].itertuples(index=False))
     wanted = {slide for slide, decided in decisions.items() if decided.decision != DROP}
@@ -143,10 +149,9 @@ def _measure(
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Evidence]:
-    columns = ["slide_id", "image", "mask", "annotations"]
-    files: list[tuple[str, str, str, str]] = list(slides[columns].itertuples(index=False, name=None))
     evidence = {}
-    for measured in map_slides(lambda names: measure_slide(root, *names, hashes), files, workers=workers):
+    files = [slide.with_hashes(hashes) for slide in slides_of(slides)]
+    for measured in Measuring(root)(files, workers=workers):
         evidence[measured.slide_id] = measured
         if progress is not None:
             progress(len(evidence), len(files))

@@ -1,9 +1,10 @@
 """The measurements of one slide: its files are read once, hashed, decoded, and measured on a reduced copy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from doctogres.cleaning.duplicates import PictureHash, hash_picture
 from doctogres.cleaning.slime import find_splat, remove_splat
+from doctogres.engine import map_slides
 from doctogres.files import digest, file_digest
+from doctogres.records.slide import Slide
 from doctogres.slides.formats import ImageError, Source
 from doctogres.slides.images import encode_jpeg
 from doctogres.slides.levels import is_long
@@ -81,6 +84,27 @@ def measure_slide(
     except ImageError as error:
         return _unusable(slide_id, error, image_data, image, hashes)
     return _measure(slide_id, slide, small, hashes)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Measures slides, in threads; `work` of `records.slide`.
+
+    Attributes:
+        root: the cohort's folder.
+    """
+
+    root: Path
+    record: ClassVar = Evidence
+
+    def __call__(self, slides: Iterable[Slide], *, workers: int | None = None) -> Iterator[Evidence]:
+        """Yields what was measured of each slide, in order."""
+        return map_slides(self._one, slides, workers=workers)
+
+    def _one(self, slide: Slide) -> Evidence:
+        if slide.image is None or slide.mask is None:
+            return Evidence(slide.slide_id, "its picture or its mask is missing")
+        return measure_slide(self.root, slide.slide_id, slide.image, slide.mask, slide.annotations, slide.hashes)
 
 
 def _unusable(

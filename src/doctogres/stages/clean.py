@@ -2,14 +2,21 @@
 
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import pandas as pd
+
+from doctogres.catalogue import LOCAL
 from doctogres.cleaning.cohort import CleanResult, NothingUsableError, clean_cohort
 from doctogres.cleaning.decisions import OUTCOME_OF, read_decisions
+from doctogres.cleaning.evidence import Measuring
 from doctogres.drawing import contact_sheet, shrunk
 from doctogres.errors import CohortError
 from doctogres.files import file_digest, workspace
 from doctogres.progress import reporter
+from doctogres.records.share import Share
+from doctogres.records.slide import slides_of
+from doctogres.records.store import Shares
 from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
@@ -20,10 +27,12 @@ from doctogres.slides.opening import open_slide
 from doctogres.slides.reasons import CONTAMINATION, Reason, by_reason
 from doctogres.slides.site_folds import described
 from doctogres.slides.subgroups import AUTO
-from doctogres.slides.table import DROPPED, REVIEW, CohortTable
+from doctogres.slides.table import DROPPED, KEPT, REVIEW, CohortTable
 from doctogres.spreadsheets import write_csv
+from doctogres.stages.shards import found, hashes_of, made_elsewhere, make_share
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, SLIDES, StageResult, StageRun, run_stage
+from doctogres.tracking.sources import code_digest
 
 SHEET_SLIDES: Final = 24
 TILE: Final = 200  # pixels
@@ -44,10 +53,13 @@ def clean(
     ignore_columns: str = "",
     subgroups: str = AUTO,
     annotations: str = "",
+    shard: str = "",
+    engine: str = LOCAL,
+    spark_master: str = "",
     rerun: bool = False,
     strict: bool = False,
 ) -> StageResult:
-    """Runs or reuses the stage for the cohort at `data` (folder or zip).
+    """Runs or reuses the stage for the cohort at `data` (folder or zip), or makes a share of it.
 
     `decisions` is a CSV of manual decisions; `ignore_columns` are label columns, separated by commas, that look like
     patient columns but are not; `subgroups` are those that are kept to split scores by.
@@ -55,9 +67,16 @@ def clean(
     given = read_decisions(Path(decisions)) if decisions else {}
     ignored = column_names(ignore_columns)
     root = open_cohort(data, workspace=workspace())
-    hashes = file_hashes(
-        root, [LABELS, *slide_files(root, find_slides(root, ignore_columns=ignored, subgroups=subgroups))]
-    )
+    slides = find_slides(root, ignore_columns=ignored, subgroups=subgroups, annotations=annotations)
+    shares = _shares(root, slides)
+    where: dict[str, Any] = {"engine": engine, "spark_master": spark_master, "rerun": rerun}
+    if share := Share.parse(shard):
+        return make_share(shares, share, strict=strict, **where)
+    records = made_elsewhere(shares, shard, **where)
+    if records is None:
+        hashes = file_hashes(root, [LABELS, *slide_files(root, slides)])
+    else:
+        hashes = file_hashes(root, [LABELS]) | hashes_of(records)
     digest = content_digest(hashes)
 
     def body(run: StageRun) -> None:
@@ -74,6 +93,7 @@ def clean(
                 subgroups=subgroups,
                 annotations=annotations,
                 hashes=hashes,
+                measured=None if records is None else found(records),
                 progress=report,
             )
         except NothingUsableError as error:
@@ -95,6 +115,13 @@ def clean(
         rerun=rerun,
         strict=strict,
     )
+
+
+def _shares(root: Path, slides: pd.DataFrame) -> Shares:
+    """The measurements depend on the files alone: labels may be corrected between the shares and their joining."""
+    measured = slides_of(slides.assign(mpp=None, outcome=KEPT, reason=""))
+    code = code_digest(Measuring.__module__)
+    return Shares(workspace(), "clean", Measuring(root), measured, {"max_pixels": max_pixels()}, code)
 
 
 def _publish_audit(run: StageRun, result: CleanResult) -> None:

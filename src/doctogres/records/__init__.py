@@ -1,0 +1,1 @@
+"""Records: what was found out about single slides, as rows that any process can make."""

@@ -1,0 +1,177 @@
+"""A slide as work gets it, and a record as work gives it back."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import pandas as pd
+import pyarrow as pa
+
+from doctogres.engine import map_slides
+from doctogres.errors import DoctogresError
+from doctogres.files import digest_of, file_digest
+from doctogres.records.codec import arrow_type, from_row, to_row
+
+
+@dataclass(frozen=True)
+class HashedFile:
+    """A file's path below the cohort's folder, and its MD5; empty where its disk failed."""
+
+    name: str
+    md5: str
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A row of `slides.cohort.find_slides` or of a cohort table, without its label; `files` where they were read already."""
+
+    slide_id: str
+    image: str | None
+    mask: str | None
+    annotations: str
+    mpp: float | None
+    outcome: str
+    reason: str
+    files: tuple[HashedFile, ...] = ()
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The MD5 of its files, by path."""
+        return {file.name: file.md5 for file in self.files}
+
+    def with_hashes(self, hashes: Mapping[str, str]) -> Self:
+        """The slide with those of its files whose MD5 is known, by path."""
+        known = {name: hashes[name] for name in (self.image, self.mask) if name and name in hashes}
+        return replace(self, files=tuple(HashedFile(name, md5) for name, md5 in known.items()))
+
+    def readable(self, root: Path) -> list[str]:
+        """Its files that can be opened."""
+        names = filter(None, (self.image, self.mask))
+        return [name for name in names if (root / name).is_file() and os.access(root / name, os.R_OK)]
+
+
+def slides_of(table: pd.DataFrame) -> list[Slide]:
+    """The slides of a table, in its order."""
+    columns = ["slide_id", "image", "mask", "annotations", "mpp", "outcome", "reason"]
+    rows = table[columns].astype(object)
+    return [Slide(*row) for row in rows.where(rows.notna(), None).itertuples(index=False, name=None)]
+
+
+class Work(Protocol):
+    """What is done with slides in any process: a dataclass of settings and paths, which pickle can carry.
+
+    Attributes:
+        root: the folder of the slides.
+        record: the dataclass of the result, see `codec`.
+    """
+
+    @property
+    def root(self) -> Path: ...
+    @property
+    def record(self) -> type[Any]: ...
+
+    def __call__(self, slides: Iterable[Slide], *, workers: int | None = None) -> Iterator[Any]:
+        """Yields a record for every slide, in order, or the DoctogresError that says why there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a slide.
+
+    Attributes:
+        slide_id: its name.
+        state: digest of its row and of the size and time of its files when they were read, see `state_of`.
+        files: those that could be opened.
+        record: what the work found, or the DoctogresError in its place.
+    """
+
+    slide_id: str
+    state: str
+    files: tuple[HashedFile, ...]
+    record: Any
+
+    def to_row(self, kind: type[Any]) -> dict[str, Any]:
+        """The row of `done_schema`."""
+        failed = isinstance(self.record, DoctogresError)
+        return {
+            "slide_id": self.slide_id,
+            "state": self.state,
+            "files": to_row(self.files, tuple[HashedFile, ...]),
+            "code": self.record.code if failed else None,
+            "error": str(self.record) if failed else None,
+            "record": None if failed else to_row(self.record, kind),
+        }
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any], kind: type[Any]) -> "Done":
+        """The reverse of `to_row`; an error has its code and its text, but not its class."""
+        record = from_row(row["record"], kind) if row["error"] is None else _error(row["code"], row["error"])
+        return cls(row["slide_id"], row["state"], from_row(row["files"], tuple[HashedFile, ...]), record)
+
+
+def done_schema(kind: type[Any]) -> pa.Schema:
+    """The columns of `Done` with records of this kind."""
+    return pa.schema(
+        [
+            ("slide_id", pa.string()),
+            ("state", pa.string()),
+            ("files", arrow_type(tuple[HashedFile, ...])),
+            ("code", pa.string()),
+            ("error", pa.string()),
+            ("record", arrow_type(kind)),
+        ]
+    )
+
+
+def _error(code: str, text: str) -> DoctogresError:
+    error = DoctogresError(text)
+    error.code = code  # type: ignore[misc]  # a class's constant elsewhere
+    return error
+
+
+def done(work: Work, slides: Iterable[Slide], *, workers: int | None = None) -> Iterator[Done]:
+    """Does the work and yields what became of each slide, in order; its files are hashed on the way.
+
+    Raises:
+        DoctogresError: the slides' folder is not on this machine.
+    """
+    if not work.root.is_dir():
+        raise DoctogresError(
+            f"{work.root} is not there on the machine {os.uname().nodename}; put the slides on a disk that all machines share"
+        )
+    passed: deque[tuple[str, Slide]] = deque()
+
+    def read() -> Iterator[Slide]:
+        for state, slide in map_slides(lambda slide: _hashed(work.root, slide), slides, workers=workers):
+            passed.append((state, slide))
+            yield slide
+
+    for record in work(read(), workers=workers):
+        state, slide = passed.popleft()
+        yield Done(slide.slide_id, state, slide.files, record)
+
+
+def state_of(root: Path, slide: Slide) -> str:
+    """A digest of all that the slide's record depends on, found out without reading its files."""
+    status = [
+        (name, found.st_size, found.st_mtime_ns) for name in slide.readable(root) for found in [(root / name).stat()]
+    ]
+    return digest_of(vars(replace(slide, files=())), status)
+
+
+def _hashed(root: Path, slide: Slide) -> tuple[str, Slide]:
+    """The slide with its files' hashes, and its state before they were read: what changes them later is noticed."""
+    state = state_of(root, slide)
+    return state, replace(slide, files=tuple(HashedFile(name, _md5(root / name)) for name in slide.readable(root)))
+
+
+def _md5(path: Path) -> str:
+    """The file's MD5; empty where its disk fails, which is one slide's misfortune and not that of all."""
+    try:
+        return file_digest(path, algorithm="md5", length=None)
+    except DoctogresError:
+        return ""

@@ -1,0 +1,145 @@
+"""Spark as an engine: rows of addresses in, records out, the same work per slide as in the threads of this process.
+
+Executors write nothing and know nothing of MLflow: whatever a killed, repeated or speculative task has done is lost with its
+rows, and a slide counts once. They are sent this package, so that all of them run the same code.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+import doctogres
+from doctogres.errors import DoctogresError, ParameterError
+from doctogres.records.codec import arrow_type, from_row, to_row
+from doctogres.records.slide import Done, Slide, Work, done, done_schema
+
+SLIDES_PER_TASK: Final = 8  # that are lost with a killed worker
+SLIDES_PER_JOB: Final = 4096  # whose records Java holds at a time: 150 MB with thumbnails
+SETTINGS: Final = {
+    "spark.ui.enabled": "false",  # it would listen to all
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+}
+
+
+class SparkError(DoctogresError):
+    """Spark is missing, cannot be reached, or has given up."""
+
+    code = "spark"
+
+
+@dataclass(frozen=True)
+class Spark:
+    """The engine; call it with work and slides for their records, in order.
+
+    Attributes:
+        master: `local[*]` or `spark://HOST:7077`.
+    """
+
+    master: str
+
+    def __call__(self, work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
+        """Yields what became of every slide, in order.
+
+        Raises:
+            SparkError: a task failed on several workers, or the cluster cannot be used.
+            ParameterError: pyspark or Java is missing.
+        """
+        _check_installed()
+        with _session(self.master) as session:
+            waiting = iter(slides)
+            while some := list(islice(waiting, SLIDES_PER_JOB)):
+                yield from _job(session, work, some)
+
+
+def _job(session: Any, work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
+    from pyspark.errors import PySparkException
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    schema = done_schema(work.record)
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        rows = (row for batch in batches for row in batch.to_pylist())
+        for one in done(work, (from_row(row, Slide) for row in rows), workers=context.cpus() if context else 1):
+            yield pa.RecordBatch.from_pylist([one.to_row(work.record)], schema)
+
+    table = pa.Table.from_pylist([to_row(slide, Slide) for slide in slides], pa.schema(arrow_type(Slide).fields))
+    tasks = -(-len(slides) // SLIDES_PER_TASK)
+    try:
+        found = session.createDataFrame(table).repartition(tasks).mapInArrow(run, from_arrow_schema(schema)).toArrow()
+    except PySparkException as error:
+        raise SparkError(f"engine=spark: {_reason(error)}") from error
+    made = {row["slide_id"]: Done.from_row(row, work.record) for row in found.to_pylist()}
+    if len(found) != len(slides) or len(made) != len(slides):
+        raise SparkError(f"engine=spark: {len(found)} records of {len(slides)} slides came back; run the command again")
+    return (made[slide.slide_id] for slide in slides)
+
+
+@contextmanager
+def _session(master: str) -> Iterator[Any]:
+    """The session of this process, or one that ends with the block."""
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    before = SparkSession.getActiveSession()
+    builder = SparkSession.builder.appName("doctogres").master(master)
+    for name, value in SETTINGS.items():
+        builder = builder.config(name, value)
+    try:
+        session = before or builder.getOrCreate()
+    except (PySparkException, _java_error()) as error:
+        raise SparkError(f"engine=spark: no session with {master} could be opened: {_reason(error)}") from error
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            session.sparkContext.addPyFile(_packed(Path(folder)))
+            yield session
+    finally:
+        if before is None:
+            session.stop()
+
+
+def _packed(folder: Path) -> str:
+    """This package as a zip, as executors import it."""
+    package = Path(doctogres.__file__).parent
+    return shutil.make_archive(str(folder / "doctogres"), "zip", package.parent, package.name)
+
+
+def _check_installed() -> None:
+    try:
+        import pyspark  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ParameterError(
+            "engine=spark: Spark is not installed; run `pip install pyspark` (the extra `spark`)"
+        ) from error
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        raise ParameterError(
+            "engine=spark: there is no Java on this machine; install Java 17 (`apt-get install openjdk-17-jre-headless`), or "
+            "set JAVA_HOME to its folder"
+        )
+
+
+def _java_error() -> type[Exception]:
+    from py4j.protocol import Py4JError
+
+    error: type[Exception] = Py4JError
+    return error
+
+
+def _reason(error: Exception) -> str:
+    """The line of a long message that says what went wrong: the last error of Python's in it, else its first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    own = [line.partition(": ")[2] for line in lines if line.startswith("doctogres.") and ": " in line]
+    return own[-1] if own else lines[0] if lines else type(error).__name__
