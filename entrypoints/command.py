@@ -24,8 +24,9 @@ from doctogres.files import keep_private, replacing, sweep, temporary_files, wor
 from doctogres.launcher import RUN_VARIABLE, Launch, find_launch, typed_command
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
-from entrypoints.interruption import held, interruptible
-from entrypoints.paths import check_paths
+
+from .interruption import held, interruptible
+from .paths import check_paths
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -90,6 +91,8 @@ class OneLineCommand(click.Command):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         launch = find_launch()
+        if launch and (folder := launch.folder):
+            os.chdir(folder)
         with interruptible(launch):
             return self._main(launch, *args, **kwargs)
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoints.command import stage_command
+from .command import stage_command
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult

@@ -4,7 +4,8 @@ import click
 
 from doctogres.files import keep_private
 from doctogres.tracking.fresh import make_store
-from entrypoints.command import OneLineCommand
+
+from .command import OneLineCommand
 
 
 @click.command("store", cls=OneLineCommand)

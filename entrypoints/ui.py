@@ -3,7 +3,8 @@
 import click
 
 from doctogres.files import keep_private
-from entrypoints.command import OneLineCommand
+
+from .command import OneLineCommand
 
 
 @click.command("ui", cls=OneLineCommand)

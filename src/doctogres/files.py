@@ -67,10 +67,7 @@ def looked_for(path: str | Path) -> str:
     """Says that a path does not exist, and of a relative one where it was looked for."""
     if Path(path).expanduser().is_absolute():
         return f"{path} does not exist"
-    return (
-        f"{path} does not exist: it was looked for at {Path(path).absolute()} (`mlflow run` starts in the project's folder; "
-        "give the whole path)"
-    )
+    return f"{path} does not exist: it was looked for at {Path(path).absolute()}"
 
 
 def closed_above(folder: Path) -> Path | None:

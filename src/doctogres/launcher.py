@@ -11,6 +11,7 @@ import psutil
 from doctogres.addresses import without_password
 
 RUN_VARIABLE: Final = "MLFLOW_RUN_ID"  # set by `mlflow run`; removed once a stage has taken that run over
+INSTALLED: Final = "doctogres"  # the command of an installed package
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class Launch:
     def command(self) -> psutil.Process | None:
         """The process of `mlflow run`."""
         return self.processes[-1] if self.processes else None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where `mlflow run` was typed: paths are relative to it, not to the clone of the project in which MLflow starts us."""
+        try:
+            return Path(self.command.cwd()) if self.command else None
+        except psutil.Error:  # another user's, for example
+            return None
 
 
 def find_launch() -> Launch | None:
@@ -61,7 +70,9 @@ def typed_command(launch: Launch | None, arguments: list[str]) -> str:
         launch: what started it.
         arguments: this process's own, the path of its module first.
     """
-    words = ["python", "-m", f"entrypoints.{Path(arguments[0]).stem}", *arguments[1:]]
+    program = Path(arguments[0])
+    words = [program.name] if program.name == INSTALLED else ["python", "-m", f"entrypoints.{program.stem}"]
+    words += arguments[1:]
     if launch and launch.typed:
         words = list(launch.typed)
     if _is_mlflow_run(words):
