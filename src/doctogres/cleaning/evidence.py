@@ -96,6 +96,7 @@ class Measuring:
 
     root: Path
     record: ClassVar = Evidence
+    model: ClassVar = None
 
     def __call__(self, slides: Iterable[Slide], *, workers: int | None = None) -> Iterator[Evidence]:
         """Yields what was measured of each slide, in order."""

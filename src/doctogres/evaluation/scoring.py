@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from doctogres.cleaning.reading import read_slide
-from doctogres.engine import map_slides
 from doctogres.errors import DoctogresError
+from doctogres.evaluation.answered import Answered, answered
 from doctogres.evaluation.conformal import mean_metrics
 from doctogres.evaluation.metrics import patch_metrics, slide_metrics
 from doctogres.evaluation.null_models import null_metrics
@@ -19,8 +18,9 @@ from doctogres.evaluation.predictions import PATCHES, Predictions
 from doctogres.evaluation.scored_groups import ScoredGroups
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.subgroups import subgroup_scores
-from doctogres.model.answer import CutSlide, SlideAnswer
+from doctogres.model.answer import SlideAnswer
 from doctogres.model.classifier import SlideClassifier
+from doctogres.records.slide import Slide, slides_of
 from doctogres.slides.selection import CONTENT
 from doctogres.slides.subgroups import subgroup_columns
 
@@ -81,17 +81,20 @@ def patch_predictions(slides: Iterable[str], answers: Iterable[SlideAnswer], cla
 
 
 def score(classifier: SlideClassifier, slides: pd.DataFrame, root: Path) -> Iterator[SlideAnswer]:
-    """Yields the answer for every slide, in order; slides are decoded and cut in worker threads."""
+    """Yields the answer for every slide, in order; slides are decoded and cut in worker threads.
 
-    def cut(row: Any) -> CutSlide:
-        try:
-            return classifier.cut(*read_slide(root, row))
-        except DoctogresError as error:
-            raise type(error)(f"{row.slide_id}: {error}") from error
+    Raises:
+        DoctogresError: a slide has none; names it.
+    """
+    rows = slides_of(slides)
+    return map(answer_of, rows, answered(classifier, rows, root))
 
-    for answer in classifier.answers(map_slides(cut, slides.itertuples(index=False))):
-        assert isinstance(answer, SlideAnswer)  # an error comes out only if one was put in
-        yield answer
+
+def answer_of(slide: Slide, given: Answered | DoctogresError) -> SlideAnswer:
+    """The answer to a slide, which must have one."""
+    if isinstance(given, DoctogresError):
+        raise type(given)(f"{slide.slide_id}: {given}") from given
+    return given.answer
 
 
 def measure(

@@ -1,83 +1,45 @@
 """Answers for slides without labels, and the reasons of those that cannot be answered."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from doctogres.cleaning.reading import read_slide
-from doctogres.engine import map_slides
-from doctogres.errors import CohortError, DoctogresError
+from doctogres.errors import DoctogresError
 from doctogres.evaluation.predictions import PROBABILITY, Predictions
-from doctogres.model.answer import CutSlide, SlideAnswer
-from doctogres.slides.opening import open_slide
-from doctogres.slides.reasons import Reason, written
-from doctogres.slides.source import SlideSource
-from doctogres.slides.table import KEPT
-
-if TYPE_CHECKING:  # the web page makes the table of its answers without torch
-    from doctogres.model.classifier import SlideClassifier
+from doctogres.model.answer import SlideAnswer
+from doctogres.model.card import ClassifierCard
+from doctogres.records.slide import Slide
+from doctogres.slides.reasons import written
 
 ANSWERED: Final = "answered"
 GUESSED: Final = "guessed"  # no answer is possible: the label is the most frequent class of the training slides
 
 
-def answers(
-    classifier: "SlideClassifier", slides: pd.DataFrame, root: Path, *, mpp: float | None = None
-) -> Iterator[tuple[Any, SlideAnswer | DoctogresError]]:
-    """Yields every slide's row with its answer, or with the error that says why there is none.
-
-    A slide without a mask is classified by its tissue, as the served model does; `mpp` are the microns per pixel of slides
-    whose files say none.
-    """
-
-    def cut(row: Any) -> CutSlide | DoctogresError:
-        if row.outcome != KEPT and not lacks_mask(row):
-            return CohortError(row.reason)
-        try:
-            picture, mask, note = pixels_of(root, row)
-            return classifier.cut(picture.unless_known(mpp), mask, note)
-        except DoctogresError as error:
-            return error
-
-    rows = slides.itertuples(index=False)
-    return zip(rows, classifier.answers(map_slides(cut, slides.itertuples(index=False))), strict=True)
-
-
-def lacks_mask(row: Any) -> bool:
-    """Whether the only thing wrong with a slide is that it has no mask."""
-    return Reason.of(row.reason) == Reason.MISSING_MASK
-
-
-def pixels_of(root: Path, row: Any) -> tuple[SlideSource, npt.NDArray[np.bool_] | None, str]:
-    """The picture, the mask, (height, width), None if the slide has none, and a note on the two."""
-    return (open_slide(root / row.image, name=row.image), None, "") if lacks_mask(row) else read_slide(root, row)
-
-
 def row_of(
-    row: Any, answer: SlideAnswer | DoctogresError, classifier: "SlideClassifier"
+    slide: Slide, answer: SlideAnswer | DoctogresError, card: ClassifierCard
 ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
     """The slide's row in the table of predictions, and its probabilities (classes,)."""
-    classes, shares = classifier.card.classes, classifier.card.class_shares
-    base = {"slide_id": row.slide_id, "sample_index": _sample(row)}
+    classes, shares = card.classes, card.class_shares
+    base = {"slide_id": slide.slide_id, "sample_index": _sample(slide)}
     if isinstance(answer, SlideAnswer):
         known = {"label": answer.label, "outcome": ANSWERED, "reason": answer.note, "n_patches": len(answer.patches)}
         known |= {"confidence": answer.confidence, "abstained": answer.abstained, "mask_source": answer.mask_source}
         known |= {"labels": answer.valid_labels, "novelty": np.nan if answer.novelty is None else answer.novelty}
         return base | known, answer.probabilities
-    reason = row.reason if str(answer) == row.reason else written(answer.code, answer)
+    reason = slide.reason if str(answer) == slide.reason else written(answer.code, answer)
     guess = {"label": classes[int(np.argmax(shares))], "outcome": GUESSED, "reason": reason, "n_patches": 0}
     guess |= {"confidence": 0.0, "abstained": True, "mask_source": "", "labels": "", "novelty": np.nan}
     return base | guess, np.array(shares)
 
 
-def _sample(row: Any) -> str:
+def _sample(slide: Slide) -> str:
     """The name of the slide's picture; of the slide, where pictures in several folders have one name."""
-    picture = Path(row.image or f"{row.slide_id}.png")
-    return picture.name if picture.stem == row.slide_id else f"{row.slide_id}{picture.suffix}"
+    picture = Path(slide.image or f"{slide.slide_id}.png")
+    return picture.name if picture.stem == slide.slide_id else f"{slide.slide_id}{picture.suffix}"
 
 
 def readable(predictions: Predictions, model: str | Sequence[str]) -> pd.DataFrame:

@@ -66,12 +66,15 @@ class Work(Protocol):
     Attributes:
         root: the folder of the slides.
         record: the dataclass of the result, see `codec`.
+        model: a folder that it reads, too, which an engine brings to where the work is done; None for none.
     """
 
     @property
     def root(self) -> Path: ...
     @property
     def record(self) -> type[Any]: ...
+    @property
+    def model(self) -> Path | None: ...
 
     def __call__(self, slides: Iterable[Slide], *, workers: int | None = None) -> Iterator[Any]:
         """Yields a record for every slide, in order, or the DoctogresError that says why there is none."""
@@ -133,8 +136,8 @@ def _error(code: str, text: str) -> DoctogresError:
     return error
 
 
-def done(work: Work, slides: Iterable[Slide], *, workers: int | None = None) -> Iterator[Done]:
-    """Does the work and yields what became of each slide, in order; its files are hashed on the way.
+def done(work: Work, slides: Iterable[Slide], *, workers: int | None = None, hashed: bool = True) -> Iterator[Done]:
+    """Does the work in threads and yields what became of each slide, in order; its files are hashed on the way.
 
     Raises:
         DoctogresError: the slides' folder is not on this machine.
@@ -146,7 +149,8 @@ def done(work: Work, slides: Iterable[Slide], *, workers: int | None = None) -> 
     passed: deque[tuple[str, Slide]] = deque()
 
     def read() -> Iterator[Slide]:
-        for state, slide in map_slides(lambda slide: _hashed(work.root, slide), slides, workers=workers):
+        known = map_slides(lambda slide: _hashed(work.root, slide), slides, workers=workers)
+        for state, slide in known if hashed else (("", slide) for slide in slides):
             passed.append((state, slide))
             yield slide
 

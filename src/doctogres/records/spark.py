@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 import doctogres
 from doctogres.errors import DoctogresError, ParameterError
+from doctogres.files import digest_of
 from doctogres.records.codec import arrow_type, from_row, to_row
 from doctogres.records.slide import Done, Slide, Work, done, done_schema
 
@@ -43,9 +44,11 @@ class Spark:
 
     Attributes:
         master: `local[*]` or `spark://HOST:7077`.
+        hashed: whether the slides' files are hashed, too.
     """
 
     master: str
+    hashed: bool = True
 
     def __call__(self, work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
         """Yields what became of every slide, in order.
@@ -55,24 +58,25 @@ class Spark:
             ParameterError: pyspark or Java is missing.
         """
         _check_installed()
-        with _session(self.master) as session:
+        with _session(self.master, work.model) as session:
             waiting = iter(slides)
             while some := list(islice(waiting, SLIDES_PER_JOB)):
-                yield from _job(session, work, some)
+                yield from _job(session, work, some, hashed=self.hashed)
 
 
-def _job(session: Any, work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
+def _job(session: Any, work: Work, slides: Sequence[Slide], *, hashed: bool) -> Iterator[Done]:
     from pyspark.errors import PySparkException
     from pyspark.sql.pandas.types import from_arrow_schema
 
     schema = done_schema(work.record)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        from pyspark import TaskContext
+        from pyspark import SparkFiles, TaskContext
 
         context = TaskContext.get()
-        rows = (row for batch in batches for row in batch.to_pylist())
-        for one in done(work, (from_row(row, Slide) for row in rows), workers=context.cpus() if context else 1):
+        own = replace(work, model=Path(SparkFiles.get(_place(work.model)))) if work.model else work  # type: ignore[type-var]
+        rows = (from_row(row, Slide) for batch in batches for row in batch.to_pylist())
+        for one in done(own, rows, workers=context.cpus() if context else 1, hashed=hashed):
             yield pa.RecordBatch.from_pylist([one.to_row(work.record)], schema)
 
     table = pa.Table.from_pylist([to_row(slide, Slide) for slide in slides], pa.schema(arrow_type(Slide).fields))
@@ -88,7 +92,7 @@ def _job(session: Any, work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
 
 
 @contextmanager
-def _session(master: str) -> Iterator[Any]:
+def _session(master: str, model: Path | None) -> Iterator[Any]:
     """The session of this process, or one that ends with the block."""
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
@@ -104,17 +108,22 @@ def _session(master: str) -> Iterator[Any]:
         raise SparkError(f"engine=spark: no session with {master} could be opened: {_reason(error)}") from error
     try:
         with tempfile.TemporaryDirectory() as folder:
-            session.sparkContext.addPyFile(_packed(Path(folder)))
+            package = Path(doctogres.__file__).parent
+            session.sparkContext.addPyFile(
+                shutil.make_archive(f"{folder}/doctogres", "zip", package.parent, package.name)
+            )
+            if model:  # an executor fetches and unpacks it once
+                archive = shutil.make_archive(f"{folder}/model", "zip", model)
+                session.sparkContext.addArchive(f"{archive}#{_place(model)}")
             yield session
     finally:
         if before is None:
             session.stop()
 
 
-def _packed(folder: Path) -> str:
-    """This package as a zip, as executors import it."""
-    package = Path(doctogres.__file__).parent
-    return shutil.make_archive(str(folder / "doctogres"), "zip", package.parent, package.name)
+def _place(model: Path) -> str:
+    """The folder in which an executor finds a model."""
+    return f"model-{digest_of(str(model))}"
 
 
 def _check_installed() -> None:

@@ -22,7 +22,7 @@ from doctogres.files import digest_of
 from doctogres.parquet import TableFile
 from doctogres.progress import reporter
 from doctogres.records.share import Share, divided
-from doctogres.records.slide import Done, Slide, Work, done, done_schema, state_of
+from doctogres.records.slide import Done, Slide, Work, done_schema, state_of
 
 FOLDER: Final = "shards"
 FILE: Final = re.compile(r"(?P<number>\d+)-of-(?P<count>\d+)-[0-9a-f]{16}\.parquet")
@@ -73,7 +73,7 @@ class Shares:
 
         Args:
             share: which.
-            engine: what does the work, `threads` or `spark.Spark`.
+            engine: what does the work, `slide.done` or `spark.Spark`.
             again: also if it is there.
 
         Raises:
@@ -188,11 +188,6 @@ class Shares:
     @property
     def _file(self) -> TableFile:
         return TableFile(f"share of `{self.stage}`", version=1, columns=("slide_id", "record"), stage=self.stage)
-
-
-def threads(work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
-    """The engine of one machine: the threads of this process."""
-    return done(work, slides)
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres.errors import UpstreamError
-from doctogres.model.card import TrainingRecord
+from doctogres.model.card import ClassifierCard, TrainingRecord
 from doctogres.serving.signing import check_signature
 from doctogres.tracking.places import fetch
 
@@ -22,9 +22,14 @@ def load_classifier(uri: str) -> "SlideClassifier":
     """Downloads and loads the classifier inside a logged or registered model, after a check of its signature."""
     from doctogres.model.classifier import SlideClassifier
 
+    return SlideClassifier.load(checked_folder(uri))
+
+
+def checked_folder(uri: str) -> Path:
+    """As `classifier_folder`, after a check of the model's signature."""
     folder = classifier_folder(uri)
     check_signature(folder.parent.parent, uri)
-    return SlideClassifier.load(folder)
+    return folder
 
 
 def classifier_folder(uri: str) -> Path:
@@ -59,6 +64,11 @@ def _json(uri: str, name: str) -> dict[str, Any]:
         raise _other_model(uri)
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return content
+
+
+def classifier_card(uri: str) -> ClassifierCard:
+    """The classifier's card, without the weights."""
+    return ClassifierCard.model_validate(classifier_json(uri))
 
 
 def training_record(uri: str) -> TrainingRecord:

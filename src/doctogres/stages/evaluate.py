@@ -1,7 +1,7 @@
 """evaluate: a model and a split -> metrics with intervals and null models, figures, a report."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,22 +9,26 @@ import mlflow
 import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
+from doctogres.catalogue import LOCAL, SPARK
 from doctogres.evaluation.given_answers import ANSWERED, GivenAnswers, changes, join_answers, logged_slides, score_given
 from doctogres.evaluation.metrics import PER_CLASS, class_indices
 from doctogres.evaluation.predictions import PATCHES
 from doctogres.evaluation.scores import Scores
 from doctogres.evaluation.unseen import check_unseen
 from doctogres.files import digest_of
+from doctogres.model.answer import SlideAnswer
 from doctogres.names import artifact_name, class_key, interval
 from doctogres.progress import reporter
+from doctogres.records.slide import slides_of
 from doctogres.serving.answers import read_answers
-from doctogres.serving.loading import load_classifier, training_record
+from doctogres.serving.loading import checked_folder, load_classifier, training_record
 from doctogres.settings import Preset, listed
 from doctogres.slides.selection import short_name, split_key, split_name
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.subgroups import AUTO, SUBGROUP, subgroup_columns
 from doctogres.spreadsheets import write_csv
 from doctogres.stages.scored_slides import scored_slides
+from doctogres.stages.shards import chosen as chosen_engine
 from doctogres.tracking.datasets import log_model_input, log_table
 from doctogres.tracking.runs import SLIDES, SLIDES_TAG, StageResult, StageRun, run_stage
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
@@ -51,6 +55,8 @@ def evaluate(
     geojson: bool = False,
     answers: str = "",
     data: str = "",
+    engine: str = LOCAL,
+    spark_master: str = "",
     rerun: bool = False,
 ) -> StageResult:
     """Evaluates a model on a split, or reuses a finished run; several, separated by commas, are also compared."""
@@ -64,7 +70,8 @@ def evaluate(
     }
     if len(names) > 1:
         others = {"answers": answers, "geojson": geojson}
-        return _several(names, split, cohort, preset, seed, of_slides, others, rerun=rerun)
+        where = {"engine": engine, "spark_master": spark_master, "rerun": rerun}
+        return _several(names, split, cohort, preset, seed, of_slides, others, where)
     address = fixed_address(find_model(model))
     chosen = scored_slides(split, cohort, **of_slides)
     columns = subgroup_columns(chosen.slides, subgroups)
@@ -77,8 +84,9 @@ def evaluate(
     slides, root, resamples = chosen.slides, chosen.root, preset.evaluate.resamples
 
     def body(run: StageRun) -> None:
+        from doctogres.evaluation.answered import Answering
         from doctogres.evaluation.scored_groups import scored_groups
-        from doctogres.evaluation.scoring import Scored, measure, score
+        from doctogres.evaluation.scoring import Scored, answer_of, measure, score
 
         mlflow.set_tag(SLIDES_TAG, str(root))
         name = short_name(chosen.split)
@@ -87,8 +95,15 @@ def evaluate(
         class_indices(slides["label"].tolist(), classifier.card.classes)  # an unknown label is found before the work
         model_id = log_model_input(address)
         report = reporter(f"evaluate ({name})", "slides")
-        said = []
-        for answer in score(classifier, slides, root):
+        said: list[SlideAnswer] = []
+        rows = slides_of(slides)
+        if engine == SPARK:
+            work = Answering(root, checked_folder(address))
+            made = chosen_engine(engine, spark_master, hashed=False)(work, rows)
+            answered: Iterator[SlideAnswer] = map(answer_of, rows, (one.record for one in made))
+        else:
+            answered = score(classifier, slides, root)
+        for answer in answered:
             said.append(answer)
             report(len(said), len(slides))
         scored = Scored(slides, said, classifier)
@@ -153,8 +168,7 @@ def _several(
     seed: int,
     of_slides: Mapping[str, str],
     others: Mapping[str, Any],
-    *,
-    rerun: bool,
+    where: Mapping[str, Any],
 ) -> StageResult:
     """Evaluates several models on the same slides, and compares them."""
     from doctogres.stages.compare import compare_models, several_addresses
@@ -163,12 +177,12 @@ def _several(
     chosen = scored_slides(split, cohort, **of_slides)
 
     def one(address: str) -> StageResult:
-        given = {**of_slides, **others, "rerun": rerun}
+        given = {**of_slides, **others, **where}
         return evaluate(model=address, cohort=cohort, split=split, preset=preset, seed=seed, **given)
 
     settings = preset.evaluate.model_dump() | {"split": chosen.split, "seed": seed, **of_slides, **others}
     options = {"resamples": preset.evaluate.resamples, "seed": seed}
-    return compare_models(addresses, chosen, one, settings=settings, rerun=rerun, **options)
+    return compare_models(addresses, chosen, one, settings=settings, rerun=where["rerun"], **options)
 
 
 def _publish(run: StageRun, scored: "Scored", scores: Scores, root: Path, facts: dict[str, str]) -> None:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from doctogres.catalogue import LOCAL, SPARK
 from doctogres.drawing import class_colours, overlay
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
-from doctogres.files import digest_of, replacing, workspace
+from doctogres.files import digest_of, file_digest, replacing, workspace
 from doctogres.model.answer import SlideAnswer
 from doctogres.names import artifact_name
 from doctogres.progress import reporter
+from doctogres.records.share import Share
+from doctogres.records.slide import Slide, slides_of
+from doctogres.records.store import Shares
 from doctogres.settings import Preset
 from doctogres.slides.cohort import (
     content_digest,
@@ -30,9 +34,12 @@ from doctogres.slides.images import encode_png
 from doctogres.slides.reasons import by_reason
 from doctogres.slides.resolution import parsed_mpp
 from doctogres.spreadsheets import write_csv
+from doctogres.stages.shards import found, hashes_of, made_elsewhere, make_share
 from doctogres.tracking.datasets import log_model_input, log_table
 from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import PROBLEMS, SLIDES, StageResult, StageRun, run_stage
+from doctogres.tracking.sources import code_digest
+from doctogres.tracking.store import connect
 from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 
 if TYPE_CHECKING:  # a reused run does not load what classifies
@@ -48,46 +55,71 @@ def predict(
     annotations: str = "",
     mpp: str = "",
     geojson: bool = False,
+    shard: str = "",
+    engine: str = LOCAL,
+    spark_master: str = "",
     rerun: bool = False,
     strict: bool = False,
 ) -> StageResult:
-    """Runs or reuses the stage; `output` gets a copy of submission.csv, and predictions.csv lies beside it."""
-    of_unstated = parsed_mpp(mpp)
+    """Runs or reuses the stage, or makes a share of it.
+
+    `output` gets a copy of submission.csv, and predictions.csv lies beside it.
+    """
+    of_unstated, share = parsed_mpp(mpp), Share.parse(shard)
     root = open_cohort(data, workspace=workspace())
-    slides = find_slides(root, labelled=False, annotations=annotations)
+    table = find_slides(root, labelled=False, annotations=annotations)
+    if share and not Path(model).is_dir():
+        connect()  # no other share needs the store
     address = fixed_address(find_model(model))
+    slides, outlined = slides_of(table), address if geojson else ""
+    records = None
+    if shard or engine == SPARK:
+        shares = _shares(root, slides, address, mpp=of_unstated, outlined=outlined)
+        where: dict[str, Any] = {"engine": engine, "spark_master": spark_master, "rerun": rerun}
+        if share:
+            return make_share(shares, share, strict=strict, **where)
+        records = made_elsewhere(shares, shard, **where)
     groups = find_test_groups(root)
-    digest = content_digest(file_hashes(root, [*pairing_files(root), *slide_files(root, slides)]))
+    if records is None:
+        hashes = file_hashes(root, [*pairing_files(root), *slide_files(root, table)])
+    else:
+        hashes = file_hashes(root, pairing_files(root)) | hashes_of(records)
+    digest = content_digest(hashes)
 
     def body(run: StageRun) -> None:
-        from doctogres.evaluation.unlabelled import answers, pixels_of, row_of
-        from doctogres.model.outlined import outlined_answer
-        from doctogres.serving.loading import load_classifier
+        from doctogres.evaluation.answered import answered
+        from doctogres.evaluation.unlabelled import row_of
+        from doctogres.serving.loading import classifier_card, load_classifier
 
-        classifier = load_classifier(address)
+        if records is None:
+            classifier = load_classifier(address)
+            card = classifier.card
+            given = answered(classifier, slides, root, mpp=of_unstated, outlined=outlined)
+        else:
+            card, given = classifier_card(address), iter(found(records).values())
         log_model_input(address)
         report = reporter("predict", "slides")
-        rows, probabilities, answered, grouped = [], [], {}, {}
-        for row, answer in answers(classifier, slides, root, mpp=of_unstated):
-            said, shares = row_of(row, answer, classifier)
+        rows, probabilities, answers, grouped = [], [], {}, {}
+        for slide, one in zip(slides, given, strict=True):
+            answer = one if isinstance(one, DoctogresError) else one.answer
+            said, shares_of_classes = row_of(slide, answer, card)
             rows.append(said)
-            probabilities.append(shares)
-            if row.slide_id in groups:
-                grouped[row.slide_id] = answer
-            if isinstance(answer, SlideAnswer):
-                answered[row.slide_id] = answer
-                if len(answered) <= preset.predict.overlays:
-                    _overlay(run, row, answer, root, classifier.card.classes)
-                if geojson:
-                    slide = pixels_of(root, row)[:2]
-                    text = outlined_answer(row.slide_id, answer, slide, classifier.card.classes, model=address)
-                    run.attach(f"geojson/{artifact_name(row.slide_id)}.geojson").write_text(text, encoding="utf-8")
+            probabilities.append(shares_of_classes)
+            if slide.slide_id in groups:
+                grouped[slide.slide_id] = answer
+            if not isinstance(one, DoctogresError):
+                answers[slide.slide_id] = one.answer
+                if len(answers) <= preset.predict.overlays:
+                    _overlay(run, slide, one.answer, root, card.classes)
+                if one.outlines:
+                    path = run.attach(f"geojson/{artifact_name(slide.slide_id)}.geojson")
+                    path.write_text(one.outlines, encoding="utf-8")
             report(len(rows), len(slides))
-        predictions = Predictions(pd.DataFrame(rows), classifier.card.classes, np.stack(probabilities))
-        _publish(run, predictions, answered, address, preset.predict.unanswered)
-        _publish_groups(run, groups, grouped, classifier.card)
+        predictions = Predictions(pd.DataFrame(rows), card.classes, np.stack(probabilities))
+        _publish(run, predictions, answers, address, preset.predict.unanswered)
+        _publish_groups(run, groups, grouped, card)
         log_table(
-            slides.drop(columns=["label", "group"]), name="slides (unlabelled)", source=str(data), context="prediction"
+            table.drop(columns=["label", "group"]), name="slides (unlabelled)", source=str(data), context="prediction"
         )
 
     result = run_stage(
@@ -106,6 +138,18 @@ def predict(
         if "groups" in result.artifacts:
             _copy(result.artifacts["groups"], table_beside(Path(output), "group_predictions"))
     return result
+
+
+def _shares(root: Path, slides: Sequence[Slide], address: str, *, mpp: float | None, outlined: str) -> Shares:
+    """What shares answer depends on the model's content, wherever each of them finds it, and not on its address."""
+    from doctogres.evaluation.answered import Answering
+    from doctogres.model.classifier import CARD_FILE
+    from doctogres.serving.loading import checked_folder
+
+    folder = checked_folder(address)
+    settings = {"model": file_digest(folder / CARD_FILE), "mpp": mpp, "outlined": outlined, "max_pixels": max_pixels()}
+    work = Answering(root, folder, mpp, outlined)
+    return Shares(workspace(), "predict", work, slides, settings, code_digest(Answering.__module__))
 
 
 def table_beside(output: Path, name: str = "predictions") -> Path:
@@ -189,13 +233,13 @@ def summary(slides: int, guessed: int, sure: int, unanswered: str) -> str:
     return f"{slides - guessed} of {slides} slides answered ({sure} of them sure){lost}."
 
 
-def _overlay(run: StageRun, row: Any, answer: SlideAnswer, root: Path, classes: Sequence[str]) -> None:
-    from doctogres.evaluation.unlabelled import pixels_of
+def _overlay(run: StageRun, slide: Slide, answer: SlideAnswer, root: Path, classes: Sequence[str]) -> None:
+    from doctogres.evaluation.answered import pixels_of
 
-    slide, mask, _ = pixels_of(root, row)
+    pixels, mask, _ = pixels_of(root, slide)
     colours = class_colours(classes)
     boxes = answer.patches[["x", "y", "width", "height"]].to_numpy(np.int64)
     texts = [f"{share:.2f}" for share in answer.patch_probabilities.max(axis=1)]
     shades = [colours[label] for label in answer.patches["label"]]
-    picture = overlay(slide.working, boxes, texts, shades, mask, slide.size)
-    run.attach(f"overlays/{artifact_name(row.slide_id)}.png").write_bytes(encode_png(picture))
+    picture = overlay(pixels.working, boxes, texts, shades, mask, pixels.size)
+    run.attach(f"overlays/{artifact_name(slide.slide_id)}.png").write_bytes(encode_png(picture))

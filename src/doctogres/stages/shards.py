@@ -1,13 +1,14 @@
 """What `shard=` and `engine=` mean for a stage: where the records of its slides are made."""
 
 import time
+from functools import partial
 from typing import Any
 
 from doctogres.catalogue import JOIN, SPARK
 from doctogres.errors import CohortError
 from doctogres.records.share import WHOLE, Share
-from doctogres.records.slide import Done
-from doctogres.records.store import Engine, Shares, threads
+from doctogres.records.slide import Done, done
+from doctogres.records.store import Engine, Shares
 from doctogres.tracking.runs import PROBLEMS, SECONDS, SLIDES, StageResult
 
 
@@ -50,10 +51,10 @@ def found(records: dict[str, Done]) -> dict[str, Any]:
     return {slide: one.record for slide, one in records.items()}
 
 
-def chosen(engine: str, spark_master: str) -> Engine:
-    """The engine that the parameters name."""
+def chosen(engine: str, spark_master: str, *, hashed: bool = True) -> Engine:
+    """The engine that the parameters name; it hashes the files, too, unless their hashes are known."""
     if engine != SPARK:
-        return threads
+        return partial(done, hashed=hashed)
     from doctogres.records.spark import Spark
 
-    return Spark(spark_master)
+    return Spark(spark_master, hashed=hashed)
