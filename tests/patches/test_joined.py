@@ -1,5 +1,7 @@
 """Several parts read as one array."""
 
+import mmap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from doctogres.patches import joined
-from doctogres.patches.joined import JoinedPixels
+from doctogres.patches.joined import JoinedPixels, read_ahead
 from doctogres.patches.parts import Part, Piece, header
 
 SIZE, COUNTS = 4, (3, 1, 5)
@@ -77,3 +79,47 @@ def test_more_parts_than_may_be_open_are_read_all_the_same(parts: list[Part], mo
     pixels = in_order(parts)
     rows = np.random.default_rng(2).integers(0, len(WHOLE), 40)
     assert np.array_equal(pixels[rows], WHOLE[rows])
+
+
+def test_the_kernel_is_asked_for_the_patches_of_a_batch_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, count = 64, 40
+    part = Part(tmp_path / "part.npy", (Piece("s", 0, count),), size)
+    part.path.write_bytes(header(count, size) + bytes(part.nbytes))
+    asked: list[tuple[int, int]] = []
+
+    class Memory(mmap.mmap):
+        def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+            super().madvise(option, *(start, length) * (option == mmap.MADV_WILLNEED))
+            if option == mmap.MADV_WILLNEED:
+                asked.append((start, start + length))
+
+    monkeypatch.setattr(mmap, "mmap", Memory)
+    JoinedPixels([part], np.arange(count), size)[[3, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 39]]
+    patch, begin = size * size * 3, len(header(count, size))
+    pages = {page for start, stop in asked for page in range(start // mmap.PAGESIZE, -(-stop // mmap.PAGESIZE))}
+    expected = set[int]()
+    for first, last in ((3, 4), (20, 30), (39, 40)):
+        start, stop = begin + first * patch, begin + last * patch
+        expected |= set(range(start // mmap.PAGESIZE, -(-stop // mmap.PAGESIZE)))
+    assert pages == expected
+    assert all(start % mmap.PAGESIZE == 0 and stop - start <= 128 * 1024 for start, stop in asked)
+
+
+def test_the_next_batch_is_asked_for_while_one_is_worked_on(parts: list[Part], monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[tuple[str, list[int]]] = []
+    pixels = in_order(parts)
+    monkeypatch.setattr(JoinedPixels, "ask", lambda self, rows: happened.append(("asked", rows.tolist())))
+    batches = [np.array(rows) for rows in ([0, 2, 4], [1, 3, 8], [5, 6])]
+    for batch in read_ahead(pixels, iter(batches), share=slice(1, None, 2)):
+        happened.append(("worked", batch.tolist()))
+    assert happened == [
+        ("asked", [3]), ("worked", [0, 2, 4]), ("asked", [6]), ("worked", [1, 3, 8]), ("worked", [5, 6]),
+    ]  # fmt: skip
+
+
+def test_an_array_in_memory_is_passed_by(parts: list[Part]) -> None:
+    batches: Iterator[np.ndarray] = iter([np.array([1]), np.array([2])])
+    assert [batch.tolist() for batch in read_ahead(WHOLE, batches)] == [[1], [2]]
+    assert list(read_ahead(in_order(parts), [])) == []

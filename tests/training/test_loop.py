@@ -1,6 +1,7 @@
 """The training loop on coloured squares."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from doctogres.errors import ParameterError
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import create_network, layer_groups, normalisation
+from doctogres.patches.joined import JoinedPixels
+from doctogres.patches.parts import Part, Piece, header
 from doctogres.training.loop import Epoch, train_network
 from doctogres.training.samples import Samples, class_weights, slide_scores
 from tests.training.coloured_squares import RECIPE, coloured_squares
@@ -202,11 +205,21 @@ def test_a_training_part_smaller_than_a_batch_works():
     assert np.isfinite(trained.history.train_loss).all()
 
 
-def test_memory_mapped_pixels_train_like_those_in_memory(tmp_path):
+def test_pixels_in_parts_train_like_those_in_memory(tmp_path):
     samples, train, validation = coloured_squares()
-    np.save(tmp_path / "pixels.npy", samples.pixels)
-    mapped = Samples(np.load(tmp_path / "pixels.npy", mmap_mode="r"), samples.targets, samples.slide_ids, samples.areas)
-    assert same_weights(run(samples, train, validation, RECIPE), run(mapped, train, validation, RECIPE))
+    size, places = samples.pixels.shape[1], np.random.default_rng(0).permutation(len(samples.pixels))
+    in_parts = []
+    for number, rows in enumerate(np.array_split(np.argsort(places), 7)):
+        part = Part(tmp_path / f"{number}.npy", (Piece("", 0, len(rows)),), size)
+        part.path.write_bytes(header(len(rows), size) + samples.pixels[rows].tobytes())
+        in_parts.append(part)
+    streamed = replace(samples, pixels=JoinedPixels(in_parts, places, size))
+    assert np.array_equal(streamed.pixels, samples.pixels)
+    settings = recipe(augmentation=True, dropout=0.3, unfreeze_every=1)
+    one, other = run(samples, train, validation, settings), run(streamed, train, validation, settings)
+    assert curves(one).equals(curves(other))
+    assert same_weights(one, other)
+    assert np.array_equal(one.probabilities, other.probabilities)
 
 
 def test_slide_scores_count_slides_not_patches():

@@ -20,6 +20,7 @@ from doctogres.model.graphs import PROBE_STATISTICS, difference, probe, write_gr
 from doctogres.model.network import normalise
 from doctogres.model.novelty import FeatureGaussian
 from doctogres.model.passes import Passes
+from doctogres.patches.joined import read_ahead
 from doctogres.slides.turns import TURNS, turned
 
 logger: Final = logging.getLogger(__name__)
@@ -256,5 +257,6 @@ def outputs_of(
 
 
 def _batches(pixels: Any, rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.uint8]]:
-    for start in range(0, len(rows), size):
-        yield np.asarray(pixels[rows[start : start + size]])
+    batches = (rows[start : start + size] for start in range(0, len(rows), size))
+    for batch in read_ahead(pixels, batches):
+        yield np.asarray(pixels[batch])

@@ -132,11 +132,6 @@ class Part:
             )
         return True
 
-    def mapped(self) -> npt.NDArray[np.uint8]:
-        """The pixels, (patches, size, size, 3), memory-mapped."""
-        shape = (len(self), self.size, self.size, 3)
-        return np.memmap(self.path, np.uint8, "r", offset=len(header(len(self), self.size)), shape=shape)
-
 
 class PartWriter:
     """Writes the parts of a view, slide by slide; a part is there when it is complete, and not before."""

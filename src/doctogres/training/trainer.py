@@ -33,6 +33,7 @@ from doctogres.model.network import (
 )
 from doctogres.model.passes import Passes
 from doctogres.model.weights import NONE
+from doctogres.patches.joined import read_ahead
 from doctogres.settings import TrainSettings
 from doctogres.training.augmentation import augment_pixels
 from doctogres.training.features import PLAIN, Copy, FrozenFeatures, is_cut_before_head
@@ -197,7 +198,7 @@ class Trainer:
         total = torch.zeros(2, dtype=torch.float64)
         losses: list[torch.Tensor] = []
         started, patches = time.perf_counter(), 0
-        for batch in _batches(self.train, self.batch_size, order, fewest=self.fewest):
+        for batch in self._read_ahead(_batches(self.train, self.batch_size, order, fewest=self.fewest)):
             set_learning_rates(self.optimizer, step=self.step, steps=self.steps, warmup=warmup)
             losses.append(self.train_step(batch, epoch, noise))
             self.step += 1
@@ -207,6 +208,11 @@ class Trainer:
             total = torch.stack(losses).cpu().double().sum(0)
         loss, weight = self._summed(total).tolist()
         return loss / weight if weight else 0.0, patches / (time.perf_counter() - started)
+
+    def _read_ahead(self, batches: Iterator[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
+        if self.features and self.head_only:  # no pixels are read
+            return batches
+        return read_ahead(self.samples.pixels, batches, share=slice(self.process, None, self.processes))
 
     def train_step(self, batch: npt.NDArray[np.int64], epoch: int, noise: torch.Generator) -> torch.Tensor:
         """One optimizer step on this process's share of the batch; returns the sums of the losses and of their weights.
