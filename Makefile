@@ -81,7 +81,7 @@ pins: ## pin exact versions of the dependencies in pyproject.toml
 	uv pip compile --quiet --upgrade pyproject.toml $(PINS) -o requirements.txt
 	uv pip compile --quiet pyproject.toml --extra app -c requirements.txt $(PINS) -o requirements-all.tmp
 	grep -vxFf requirements.txt requirements-all.tmp | sed -n '/^[a-z]/p' > requirements-app.txt; rm requirements-all.tmp
-	uv pip compile --quiet pyproject.toml --extra app --extra signing --extra wsi --extra export --extra dev -c requirements.txt -c requirements-app.txt $(PINS) -o requirements-all.tmp
+	uv pip compile --quiet pyproject.toml --extra app --extra signing --extra wsi --extra s3 --extra export --extra dev -c requirements.txt -c requirements-app.txt $(PINS) -o requirements-all.tmp
 	grep -vxF -f requirements.txt -f requirements-app.txt requirements-all.tmp | sed -n '/^[a-z]/p' > requirements-dev.txt; rm requirements-all.tmp
 
 reference: setup ## write MLproject and docs/parameters.md from the commands' options

@@ -9,10 +9,23 @@ from doctogres.catalogue import LATEST, MODEL, RUN_ID, Stage
 from doctogres.errors import ParameterError, UpstreamError
 from doctogres.files import WORKSPACE_VARIABLE, closed_above, looked_for, workspace
 from doctogres.model.weights import NONE, check_local_weights
+from doctogres.remote import check_usable, is_address
 from doctogres.settings import Preset, listed
 from doctogres.slides.layout import check_path
 
 SQLITE: Final = "sqlite:///"
+ADDRESSABLE: Final = (
+    "data",
+    "decisions",
+    "split",
+    "answers",
+    "cohort",
+    "patches",
+    "params",
+    "evaluation",
+    MODEL,
+    "output",
+)
 
 
 def check_paths(stage: Stage, values: Mapping[str, Any]) -> None:
@@ -25,6 +38,10 @@ def check_paths(stage: Stage, values: Mapping[str, Any]) -> None:
     Raises:
         DoctogresError: names the parameter, the path that was tried and the remedy.
     """
+    addressed = {name for name in ADDRESSABLE if is_address(values.get(name) or "")}
+    for name in sorted(addressed):
+        check_usable(name, values[name])
+    values = {name: value for name, value in values.items() if name not in addressed}
     if values.get("data"):
         check_path(values["data"])
     if values.get("decisions") and not Path(values["decisions"]).is_file():

@@ -84,9 +84,10 @@ class Stage:
 DATA: Final = Parameter(
     "data",
     "data/demo",
-    "cohort: a folder or a zip, in the challenge's layout or another one of docs/your-data.md, or a cohort.csv of `init`",
+    "cohort: a folder or a zip, in the challenge's layout or another one of docs/your-data.md, a cohort.csv of `init`, or the "
+    "address of one, such as s3://BUCKET/FOLDER",
 )
-SLIDES: Final = Parameter("data", "", "folder or zip of the slides, if it has moved since `clean`")
+SLIDES: Final = Parameter("data", "", "folder, zip or address of the slides, if it has moved since `clean`")
 PRESET: Final = Parameter(
     "preset",
     "demo",
@@ -95,7 +96,9 @@ PRESET: Final = Parameter(
 )
 SEED: Final = Parameter("seed", 7, "seed for splits, weights, sample order and augmentation")
 DECISIONS: Final = Parameter(
-    "decisions", "", "CSV (slide_id,decision,reason) that overrides automatic cleaning; `clean` writes one to fill in"
+    "decisions",
+    "",
+    "CSV (path or address; slide_id,decision,reason) that overrides automatic cleaning; `clean` writes one to fill in",
 )
 IGNORE_COLUMNS: Final = Parameter(
     "ignore_columns",
@@ -170,7 +173,9 @@ TABLE: Final = (
         "Looks at a folder of slides in any layout, says what it understood and what to mend, and writes cohort.csv.",
         (
             DATA,
-            Parameter("output", "cohort.csv", "path of the table, which every stage takes as data; empty for none"),
+            Parameter(
+                "output", "cohort.csv", "path or address of the table, which every stage takes as data; empty for none"
+            ),
             STRICT,
         ),
         artifacts={"cohort": "cohort.csv"},
@@ -251,8 +256,8 @@ TABLE: Final = (
             Parameter(
                 "split",
                 "holdout",
-                "holdout, test (the test slides; needs test_labels.csv), a fold the model was not trained on, or the folder or "
-                "zip of an outside cohort with labels",
+                "holdout, test (the test slides; needs test_labels.csv), a fold the model was not trained on, or the folder, "
+                "zip or address of an outside cohort with labels",
             ),
             IGNORE_COLUMNS,
             SUBGROUPS,
@@ -328,7 +333,7 @@ TABLE: Final = (
             Parameter(
                 "output",
                 "submission.csv",
-                "path for a copy of the submission, with predictions.csv beside it; empty for none",
+                "path or address for a copy of the submission, with predictions.csv beside it; empty for none",
             ),
             ANNOTATIONS,
             GEOJSON,
@@ -360,7 +365,9 @@ TABLE: Final = (
             Parameter(
                 "mpp", "", "microns per pixel of the slides that the model was trained on; empty if the model knows"
             ),
-            Parameter("output", "export", "folder for copies, in a folder named by the format; empty for none"),
+            Parameter(
+                "output", "export", "folder or address for copies, in a folder named by the format; empty for none"
+            ),
             RERUN,
         ),
         artifacts={"network": "", "config": ""},

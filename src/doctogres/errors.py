@@ -49,6 +49,12 @@ class TrackingError(DoctogresError):
     code = "tracking"
 
 
+class RemoteError(DoctogresError):
+    """A file or folder at an address does not exist, is refused, or cannot be reached."""
+
+    code = "remote"
+
+
 class WeightsError(DoctogresError):
     """Backbone weights could not be obtained or do not fit the architecture."""
 

@@ -17,6 +17,7 @@ import pandas as pd
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, listed
 from doctogres.files import digest, file_digest, workspace
+from doctogres.remote import is_address
 from doctogres.slides.archives import unpack_zip
 from doctogres.slides.labels import LabelRow, LabelTable, names_masks, read_group_column, read_labels, read_names
 from doctogres.slides.layout import (
@@ -43,19 +44,20 @@ FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "annotations", "label", "gr
 
 
 def open_cohort(data: str | Path, *, workspace: Path) -> Path:
-    """The folder of a cohort given as a folder, a zip, or a table of its files (see `listed_cohort`).
+    """The folder of a cohort given as a folder, a zip, a table of its files (see `listed_cohort`), or the address of one.
 
     A zip is unpacked once, under the workspace in a folder named by the zip's digest. A folder or zip whose only
     content is one folder is entered.
 
     Raises:
         CohortError: `data` is none of these, or the zip is unsafe (members outside the target, links, too large).
+        DoctogresError: an address cannot be read, see `remote.local`.
     """
     path = check_path(data)
     if path.is_dir():
         return _enter(path.resolve())
     if path.suffix.lower() == SUFFIX:
-        return linked_cohort(path, workspace)
+        return linked_cohort(path, workspace, address=str(data) if is_address(data) else "")
     target = workspace.resolve() / file_digest(path)
     if not target.is_dir():
         unpack_zip(path, target)
@@ -167,7 +169,7 @@ def slide_root(recorded: Path, data: str) -> Path:
     if data:
         return open_cohort(data, workspace=workspace())
     if not recorded.is_dir():
-        raise CohortError(f"{recorded}: the slides are no longer there; give data=FOLDER_OR_ZIP")
+        raise CohortError(f"{recorded}: the slides are no longer there; give data=FOLDER_OR_ZIP, or their address")
     return recorded
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from doctogres.errors import CohortError, listed
 from doctogres.files import looked_for
+from doctogres.remote import local
 
 TRAINING: Final = "train_data"
 TEST: Final = "test_data"
@@ -52,12 +53,13 @@ def contents(folder: Path) -> str:
 
 
 def check_path(data: str | Path) -> Path:
-    """The path of a cohort's folder or zip.
+    """The path of a cohort's folder, zip or table; of an address, that of its copy.
 
     Raises:
-        CohortError: it does not exist, or is neither.
+        CohortError: it does not exist, or is none of these.
+        DoctogresError: an address cannot be read, see `remote.local`.
     """
-    path = Path(data).expanduser()
+    path = local(data).expanduser()
     if not path.exists():
         raise CohortError(f"{looked_for(data)}; give the folder or the zip of a cohort: {LAYOUT}")
     if not path.is_dir() and path.suffix.lower() != ".csv" and not zipfile.is_zipfile(path):

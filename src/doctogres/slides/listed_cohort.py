@@ -11,6 +11,7 @@ from typing import Final
 
 from doctogres.errors import CohortError
 from doctogres.files import digest_of, replacing
+from doctogres.remote import is_address, local_files
 from doctogres.slides.labels import IMAGE, LABEL, MASK
 from doctogres.slides.layout import LABELS, TEST, TEST_LABELS, TRAINING
 from doctogres.slides.names import slide_name
@@ -23,19 +24,27 @@ TABLES: Final = {TRAIN_PART: (TRAINING, LABELS), TEST_PART: (TEST, TEST_LABELS)}
 SUFFIX: Final = ".csv"
 
 
-def linked_cohort(table: Path, workspace: Path) -> Path:
+def linked_cohort(table: Path, workspace: Path, *, address: str = "") -> Path:
     """A folder in the challenge's layout whose pictures are those of a table.
 
     Args:
         table: a CSV with the columns image, mask, label and optionally slide_id, group, part (train or test) and others. Paths
-            are absolute or relative to the table's folder.
+            are absolute or relative to the table's folder, or addresses.
         workspace: where the folder is made, under a name that says what is in it.
+        address: of the table, where `table` is a copy; paths are then relative to its folder.
 
     Raises:
         CohortError: the table cannot be read, a row's part or slide_id is wrong, or the files have no folder in common.
     """
     sheet = read_sheet(table, [(IMAGE, MASK, LABEL)])
-    paths = {column: [_absolute(text, table.parent) for text in sheet.texts(column)] for column in (IMAGE, MASK)}
+    places = {
+        column: [_place(text, address.rpartition("/")[0]) for text in sheet.texts(column)] for column in (IMAGE, MASK)
+    }
+    copies = local_files(place for column in places.values() for place in column if is_address(place))
+    paths = {
+        column: [_absolute(str(copies.get(place, place)), table.parent) for place in found]
+        for column, found in places.items()
+    }
     start = _start(table, [path for column in paths.values() for path in column if path])
     parts = [_part(sheet, row, text) for row, text in zip(sheet.rows, sheet.texts(PART), strict=True)]
     _check_names(sheet, paths[IMAGE])
@@ -53,6 +62,12 @@ def linked_cohort(table: Path, workspace: Path) -> Path:
             )
             _link(folder / name, start)
     return folder
+
+
+def _place(text: str, folder: str) -> str:
+    """A cell's path, or its address where it is one or relative to one."""
+    relative = folder and text and not is_address(text) and not Path(text).is_absolute()
+    return f"{folder}/{Path(text).as_posix()}" if relative else text
 
 
 def _absolute(text: str, folder: Path) -> str:

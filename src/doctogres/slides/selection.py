@@ -10,8 +10,9 @@ import pandas as pd
 
 from doctogres.errors import CohortError, listed
 from doctogres.files import workspace
+from doctogres.remote import is_address
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, find_test_labels, open_cohort, slide_files
-from doctogres.slides.layout import LABELS, TEST_LABELS, check_path, contents
+from doctogres.slides.layout import LABELS, TEST_LABELS, contents
 from doctogres.slides.reasons import Reason, by_reason
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.subgroups import AUTO, common
@@ -40,13 +41,14 @@ class OutsideCohort:
 
 
 def is_outside(split: str) -> bool:
-    """Whether a split is the folder or zip of an outside cohort; the names of splits go first (`./test` is a folder)."""
-    return split not in (HOLDOUT, TEST) and not FOLD.fullmatch(split) and Path(split).expanduser().exists()
+    """Whether a split is an outside cohort's folder, zip or address; the names of splits go first (`./test` is a folder)."""
+    named = split in (HOLDOUT, TEST) or FOLD.fullmatch(split) is not None
+    return not named and (is_address(split) or Path(split).expanduser().exists())
 
 
 def short_name(split: str) -> str:
     """`holdout`, `test`, `fold0`, and of an outside cohort the name of its folder or zip."""
-    return Path(split).name.removesuffix(".zip") if Path(split).is_absolute() else split
+    return Path(split).name.removesuffix(".zip") if _is_place(split) else split
 
 
 def split_name(split: str) -> str:
@@ -56,7 +58,11 @@ def split_name(split: str) -> str:
 
 def split_key(split: str) -> str:
     """The same before a metric's name: `test`, `outside/NAME`."""
-    return f"{OUTSIDE}/{short_name(split)}" if Path(split).is_absolute() else split
+    return f"{OUTSIDE}/{short_name(split)}" if _is_place(split) else split
+
+
+def _is_place(split: str) -> bool:
+    return Path(split).is_absolute() or is_address(split)
 
 
 def outside_cohort(
@@ -69,7 +75,6 @@ def outside_cohort(
     Raises:
         CohortError: it is no cohort, has no labels, or a labelled slide cannot be scored.
     """
-    check_path(split)
     root = open_cohort(split, workspace=workspace())
     if not (root / LABELS).is_file() and not (root / TEST_LABELS).is_file():
         raise CohortError(

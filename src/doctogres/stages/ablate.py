@@ -22,6 +22,7 @@ from doctogres.model.weights import check_all_weights
 from doctogres.names import interval
 from doctogres.pages import markdown
 from doctogres.presets import check_default_in_space, replaced
+from doctogres.remote import local
 from doctogres.settings import OF_RECIPE, Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
@@ -125,8 +126,9 @@ def ablate(
     """Runs or reuses the ladder for the cohort at `data`; finished training runs are reused in either case."""
     check_default_in_space(preset)
     recipes = [row.recipe(preset) for row in LADDER]  # fails on an invalid setting before anything is trained
-    if decisions:
-        read_decisions(Path(decisions))
+    decided = local(decisions) if decisions else None
+    if decided:
+        read_decisions(decided)
     root = open_cohort(data, workspace=workspace())
     ignored = column_names(ignore_columns)
     found = find_slides(root, ignore_columns=ignored)
@@ -142,7 +144,7 @@ def ablate(
     }
     inputs = {
         "data": digest,
-        "decisions": file_digest(Path(decisions)) if decisions else "none",
+        "decisions": file_digest(decided) if decided else "none",
     }
 
     def body(run: StageRun) -> None:

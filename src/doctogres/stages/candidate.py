@@ -16,6 +16,7 @@ from doctogres.registry.champion_comparison import Evaluation, compare_with_cham
 from doctogres.registry.gate import CHAMPION, ChampionComparison, GateDecision, gate, held
 from doctogres.registry.limits import Measured, recalls, violations
 from doctogres.registry.versions import PROMOTED_TAG, RegisteredModel, reason_of
+from doctogres.remote import is_address
 from doctogres.serving.loading import classifier_folder
 from doctogres.settings import Preset
 from doctogres.slides.cohort import open_cohort
@@ -56,7 +57,8 @@ class Candidate:
     def moved_to(self) -> str:
         """Where the slides lie if not where the evaluation read them; otherwise empty, given or not."""
         read = self.scored.run.data.tags.get(SLIDES_TAG, "") if self.scored.run else ""
-        same = Path(self.data).exists() and str(open_cohort(self.data, workspace=workspace())) == read
+        there = is_address(self.data) or Path(self.data).exists()
+        same = there and str(open_cohort(self.data, workspace=workspace())) == read
         return "" if same else self.data
 
 

@@ -17,6 +17,7 @@ from doctogres.progress import reporter
 from doctogres.records.share import Share
 from doctogres.records.slide import slides_of
 from doctogres.records.store import Shares
+from doctogres.remote import local
 from doctogres.settings import Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
 from doctogres.slides.formats import max_pixels
@@ -64,7 +65,8 @@ def clean(
     `decisions` is a CSV of manual decisions; `ignore_columns` are label columns, separated by commas, that look like
     patient columns but are not; `subgroups` are those that are kept to split scores by.
     """
-    given = read_decisions(Path(decisions)) if decisions else {}
+    decided = local(decisions) if decisions else None
+    given = read_decisions(decided) if decided else {}
     ignored = column_names(ignore_columns)
     root = open_cohort(data, workspace=workspace())
     slides = find_slides(root, ignore_columns=ignored, subgroups=subgroups, annotations=annotations)
@@ -80,8 +82,8 @@ def clean(
     digest = content_digest(hashes)
 
     def body(run: StageRun) -> None:
-        if decisions:
-            shutil.copyfile(decisions, run.attach("decisions_given.csv"))
+        if decided:
+            shutil.copyfile(decided, run.attach("decisions_given.csv"))
         report = reporter("clean", "slides")
         try:
             result = clean_cohort(
@@ -110,7 +112,7 @@ def clean(
         settings=preset.clean.model_dump()
         | {"seed": seed, "max_pixels": max_pixels(), "ignore_columns": ",".join(ignored)}
         | {"subgroups": subgroups, "annotations": annotations},
-        inputs={"data": digest} | ({"decisions": file_digest(Path(decisions))} if decisions else {}),
+        inputs={"data": digest} | ({"decisions": file_digest(decided)} if decided else {}),
         data_digest=digest,
         rerun=rerun,
         strict=strict,

@@ -1,9 +1,9 @@
 """export: a model's networks for other programs, as one file and its configuration."""
 
-import shutil
 from pathlib import Path
 
 from doctogres.errors import ParameterError
+from doctogres.remote import send
 from doctogres.serving.loading import classifier_json
 from doctogres.slides.resolution import parsed_mpp
 from doctogres.tracking.datasets import log_model_input
@@ -13,7 +13,7 @@ from doctogres.tracking.upstream import find_model, fixed_address, model_digest
 
 
 def export(*, model: str, format: str, mpp: str = "", output: str = "", rerun: bool = False) -> StageResult:
-    """Writes what QuPath's WSInfer extension or an ONNX runtime reads; `output` is a folder for copies.
+    """Writes what QuPath's WSInfer extension or an ONNX runtime reads; `output` is a folder or address for copies.
 
     Raises:
         ParameterError: the model cannot be expressed so, or `mpp` is no such number, or missing for a model that was trained
@@ -52,7 +52,7 @@ def export(*, model: str, format: str, mpp: str = "", output: str = "", rerun: b
         rerun=rerun,
     )
     if output:
-        _copy(result, Path(output) / format)
+        _copy(result, f"{output.rstrip('/')}/{format}")
     return result
 
 
@@ -75,6 +75,8 @@ def _readme(address: str, classes: tuple[str, ...]) -> str:
     )
 
 
-def _copy(result: StageResult, folder: Path) -> None:
-    shutil.copytree(fetch(result.artifacts["network"].rpartition("/")[0]), folder, dirs_exist_ok=True)
+def _copy(result: StageResult, folder: str) -> None:
+    found = fetch(result.artifacts["network"].rpartition("/")[0])
+    for path in filter(Path.is_file, found.rglob("*")):
+        send(path, f"{folder}/{path.relative_to(found).as_posix()}")
     print(f"export: {folder}", flush=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from doctogres.errors import CohortError
+from doctogres.remote import is_address, send
 from doctogres.slides.layout import check_path
 from doctogres.slides.reasons import by_reason
 from doctogres.slides.survey import COLUMNS, Survey, survey
@@ -14,19 +15,19 @@ from doctogres.tracking.runs import PROBLEMS, SLIDES, StageResult, StageRun, run
 
 
 def init(*, data: str, output: str = "cohort.csv", strict: bool = False) -> StageResult:
-    """Runs the stage on a folder; `output` is where the table goes.
+    """Runs the stage on a folder; `output` is the path or address where the table goes.
 
     Raises:
         CohortError: not a folder, or there are no pictures in it.
     """
-    folder = check_path(data)
+    folder, address = check_path(data), data.rstrip("/") if is_address(data) else ""
     if not folder.is_dir():
         raise CohortError(f"data={data}: init looks at folders; unpack it first")
     found = survey(folder)
 
     def body(run: StageRun) -> None:
-        table = cohort_table(found, Path(output).resolve().parent)
-        write_csv(table, run.publish("cohort"))
+        table = cohort_table(found, Path(output).resolve().parent, address=address)
+        write_csv(table, path := run.publish("cohort"))
         lines = [f"{what:9}{said}" for what, said in found.counts().items()]
         to_mend = by_reason(found.problems)
         print("\n".join(f"init: {line}" for line in lines), flush=True)
@@ -36,21 +37,24 @@ def init(*, data: str, output: str = "cohort.csv", strict: bool = False) -> Stag
         run.name(f"{len(found.slides)} slides")
         run.note(f"{'; '.join(lines)}. To mend: {'; '.join(to_mend) or 'nothing'}.")
         if output:
-            write_csv(table, Path(output))
+            send(path, output)
             print(f"init: {output}: look at it, then give it as data={output}", flush=True)
 
-    return run_stage("init", body, settings={"data": str(found.root)}, inputs={}, rerun=True, strict=strict)
+    return run_stage("init", body, settings={"data": address or str(found.root)}, inputs={}, rerun=True, strict=strict)
 
 
-def cohort_table(found: Survey, folder: Path) -> pd.DataFrame:
+def cohort_table(found: Survey, folder: Path, *, address: str = "") -> pd.DataFrame:
     """cohort.csv: a row per slide.
 
     Args:
         found: the survey.
         folder: where the table will lie; paths below it are relative, others absolute.
+        address: of the folder that was looked at, where that is a copy; the table then holds addresses.
     """
 
     def path(name: str) -> str:
+        if name and address:
+            return f"{address}/{name}"
         whole = found.root / name
         return os.path.relpath(whole, folder) if name and whole.is_relative_to(folder) else str(whole) if name else ""
 

@@ -1,6 +1,5 @@
 """predict: a model and unlabelled slides -> submission.csv, predictions.csv and overlays."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,14 @@ from doctogres.catalogue import LOCAL, SPARK
 from doctogres.drawing import class_colours, overlay
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
-from doctogres.files import digest_of, file_digest, replacing, workspace
+from doctogres.files import digest_of, file_digest, workspace
 from doctogres.model.answer import SlideAnswer
 from doctogres.names import artifact_name
 from doctogres.progress import reporter
 from doctogres.records.share import Share
 from doctogres.records.slide import Slide, slides_of
 from doctogres.records.store import Shares
+from doctogres.remote import send
 from doctogres.settings import Preset
 from doctogres.slides.cohort import (
     content_digest,
@@ -63,7 +63,7 @@ def predict(
 ) -> StageResult:
     """Runs or reuses the stage, or makes a share of it.
 
-    `output` gets a copy of submission.csv, and predictions.csv lies beside it.
+    `output`, a path or an address, gets a copy of submission.csv, and predictions.csv lies beside it.
     """
     of_unstated, share = parsed_mpp(mpp), Share.parse(shard)
     root = open_cohort(data, workspace=workspace())
@@ -133,10 +133,10 @@ def predict(
         strict=strict,
     )
     if output:
-        _copy(result.artifacts["submission"], Path(output))
-        _copy(result.artifacts["table"], table_beside(Path(output)))
+        send(fetch(result.artifacts["submission"]), output)
+        send(fetch(result.artifacts["table"]), table_beside(output))
         if "groups" in result.artifacts:
-            _copy(result.artifacts["groups"], table_beside(Path(output), "group_predictions"))
+            send(fetch(result.artifacts["groups"]), table_beside(output, "group_predictions"))
     return result
 
 
@@ -152,16 +152,11 @@ def _shares(root: Path, slides: Sequence[Slide], address: str, *, mpp: float | N
     return Shares(workspace(), "predict", work, slides, settings, code_digest(Answering.__module__))
 
 
-def table_beside(output: Path, name: str = "predictions") -> Path:
+def table_beside(output: str, name: str = "predictions") -> str:
     """Where the copy of predictions.csv goes: beside `submission.csv` under its own name, else `NAME_predictions.csv`."""
-    own = output.stem == "submission"
-    return output.with_name(f"{name}.csv" if own else f"{output.stem}_{name}.csv")
-
-
-def _copy(uri: str, path: Path) -> None:
-    found = fetch(uri)
-    with replacing(path) as partial:
-        shutil.copyfile(found, partial)
+    stem = Path(output).stem
+    beside = f"{name}.csv" if stem == "submission" else f"{stem}_{name}.csv"
+    return output.removesuffix(Path(output).name) + beside
 
 
 def _publish(

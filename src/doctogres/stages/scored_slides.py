@@ -7,6 +7,7 @@ import pandas as pd
 
 from doctogres.engine import map_slides
 from doctogres.files import digest_of, file_digest
+from doctogres.remote import is_address
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.labels import column_names
 from doctogres.slides.opening import open_slide
@@ -23,7 +24,7 @@ class ScoredSlides:
     """What is scored.
 
     Attributes:
-        split: holdout, test, a fold, or the absolute path of an outside cohort.
+        split: holdout, test, a fold, or the absolute path or address of an outside cohort.
         slides: with the columns of `selection.slides_of`.
         root: the folder of their files.
         source: where they are from, for the run's page.
@@ -70,7 +71,7 @@ def scored_slides(
     """
     ignored, of_unstated = column_names(ignore_columns), parsed_mpp(mpp)
     if is_outside(split):
-        place = str(Path(split).expanduser().resolve())
+        place = split if is_address(split) else str(Path(split).expanduser().resolve())
         found = outside_cohort(place, ignore_columns=ignored, subgroups=subgroups, annotations=annotations)
         slides = _with_mpp(found.slides, found.root, of_unstated)
         return ScoredSlides(place, slides, found.root, place, found.data_digest)

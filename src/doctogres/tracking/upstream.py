@@ -1,4 +1,4 @@
-"""Resolves the value of a parameter: a run id, a `runs:/` or `models:/` URI, a local path, or `latest`."""
+"""Resolves the value of a parameter: a run id, a `runs:/` or `models:/` URI, a path or address, or `latest`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from mlflow.tracking import MlflowClient
 from doctogres.catalogue import LATEST, RUN_ID, STAGES
 from doctogres.errors import UpstreamError
 from doctogres.files import digest_of, file_digest
+from doctogres.remote import local
 from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import PART_TAG, RESULT_TAG, STAGE_TAG, StageResult, finished_runs, result_of
 
@@ -73,7 +74,7 @@ def find_artifact(value: str, *, stage: str, name: str, filters: str = "") -> Up
     """The artifact of an earlier stage that a parameter names.
 
     Args:
-        value: `latest`, a run id, `runs:/ID[/PATH]`, or a local file or folder.
+        value: `latest`, a run id, `runs:/ID[/PATH]`, or the path or address of a file or folder.
         stage: the stage that writes it.
         name: its name in that stage's result; the catalogue gives its file name in folders and `runs:/ID`.
         filters: see `latest`.
@@ -90,7 +91,7 @@ def find_artifact(value: str, *, stage: str, name: str, filters: str = "") -> Up
         run_id, _, inner = value.removeprefix("runs:/").partition("/")
         uri = f"runs:/{run_id}/{inner or file}"
         return Upstream(_existing(_download(uri, value), file, value), uri, run_id)
-    path = _existing(Path(value), file, value)
+    path = _existing(local(value), file, value)
     return Upstream(path, path.resolve().as_uri(), None)
 
 
@@ -100,8 +101,8 @@ def find_model(value: str) -> str:
         return (latest("train") if value == LATEST else _run_result(value, "train")).artifacts["model"]
     if value.startswith(("models:/", "runs:/")):
         return value
-    if (Path(value) / "MLmodel").is_file():
-        return str(Path(value).resolve())
+    if ((folder := local(value)) / "MLmodel").is_file():
+        return str(folder.resolve())
     raise UpstreamError(
         f"model={value}: not a model folder; give models:/doctogres@champion, a run id of `train`, or `latest`"
     )
