@@ -14,6 +14,7 @@ from typing import Final
 
 from doctogres.addresses import check_address
 from doctogres.files import digest, workspace
+from doctogres.remote import opened
 from doctogres.serving.answer_log import FOLDER_VARIABLE, AnswerLog
 
 EVERY: Final = 300.0  # seconds
@@ -58,9 +59,7 @@ def keep_copying(log: AnswerLog, address: str) -> None:
 
 def copy_complete(folder: Path, address: str) -> None:
     """Moves the complete files of a folder to an address; whatever the store's library raises ends that."""
-    import fsspec
-
-    store, place = fsspec.core.url_to_fs(address)
+    store, place = opened(address)
     for path in sorted(folder.glob("answers-*.jsonl")):
         with ExitStack() as held:
             try:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from doctogres.errors import UpstreamError
+from doctogres.remote import local
 
 VERSION: Final = 1  # raised when older files can no longer be read; a column more does not raise it
 FILES: Final = re.compile(r"answers-.+\.jsonl(\.gz)?")
@@ -59,9 +60,10 @@ def read_answers(place: Path | str) -> pd.DataFrame:
     What a killed process left of a last line is left out.
 
     Args:
-        place: a folder, or an address of fsspec such as `s3://BUCKET/FOLDER`.
+        place: a folder, or its address such as `s3://BUCKET/FOLDER`, of which the workspace gets a copy.
 
     Raises:
+        DoctogresError: an address cannot be read, see `remote.local`.
         UpstreamError: no answer log, a damaged line, or rows of another version; the message names the file.
     """
     table = pd.DataFrame([row for file, content in _files(place) for row in _rows(file, content)])
@@ -72,22 +74,19 @@ def read_answers(place: Path | str) -> pd.DataFrame:
 
 def _files(place: Path | str) -> Iterator[tuple[str, bytes]]:
     """Name and content of each file."""
-    import fsspec
-
     remedy = "give the folder or address that DOCTOGRES_ANSWER_LOG names on the server"
     try:
-        store, folder = fsspec.core.url_to_fs(place if "://" in str(place) else Path(place).absolute().as_uri())
-        found = sorted(name for name in store.ls(folder, detail=False) if FILES.fullmatch(name.rpartition("/")[2]))
-    except (OSError, ValueError, ImportError) as error:
+        found = sorted(path for path in local(place).iterdir() if FILES.fullmatch(path.name))
+    except OSError as error:
         raise UpstreamError(f"{place} cannot be read ({error}); {remedy}") from error
     if not found:
         raise UpstreamError(f"{place}: no answers-*.jsonl in it; {remedy}")
-    for name in found:
+    for path in found:
         try:
-            content = store.cat_file(name)
-            yield name, gzip.decompress(content) if name.endswith(".gz") else content
+            content = path.read_bytes()
+            yield str(path), gzip.decompress(content) if path.suffix == ".gz" else content
         except (OSError, EOFError) as error:
-            raise UpstreamError(f"{name} cannot be read ({error}); copy it again, or remove it") from error
+            raise UpstreamError(f"{path} cannot be read ({error}); copy it again, or remove it") from error
 
 
 def _rows(file: str, content: bytes) -> Iterator[dict[str, Any]]:
