@@ -209,7 +209,7 @@ TABLE: Final = (
     Stage(
         "patch",
         "Cuts a patch around every lesion region of the usable slides.",
-        (COHORT, SLIDES, PRESET, RERUN),
+        (COHORT, SLIDES, SHARD, ENGINE, SPARK_MASTER, PRESET, RERUN),
         ("patch",),
         {"patches": "patches.parquet"},
     ),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.patches import parts as parts_module
-from doctogres.patches.cutting import CutSlide, cut_cohort, cut_slides, manifest_of
+from doctogres.patches.cutting import CutSlide, cut_cohort, cut_of, cut_slides, manifest_of, slides_to_cut
 from doctogres.patches.manifest import Manifest
 from doctogres.patches.parts import divided
 from doctogres.patches.pixels import load_patches, record_shares, view_parts
@@ -116,7 +116,7 @@ def write_parts(cohort: CohortTable, cache: Path, begin: Any) -> None:
     parts_module.PART_BYTES = 5 * PATCH  # type: ignore[misc]
     begin.wait()
     for _ in range(5):
-        assert len(list(cut_slides(cohort.usable, cohort.root, SETTINGS, cache=cache))) == SLIDES
+        assert len(list(cut_slides(slides_to_cut(cohort), cohort.root, SETTINGS, cache=cache))) == SLIDES
 
 
 @pytest.mark.slow
@@ -136,13 +136,14 @@ def test_two_writers_of_the_same_parts_leave_one_of_each(cohort, tmp_path):
 
 def cut_in_shares(cohort, cache, order):
     """The manifest of slides that were cut in shares, and the shares."""
-    slides = cohort.usable
+    slides = slides_to_cut(cohort)
+    shares = [[slides[place] for place in share] for share in order]
     found: dict[str, CutSlide] = {}
-    for share in order:
-        rows = slides.iloc[share]
-        found |= {cut.slide_id: cut for cut in cut_slides(rows, cohort.root, SETTINGS, cache=cache)}
-    joined = manifest_of(cohort, [found[slide] for slide in slides["slide_id"]], cohort.root, SETTINGS)
-    return joined, [slides["slide_id"].iloc[share].tolist() for share in order]
+    for share in shares:
+        cuts = map(cut_of, cut_slides(share, cohort.root, SETTINGS, cache=cache))
+        found |= {cut.slide_id: cut for cut in cuts}
+    joined = manifest_of(cohort, [found[slide.slide_id] for slide in slides], cohort.root, SETTINGS)
+    return joined, [[slide.slide_id for slide in share] for share in shares]
 
 
 @pytest.mark.usefixtures("small_parts")

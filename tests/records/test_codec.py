@@ -30,6 +30,7 @@ class Everything:
     inner: Inner | None
     several: tuple[Inner, ...]
     words: tuple[str, ...]
+    named: dict[str, float | None]
 
 
 def through_arrow(value: Everything) -> Everything:
@@ -53,13 +54,14 @@ def test_a_record_comes_back_as_it_was_with_its_types(absent: bool) -> None:
         inner=None if absent else Inner("b", 0.1),
         several=() if absent else (Inner("a", np.float64(1 / 3)), Inner("b", 2)),
         words=() if absent else ("x", ""),
+        named={} if absent else {"hue": None, "": 0.1},
     )
     found = through_arrow(given)
     pd.testing.assert_frame_equal(found.table, table)
     assert found.array.dtype == np.float16
     np.testing.assert_array_equal(found.array, given.array)
     assert found.share != found.share
-    for name in ("text", "number", "sure", "file", "inner", "several", "words"):
+    for name in ("text", "number", "sure", "file", "inner", "several", "words", "named"):
         assert getattr(found, name) == getattr(given, name)
         assert type(getattr(found, name)) is type(getattr(given, name))
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from doctogres.cleaning.evidence import Measuring
-from doctogres.errors import DoctogresError, ParameterError
+from doctogres.errors import ParameterError
 from doctogres.presets import load_preset
 from doctogres.records.slide import Slide, done, slides_of
 from doctogres.records.spark import Spark, SparkError
@@ -115,7 +115,7 @@ def test_a_folder_that_executors_do_not_have_is_one_sentence(slides: list[Slide]
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence(slides: list[Slide], small_cohort: Path) -> None:
-    with pytest.raises(DoctogresError, match="engine=spark") as caught:
+    with pytest.raises(SparkError, match=r"no master of Spark answers at spark_master=spark://127.0.0.1:1 ") as caught:
         list(Spark("spark://127.0.0.1:1")(Measuring(small_cohort), slides[:3]))
     assert "\n" not in str(caught.value)
 

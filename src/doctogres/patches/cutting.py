@@ -3,11 +3,11 @@
 `cut_slides` needs only rows of the cohort table and can run in any process; `manifest_of` puts together what it yields.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import pandas as pd
 from doctogres.cleaning.reading import read_slide
 from doctogres.disk import check_space
 from doctogres.engine import map_slides
-from doctogres.errors import CohortError, listed
+from doctogres.errors import CohortError, DoctogresError, listed
 from doctogres.files import digest
 from doctogres.patches.crops import cut_patches
 from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
@@ -24,6 +24,7 @@ from doctogres.patches.parts import FOLDER, PartWriter, content_key, pixel_bytes
 from doctogres.patches.pixels import record_shares, view_parts
 from doctogres.patches.regions import find_patches
 from doctogres.patches.views import REGIONS, WHOLE
+from doctogres.records.slide import Slide, slides_of
 from doctogres.settings import PatchSettings
 from doctogres.slides.figures import figures
 from doctogres.slides.plausibility import MaskFit, MaskRange, mask_fit
@@ -32,9 +33,16 @@ from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import CohortTable
 from doctogres.slides.tissue import ReducedPicture
 
-# What `find_patches` found on a slide: view -> patches, which of them are kept, reasons.
-Found = dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], list[str]]]
 Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `find_patches` found on a slide in a view: (patches, 5) boxes, (patches,) which of them are kept, a reason each."""
+
+    patches: npt.NDArray[np.int64]
+    kept: npt.NDArray[np.bool_]
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,59 +51,107 @@ class CutSlide:
 
     Attributes:
         slide_id: of the cohort table.
-        found: of every view, all patches as in `find_patches`.
+        found: view -> its patches.
         fit: how the mask lies on the picture.
         sides: (patches,) longer sides of the first view's kept patches, in the model's pixels.
         figures: of the picture and its mask, see `slides.figures`.
     """
 
     slide_id: str
-    found: Found
+    found: dict[str, Found]
     fit: MaskFit
     sides: npt.NDArray[np.float64]
     figures: dict[str, float | None]
 
 
-def cut_slides(slides: pd.DataFrame, root: Path, settings: PatchSettings, *, cache: Path) -> Iterator[CutSlide]:
-    """Cuts slides, decoding each once, and yields what was found on each, in order.
+@dataclass(frozen=True)
+class Cutting:
+    """Cuts slides; `Work` of `records.slide`. What it is called with are `slides_to_cut`, and their parts are those of one call.
+
+    Attributes:
+        root: the folder of the slides.
+        settings: how to cut.
+        cache: the workspace.
+    """
+
+    root: Path
+    settings: PatchSettings
+    cache: Path
+    record: ClassVar = CutSlide
+    model: ClassVar = None
+
+    def __call__(self, slides: Iterable[Slide], *, workers: int | None = None) -> Iterator[CutSlide | DoctogresError]:
+        """See `cut_slides`."""
+        return cut_slides(list(slides), self.root, self.settings, cache=self.cache, workers=workers)
+
+
+def slides_to_cut(cohort: CohortTable) -> list[Slide]:
+    """The usable slides of a cohort table, with the hashes of their pictures that name the parts."""
+    rows = cohort.usable
+    hashes = dict(zip(rows["image"], rows["image_md5"], strict=True))
+    return [slide.with_hashes(hashes) for slide in slides_of(rows)]
+
+
+def cut_slides(
+    slides: Sequence[Slide], root: Path, settings: PatchSettings, *, cache: Path, workers: int | None = None
+) -> Iterator[CutSlide | DoctogresError]:
+    """Cuts slides, decoding each once, and yields what was found on each, in order, or why it cannot be cut.
 
     Their parts are complete when the last slide has been taken. Cutting the same slides in the same order again, here or in
     another process at the same time, writes the same files.
 
     Args:
-        slides: rows of the cohort table.
+        slides: see `slides_to_cut`.
         root: folder that their image and mask paths are relative to.
         settings: how to cut.
         cache: the workspace.
+        workers: number of threads, one per core by default.
     """
     _check_scales(slides, settings)
     size = settings.patch_size
     check_space(cache, len(settings.views) * pixel_bytes(len(slides), size))  # every slide has a patch
     with ExitStack() as stack:
         writers = {view: stack.enter_context(PartWriter(cache / FOLDER, view, size)) for view in settings.views}
-        for row, cut, pixels in map_slides(lambda row: _cut_slide(row, root, settings), slides.itertuples(index=False)):
-            for view, (patches, kept, _) in cut.found.items():
-                key = content_key(view, patches[kept], settings, row.image_md5, _known_mpp(row.mpp))
-                writers[view].write(key, pixels[view])
+        for slide, cut, pixels in map_slides(lambda slide: _cut_slide(slide, root, settings), slides, workers=workers):
+            for view, found in cut.found.items() if isinstance(cut, CutSlide) else ():
+                boxes, image_md5 = found.patches[found.kept], slide.hashes[str(slide.image)]
+                writers[view].write(content_key(view, boxes, settings, image_md5, slide.mpp or None), pixels[view])
             yield cut
         for writer in writers.values():
             writer.finish()
 
 
-def _known_mpp(mpp: float) -> float | None:
-    return float(mpp) if mpp > 0 else None
+def _cut_slide(
+    slide: Slide, root: Path, settings: PatchSettings
+) -> tuple[Slide, CutSlide | DoctogresError, dict[str, Pixels]]:
+    try:
+        return slide, *_cut(slide, root, settings)
+    except DoctogresError as error:
+        return slide, error, {}
 
 
-def _cut_slide(row: Any, root: Path, settings: PatchSettings) -> tuple[Any, CutSlide, dict[str, Pixels]]:
-    picture, mask, _ = read_slide(root, row)
+def cut_of(given: CutSlide | DoctogresError) -> CutSlide:
+    """What was found on a slide, which must have been cut."""
+    if isinstance(given, DoctogresError):
+        raise given
+    return given
+
+
+def _cut(slide: Slide, root: Path, settings: PatchSettings) -> tuple[CutSlide, dict[str, Pixels]]:
+    picture, mask, _ = read_slide(root, slide)
     scale = Scale.of(picture, mask, settings.target_mpp)
-    found = {view: find_patches(mask, settings, view, scale) for view in settings.views}
-    pixels = {view: cut_patches(picture, patches[kept], settings, view) for view, (patches, kept, _) in found.items()}
+    found, pixels = dict[str, Found](), dict[str, Pixels]()
+    for view in settings.views:
+        patches, kept, reasons = find_patches(mask, settings, view, scale)
+        found[view] = Found(patches, kept, tuple(reasons))
+        pixels[view] = cut_patches(picture, patches[kept], settings, view)
     reduced = ReducedPicture.of(picture)
-    fit = mask_fit(mask, reduced.small, reduced.inside)
-    patches, kept, _ = found[settings.views[0]]
-    sides = patches[kept, 2:4].max(axis=1) / scale.unit
-    return row, CutSlide(row.slide_id, found, fit, sides, figures(picture, mask, reduced)), pixels
+    fit, first = mask_fit(mask, reduced.small, reduced.inside), found[settings.views[0]]
+    sides = first.patches[first.kept, 2:4].max(axis=1) / scale.unit
+    measured = {
+        name: None if value is None else float(value) for name, value in figures(picture, mask, reduced).items()
+    }
+    return CutSlide(slide.slide_id, found, fit, sides, measured), pixels
 
 
 def cut_cohort(
@@ -120,13 +176,13 @@ def cut_cohort(
     Returns:
         The manifest and the parts of the pixel cache, view by view (kept regions only, in the manifest's order).
     """
-    slides, cuts = cohort.usable, list[CutSlide]()
+    slides, cuts = slides_to_cut(cohort), list[CutSlide]()
     for cut in cut_slides(slides, root, settings, cache=cache):
-        cuts.append(cut)
+        cuts.append(cut_of(cut))
         if progress:
             progress(len(cuts), len(slides))
     manifest = manifest_of(cohort, cuts, root, settings, source=source)
-    record_shares(manifest, [slides["slide_id"].tolist()], cache)
+    record_shares(manifest, [[slide.slide_id for slide in slides]], cache)
     return manifest, [part.path for view in settings.views for part in view_parts(manifest, view, cache)]
 
 
@@ -152,7 +208,7 @@ def manifest_of(
     row: Any
     for row, cut in zip(slides.itertuples(index=False), cuts, strict=True):
         for view in settings.views:
-            rows.extend(_slide_rows(row, view, cut.found))
+            rows.extend(_slide_rows(row, view, cut.found[view]))
         measured[cut.slide_id] = cut.figures
         if row.fold != HOLDOUT:
             masks.append((cut.fit, cut.sides, row.reason))
@@ -176,21 +232,21 @@ def manifest_of(
 
 
 def _slide_rows(row: Any, view: str, found: Found) -> list[dict[str, Any]]:
-    rows, (regions, kept, reasons) = [], found[view]
+    rows = []
     stem = f"{row.slide_id}-{view}" if view not in (REGIONS, WHOLE) else row.slide_id
-    for index, (x, y, width, height, area) in enumerate(regions.tolist()):
+    for index, (x, y, width, height, area) in enumerate(found.patches.tolist()):
         rows.append({
             "patch_id": f"{stem}-{index:03d}", "slide_id": row.slide_id,
             "x": x, "y": y, "width": width, "height": height, "area": area,
             "mask_fraction": area / (width * height),
             "label": row.label, "group": row.group, "fold": row.fold,
-            "outcome": KEPT if kept[index] else DROPPED, "reason": reasons[index], "view": view,
+            "outcome": KEPT if found.kept[index] else DROPPED, "reason": found.reasons[index], "view": view,
         })  # fmt: skip
     return rows
 
 
-def _check_scales(slides: pd.DataFrame, settings: PatchSettings) -> None:
-    if settings.target_mpp and (unknown := slides.loc[slides["mpp"].isna(), "slide_id"].tolist()):
+def _check_scales(slides: Sequence[Slide], settings: PatchSettings) -> None:
+    if settings.target_mpp and (unknown := [slide.slide_id for slide in slides if slide.mpp is None]):
         raise CohortError(
             f"patch: target_mpp={settings.target_mpp:g}, but the microns per pixel of {len(unknown)} slides are not known "
             f"({listed(unknown)}); enter them in the column mpp of the table of labels, or give `clean` the parameter mpp"

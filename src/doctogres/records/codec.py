@@ -1,7 +1,7 @@
 """Dataclasses as rows of Arrow and back; the only place that knows both.
 
-A field may be a text, number, truth value or bytes, an array, a table, another dataclass, a tuple of one of these, or None
-instead. An array is its .npy file, a table its Arrow stream: both say what they hold.
+A field may be a text, number, truth value or bytes, an array, a table, another dataclass, a tuple of one of these, a dictionary
+from texts to one of these, or None instead. An array is its .npy file, a table its Arrow stream: both say what they hold.
 """
 
 import io
@@ -27,6 +27,8 @@ def arrow_type(kind: Any) -> pa.DataType:
     kind = _required(kind)
     if get_origin(kind) is tuple:
         return pa.list_(arrow_type(get_args(kind)[0]))
+    if get_origin(kind) is dict:
+        return pa.list_(pa.struct([("name", pa.string()), ("value", arrow_type(get_args(kind)[1]))]))
     if _is_array(kind) or kind is pd.DataFrame:
         return pa.binary()
     if _is_record(kind):
@@ -43,6 +45,8 @@ def to_row(value: Any, kind: Any) -> Any:
         return None
     if get_origin(kind) is tuple:
         return [to_row(one, get_args(kind)[0]) for one in value]
+    if get_origin(kind) is dict:
+        return [{"name": name, "value": to_row(one, get_args(kind)[1])} for name, one in value.items()]
     if _is_array(kind):
         return _array_bytes(value)
     if kind is pd.DataFrame:
@@ -59,6 +63,8 @@ def from_row(value: Any, kind: Any) -> Any:
         return None
     if get_origin(kind) is tuple:
         return tuple(from_row(one, get_args(kind)[0]) for one in value)
+    if get_origin(kind) is dict:
+        return {one["name"]: from_row(one["value"], get_args(kind)[1]) for one in value}
     if _is_array(kind):
         return np.load(io.BytesIO(value), allow_pickle=False)
     if kind is pd.DataFrame:

@@ -2,10 +2,10 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import pandas as pd
 import pyarrow as pa
@@ -81,6 +81,21 @@ class Work(Protocol):
         ...
 
 
+class Engine(Protocol):
+    """Where work is done.
+
+    Attributes:
+        together: number of consecutive slides that are passed to the work in one call; None for all of them.
+    """
+
+    @property
+    def together(self) -> int | None: ...
+
+    def __call__(self, work: Work, slides: Sequence[Slide]) -> Iterator["Done"]:
+        """Yields what became of every slide, in order."""
+        ...
+
+
 @dataclass(frozen=True)
 class Done:
     """What became of a slide.
@@ -149,14 +164,29 @@ def done(work: Work, slides: Iterable[Slide], *, workers: int | None = None, has
     passed: deque[tuple[str, Slide]] = deque()
 
     def read() -> Iterator[Slide]:
-        known = map_slides(lambda slide: _hashed(work.root, slide), slides, workers=workers)
-        for state, slide in known if hashed else (("", slide) for slide in slides):
+        for state, slide in map_slides(lambda slide: _read(work.root, slide, hashed), slides, workers=workers):
             passed.append((state, slide))
             yield slide
 
     for record in work(read(), workers=workers):
         state, slide = passed.popleft()
         yield Done(slide.slide_id, state, slide.files, record)
+
+
+@dataclass(frozen=True)
+class Threads:
+    """The engine of one machine: the threads of this process.
+
+    Attributes:
+        hashed: whether the slides' files are hashed, too.
+    """
+
+    hashed: bool = True
+    together: ClassVar[int | None] = None
+
+    def __call__(self, work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
+        """See `done`."""
+        return done(work, slides, hashed=self.hashed)
 
 
 def state_of(root: Path, slide: Slide) -> str:
@@ -167,9 +197,11 @@ def state_of(root: Path, slide: Slide) -> str:
     return digest_of(vars(replace(slide, files=())), status)
 
 
-def _hashed(root: Path, slide: Slide) -> tuple[str, Slide]:
-    """The slide with its files' hashes, and its state before they were read: what changes them later is noticed."""
+def _read(root: Path, slide: Slide, hashed: bool) -> tuple[str, Slide]:
+    """The slide, if wanted with its files' hashes, and its state before they were read: what changes them later is noticed."""
     state = state_of(root, slide)
+    if not hashed:
+        return state, slide
     return state, replace(slide, files=tuple(HashedFile(name, _md5(root / name)) for name in slide.readable(root)))
 
 

@@ -1,17 +1,17 @@
-"""Spark as an engine: rows of addresses in, records out, the same work per slide as in the threads of this process.
+"""Spark as an engine: addresses in, records out, the same work per slide as in the threads of this process.
 
-Executors write nothing and know nothing of MLflow: whatever a killed, repeated or speculative task has done is lost with its
-rows, and a slide counts once. They are sent this package, so that all of them run the same code.
+Executors know nothing of MLflow and write nothing but files named after their content: whatever a killed, repeated or
+speculative task has done is lost with its rows, and a slide counts once. They are sent this package, so that all of them run the same code.
 """
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +20,11 @@ import pyarrow as pa
 import doctogres
 from doctogres.errors import DoctogresError, ParameterError
 from doctogres.files import digest_of
-from doctogres.records.codec import arrow_type, from_row, to_row
 from doctogres.records.slide import Done, Slide, Work, done, done_schema
 
-SLIDES_PER_TASK: Final = 8  # that are lost with a killed worker
 SLIDES_PER_JOB: Final = 4096  # whose records Java holds at a time: 150 MB with thumbnails
+STANDALONE: Final = "spark://"
+SECONDS: Final = 10  # for a master to answer
 SETTINGS: Final = {
     "spark.ui.enabled": "false",  # it would listen to all
     "spark.ui.showConsoleProgress": "false",
@@ -45,10 +45,12 @@ class Spark:
     Attributes:
         master: `local[*]` or `spark://HOST:7077`.
         hashed: whether the slides' files are hashed, too.
+        together: number of slides in a task.
     """
 
     master: str
     hashed: bool = True
+    together: int = 8
 
     def __call__(self, work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
         """Yields what became of every slide, in order.
@@ -58,37 +60,39 @@ class Spark:
             ParameterError: pyspark or Java is missing.
         """
         _check_installed()
+        _check_reached(self.master)
+        tasks = [slides[start : start + self.together] for start in range(0, len(slides), self.together)]
+        at_once = max(1, SLIDES_PER_JOB // self.together)
         with _session(self.master, work.model) as session:
-            waiting = iter(slides)
-            while some := list(islice(waiting, SLIDES_PER_JOB)):
-                yield from _job(session, work, some, hashed=self.hashed)
+            for start in range(0, len(tasks), at_once):
+                yield from _job(session, work, tasks[start : start + at_once], hashed=self.hashed)
 
 
-def _job(session: Any, work: Work, slides: Sequence[Slide], *, hashed: bool) -> Iterator[Done]:
+def _job(session: Any, work: Work, tasks: Sequence[Sequence[Slide]], *, hashed: bool) -> Iterator[Done]:
     from pyspark.errors import PySparkException
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    schema = done_schema(work.record)
+    schema, sent = done_schema(work.record), session.sparkContext.broadcast(tasks)
 
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def run(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import SparkFiles, TaskContext
 
         context = TaskContext.get()
         own = replace(work, model=Path(SparkFiles.get(_place(work.model)))) if work.model else work  # type: ignore[type-var]
-        rows = (from_row(row, Slide) for batch in batches for row in batch.to_pylist())
-        for one in done(own, rows, workers=context.cpus() if context else 1, hashed=hashed):
-            yield pa.RecordBatch.from_pylist([one.to_row(work.record)], schema)
+        for number in (number for batch in numbers for number in batch["id"].to_pylist()):
+            for one in done(own, sent.value[number], workers=context.cpus() if context else 1, hashed=hashed):
+                yield pa.RecordBatch.from_pylist([one.to_row(work.record)], schema)
 
-    table = pa.Table.from_pylist([to_row(slide, Slide) for slide in slides], pa.schema(arrow_type(Slide).fields))
-    tasks = -(-len(slides) // SLIDES_PER_TASK)
     try:
-        found = session.createDataFrame(table).repartition(tasks).mapInArrow(run, from_arrow_schema(schema)).toArrow()
+        numbers = session.range(0, len(tasks), 1, len(tasks))  # a task of Spark's for each
+        found = numbers.mapInArrow(run, from_arrow_schema(schema)).toArrow()
     except PySparkException as error:
         raise SparkError(f"engine=spark: {_reason(error)}") from error
+    slides = [slide.slide_id for task in tasks for slide in task]
     made = {row["slide_id"]: Done.from_row(row, work.record) for row in found.to_pylist()}
-    if len(found) != len(slides) or len(made) != len(slides):
+    if len(found) != len(slides) or made.keys() != set(slides):
         raise SparkError(f"engine=spark: {len(found)} records of {len(slides)} slides came back; run the command again")
-    return (made[slide.slide_id] for slide in slides)
+    return (made[slide] for slide in slides)
 
 
 @contextmanager
@@ -138,6 +142,23 @@ def _check_installed() -> None:
             "engine=spark: there is no Java on this machine; install Java 17 (`apt-get install openjdk-17-jre-headless`), or "
             "set JAVA_HOME to its folder"
         )
+
+
+def _check_reached(master: str) -> None:
+    """Refuses a master that nobody answers for: Spark tries for a minute."""
+    if not master.startswith(STANDALONE):
+        return
+    problem = ""
+    for address in master.removeprefix(STANDALONE).split(","):
+        try:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=SECONDS).close()
+            return
+        except (OSError, ValueError) as error:
+            problem = str(error)
+    raise SparkError(
+        f"engine=spark: no master of Spark answers at spark_master={master} ({problem}); give the address that its page shows"
+    )
 
 
 def _java_error() -> type[Exception]:

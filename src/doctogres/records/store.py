@@ -7,7 +7,7 @@ and the sizes and times of their files). A file is there as a whole or not at al
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -22,12 +22,10 @@ from doctogres.files import digest_of
 from doctogres.parquet import TableFile
 from doctogres.progress import reporter
 from doctogres.records.share import Share, divided
-from doctogres.records.slide import Done, Slide, Work, done_schema, state_of
+from doctogres.records.slide import Done, Engine, Slide, Work, done_schema, state_of
 
 FOLDER: Final = "shards"
 FILE: Final = re.compile(r"(?P<number>\d+)-of-(?P<count>\d+)-[0-9a-f]{16}\.parquet")
-
-Engine = Callable[[Work, Sequence[Slide]], Iterable[Done]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,29 @@ class Written:
     slides: int
     problems: int
     new: bool = False
+
+
+@dataclass(frozen=True)
+class Joined:
+    """All shares.
+
+    Attributes:
+        done: what became of every slide, by slide, in order.
+        together: the slides that the work was given in one call, for every call.
+    """
+
+    done: dict[str, Done]
+    together: list[list[str]]
+
+    @property
+    def records(self) -> dict[str, Any]:
+        """The records, or the errors in their place, by slide."""
+        return {slide: one.record for slide, one in self.done.items()}
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The MD5 of all files, by path."""
+        return {file.name: file.md5 for one in self.done.values() for file in one.files}
 
 
 @dataclass(frozen=True)
@@ -73,7 +94,7 @@ class Shares:
 
         Args:
             share: which.
-            engine: what does the work, `slide.done` or `spark.Spark`.
+            engine: what does the work, `slide.Threads` or `spark.Spark`.
             again: also if it is there.
 
         Raises:
@@ -95,11 +116,12 @@ class Shares:
             raise CohortError(
                 f"{self.stage}: {listed(sorted(changed))} changed while share {share} was made; make it again"
             )
-        self._file.write(table, path, {"code": self.code, "settings": self._settings, "problems": problems})
+        about = {"code": self.code, "settings": self._settings, "problems": problems, "together": engine.together}
+        self._file.write(table, path, about)
         return Written(path, len(slides), problems, new=True)
 
-    def join(self) -> dict[str, Done]:
-        """The records of all slides, by slide, in order.
+    def join(self) -> Joined:
+        """The records of all slides.
 
         Raises:
             MissingSharesError: a share is missing, or out of date; says which and why.
@@ -116,12 +138,20 @@ class Shares:
         count = min(lacking, key=lambda count: (len(lacking[count]) / count, count))
         if missing := lacking[count]:
             raise self._refusal(missing, found[count])
-        by_slide = {one.slide_id: one for share in self._divided(count) for one in self._read(self._path(share))}
+        by_slide: dict[str, Done] = {}
+        together: list[list[str]] = []
+        for share, slides in self._divided(count).items():
+            made, about = self._read(self._path(share))
+            by_slide |= {one.slide_id: one for one in made}
+            step = about["together"] or max(1, len(slides))
+            together += [
+                [slide.slide_id for slide in slides[start : start + step]] for start in range(0, len(slides), step)
+            ]
         if unread := [file.name for one in by_slide.values() for file in one.files if not file.md5]:
             raise CohortError(
                 f"{self.stage}: {listed(unread)} could not be read; mend the disk and make the share again"
             )
-        return {slide.slide_id: by_slide[slide.slide_id] for slide in self.slides}
+        return Joined({slide.slide_id: by_slide[slide.slide_id] for slide in self.slides}, together)
 
     def _lacking(self, count: int) -> list[Share]:
         return [share for share in self._divided(count) if not self._path(share).is_file()]
@@ -161,10 +191,10 @@ class Shares:
         name = f"{share.number}-of-{share.count}-{digest_of(self.code, self._settings, self._states(share))}.parquet"
         return self.folder / name
 
-    def _read(self, path: Path) -> Iterator[Done]:
-        table, _ = self._file.read_arrow(path)
-        for batch in table.to_batches():
-            yield from (Done.from_row(row, self.work.record) for row in batch.to_pylist())
+    def _read(self, path: Path) -> tuple[Iterator[Done], dict[str, Any]]:
+        table, about = self._file.read_arrow(path)
+        rows = (row for batch in table.to_batches() for row in batch.to_pylist())
+        return (Done.from_row(row, self.work.record) for row in rows), about
 
     def _of(self, share: Share) -> list[Slide]:
         return self._divided(share.count)[share]

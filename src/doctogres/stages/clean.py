@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
@@ -30,7 +30,7 @@ from doctogres.slides.site_folds import described
 from doctogres.slides.subgroups import AUTO
 from doctogres.slides.table import DROPPED, KEPT, REVIEW, CohortTable
 from doctogres.spreadsheets import write_csv
-from doctogres.stages.shards import found, hashes_of, made_elsewhere, make_share
+from doctogres.stages.shards import chosen, made_elsewhere, make_share
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import PROBLEMS, SLIDES, StageResult, StageRun, run_stage
 from doctogres.tracking.sources import code_digest
@@ -71,14 +71,13 @@ def clean(
     root = open_cohort(data, workspace=workspace())
     slides = find_slides(root, ignore_columns=ignored, subgroups=subgroups, annotations=annotations)
     shares = _shares(root, slides)
-    where: dict[str, Any] = {"engine": engine, "spark_master": spark_master, "rerun": rerun}
+    where = chosen(engine, spark_master)
     if share := Share.parse(shard):
-        return make_share(shares, share, strict=strict, **where)
-    records = made_elsewhere(shares, shard, **where)
-    if records is None:
-        hashes = file_hashes(root, [LABELS, *slide_files(root, slides)])
+        return make_share(shares, share, where, rerun=rerun, strict=strict)
+    if joined := made_elsewhere(shares, shard, where, rerun=rerun):
+        hashes = file_hashes(root, [LABELS]) | joined.hashes
     else:
-        hashes = file_hashes(root, [LABELS]) | hashes_of(records)
+        hashes = file_hashes(root, [LABELS, *slide_files(root, slides)])
     digest = content_digest(hashes)
 
     def body(run: StageRun) -> None:
@@ -95,7 +94,7 @@ def clean(
                 subgroups=subgroups,
                 annotations=annotations,
                 hashes=hashes,
-                measured=None if records is None else found(records),
+                measured=joined.records if joined else None,
                 progress=report,
             )
         except NothingUsableError as error:

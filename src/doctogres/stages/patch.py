@@ -6,35 +6,63 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from doctogres.catalogue import LOCAL
 from doctogres.cleaning.reading import read_slide
 from doctogres.drawing import class_colours, contact_sheet, overlay
 from doctogres.files import file_digest, workspace
 from doctogres.names import artifact_name, class_key
-from doctogres.patches.cutting import cut_cohort
+from doctogres.patches.cutting import Cutting, cut_cohort, cut_of, manifest_of, slides_to_cut
 from doctogres.patches.manifest import Manifest
-from doctogres.patches.pixels import load_patches
+from doctogres.patches.pixels import load_patches, record_shares
 from doctogres.progress import reporter
-from doctogres.settings import Preset
+from doctogres.records.share import Share
+from doctogres.records.store import Shares
+from doctogres.settings import PatchSettings, Preset
 from doctogres.slides.cohort import slide_root
+from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png
 from doctogres.slides.table import CohortTable
+from doctogres.stages.shards import chosen, made_elsewhere, make_share
 from doctogres.tracking.datasets import log_table
 from doctogres.tracking.runs import SLIDES, StageResult, StageRun, run_stage
+from doctogres.tracking.sources import code_digest
+from doctogres.tracking.store import connect
 from doctogres.tracking.upstream import find_artifact
 
 OVERLAYS = 4
+TOGETHER = 64  # slides in a task of Spark's: their pixels are a file of tens of megabytes
 TILES_PER_CLASS = 24
 
 
-def patch(*, cohort: str, preset: Preset, data: str = "", rerun: bool = False) -> StageResult:
-    """Runs or reuses the stage for a cohort table."""
+def patch(
+    *,
+    cohort: str,
+    preset: Preset,
+    data: str = "",
+    shard: str = "",
+    engine: str = LOCAL,
+    spark_master: str = "",
+    rerun: bool = False,
+) -> StageResult:
+    """Runs or reuses the stage for a cohort table, or makes a share of it."""
+    share = Share.parse(shard)
+    if share and not Path(cohort).exists():
+        connect()  # no other share needs the store
     upstream = find_artifact(cohort, stage="clean", name="cohort")
     table = CohortTable.read(upstream.path)
     root = slide_root(table.root, data)
+    shares, where = _shares(table, root, preset.patch), chosen(engine, spark_master, hashed=False, together=TOGETHER)
+    if share:
+        return make_share(shares, share, where, rerun=rerun)
 
     def body(run: StageRun) -> None:
-        report = reporter("patch", "slides")
-        manifest, _ = cut_cohort(table, root, preset.patch, cache=workspace(), source=upstream.uri, progress=report)
+        if joined := made_elsewhere(shares, shard, where, rerun=rerun):
+            cuts = map(cut_of, joined.records.values())
+            manifest = manifest_of(table, cuts, root, preset.patch, source=upstream.uri)
+            record_shares(manifest, joined.together, workspace())
+        else:
+            report = reporter("patch", "slides")
+            manifest, _ = cut_cohort(table, root, preset.patch, cache=workspace(), source=upstream.uri, progress=report)
         manifest.write(run.publish("patches"))
         _record(run, manifest)
         _contact_sheets(run, manifest)
@@ -47,6 +75,14 @@ def patch(*, cohort: str, preset: Preset, data: str = "", rerun: bool = False) -
         inputs={"cohort": file_digest(upstream.path)},
         data_digest=table.data_digest,
         rerun=rerun,
+    )
+
+
+def _shares(cohort: CohortTable, root: Path, settings: PatchSettings) -> Shares:
+    slides = slides_to_cut(cohort)
+    known = {"patch": settings.model_dump(), "max_pixels": max_pixels(), "files": [slide.hashes for slide in slides]}
+    return Shares(
+        workspace(), "patch", Cutting(root, settings, workspace()), slides, known, code_digest(Cutting.__module__)
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ from doctogres.slides.images import encode_png
 from doctogres.slides.reasons import by_reason
 from doctogres.slides.resolution import parsed_mpp
 from doctogres.spreadsheets import write_csv
-from doctogres.stages.shards import found, hashes_of, made_elsewhere, make_share
+from doctogres.stages.shards import chosen, made_elsewhere, make_share
 from doctogres.tracking.datasets import log_model_input, log_table
 from doctogres.tracking.places import fetch
 from doctogres.tracking.runs import PROBLEMS, SLIDES, StageResult, StageRun, run_stage
@@ -72,18 +72,18 @@ def predict(
         connect()  # no other share needs the store
     address = fixed_address(find_model(model))
     slides, outlined = slides_of(table), address if geojson else ""
-    records = None
+    joined = None
     if shard or engine == SPARK:
         shares = _shares(root, slides, address, mpp=of_unstated, outlined=outlined)
-        where: dict[str, Any] = {"engine": engine, "spark_master": spark_master, "rerun": rerun}
+        where = chosen(engine, spark_master)
         if share:
-            return make_share(shares, share, strict=strict, **where)
-        records = made_elsewhere(shares, shard, **where)
+            return make_share(shares, share, where, rerun=rerun, strict=strict)
+        joined = made_elsewhere(shares, shard, where, rerun=rerun)
     groups = find_test_groups(root)
-    if records is None:
-        hashes = file_hashes(root, [*pairing_files(root), *slide_files(root, table)])
+    if joined:
+        hashes = file_hashes(root, pairing_files(root)) | joined.hashes
     else:
-        hashes = file_hashes(root, pairing_files(root)) | hashes_of(records)
+        hashes = file_hashes(root, [*pairing_files(root), *slide_files(root, table)])
     digest = content_digest(hashes)
 
     def body(run: StageRun) -> None:
@@ -91,12 +91,12 @@ def predict(
         from doctogres.evaluation.unlabelled import row_of
         from doctogres.serving.loading import classifier_card, load_classifier
 
-        if records is None:
+        if joined:
+            card, given = classifier_card(address), iter(joined.records.values())
+        else:
             classifier = load_classifier(address)
             card = classifier.card
             given = answered(classifier, slides, root, mpp=of_unstated, outlined=outlined)
-        else:
-            card, given = classifier_card(address), iter(found(records).values())
         log_model_input(address)
         report = reporter("predict", "slides")
         rows, probabilities, answers, grouped = [], [], {}, {}

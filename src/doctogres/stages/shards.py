@@ -1,19 +1,20 @@
 """What `shard=` and `engine=` mean for a stage: where the records of its slides are made."""
 
 import time
-from functools import partial
-from typing import Any
+from typing import Final
 
 from doctogres.catalogue import JOIN, SPARK
 from doctogres.errors import CohortError
 from doctogres.records.share import WHOLE, Share
-from doctogres.records.slide import Done, done
-from doctogres.records.store import Engine, Shares
+from doctogres.records.slide import Engine, Threads
+from doctogres.records.store import Joined, Shares
 from doctogres.tracking.runs import PROBLEMS, SECONDS, SLIDES, StageResult
+
+TOGETHER: Final = 8  # slides that are lost with a killed worker
 
 
 def make_share(
-    shares: Shares, share: Share, *, engine: str, spark_master: str, rerun: bool = False, strict: bool = False
+    shares: Shares, share: Share, engine: Engine, *, rerun: bool = False, strict: bool = False
 ) -> StageResult:
     """Makes a share, outside of MLflow: a thousand tasks that start at once would wait for each other at its store.
 
@@ -21,7 +22,7 @@ def make_share(
         CohortError: some of its slides cannot be used, and `strict`.
     """
     began = time.perf_counter()
-    written = shares.write(share, chosen(engine, spark_master), again=rerun)
+    written = shares.write(share, engine, again=rerun)
     seconds = time.perf_counter() - began
     counts = f"{written.slides} slides, {written.problems} with a problem"
     made = f"made in {seconds:.1f} s" if written.new else "there already"
@@ -32,29 +33,26 @@ def make_share(
     return StageResult(shares.stage, "", {"share": str(written.path)}, metrics, reused=not written.new, summary=said)
 
 
-def made_elsewhere(
-    shares: Shares, shard: str, *, engine: str, spark_master: str, rerun: bool = False
-) -> dict[str, Done] | None:
-    """The records that shares or Spark have made, by slide; None if this process is to make them."""
-    if shard != JOIN and engine == SPARK:
-        shares.write(WHOLE, chosen(engine, spark_master), again=rerun)
-    return shares.join() if shard == JOIN or engine == SPARK else None
+def made_elsewhere(shares: Shares, shard: str, engine: Engine, *, rerun: bool = False) -> Joined | None:
+    """What shares or Spark have made; None if this process is to do the work."""
+    if shard != JOIN and isinstance(engine, Threads):
+        return None
+    if shard != JOIN:
+        shares.write(WHOLE, engine, again=rerun)
+    return shares.join()
 
 
-def hashes_of(records: dict[str, Done]) -> dict[str, str]:
-    """The MD5 of all files of these slides, by path."""
-    return {file.name: file.md5 for one in records.values() for file in one.files}
+def chosen(engine: str, spark_master: str, *, hashed: bool = True, together: int = TOGETHER) -> Engine:
+    """The engine that the parameters name.
 
-
-def found(records: dict[str, Done]) -> dict[str, Any]:
-    """The records, or the errors in their place, by slide."""
-    return {slide: one.record for slide, one in records.items()}
-
-
-def chosen(engine: str, spark_master: str, *, hashed: bool = True) -> Engine:
-    """The engine that the parameters name; it hashes the files, too, unless their hashes are known."""
+    Args:
+        engine: local or spark.
+        spark_master: of Spark.
+        hashed: whether the files are hashed, too, because nobody knows their hashes yet.
+        together: number of slides in a task of Spark's.
+    """
     if engine != SPARK:
-        return partial(done, hashed=hashed)
+        return Threads(hashed)
     from doctogres.records.spark import Spark
 
-    return Spark(spark_master, hashed=hashed)
+    return Spark(spark_master, hashed=hashed, together=together)
