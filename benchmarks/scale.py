@@ -78,7 +78,7 @@ def _square(
         square = base[top : top + side, left : left + side]
         if square.mean() < GLASS:
             break
-    cut = cv2.resize(np.rot90(square, random.integers(4)), (SIDE, SIDE))
+    cut = cv2.resize(np.rot90(square, int(random.integers(4))), (SIDE, SIDE))
     tinted = np.clip(cut * random.uniform(0.9, 1.1, 3) + random.normal(0, 3, cut.shape), 0, 255).astype(np.uint8)
     mask = np.zeros((SIDE, SIDE), np.uint8)
     for _ in range(random.integers(1, 4)):
