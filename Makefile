@@ -15,10 +15,11 @@ DATA ?= data/demo
 MODEL ?= doctogres
 OFFLINE ?= build/offline
 DEVICE ?= cpu
+OLDER_THAN ?= 0
 SLIDE ?= data/demo/test_data/img_0000.png
 MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
-.PHONY: demo test quick doctor lint ui serve app bench setup store telemetry pins reference request offline
+.PHONY: demo test quick doctor lint ui serve app bench setup store telemetry pins reference request offline clean-cache
 setup: .venv/.done store ## create the environment in .venv, and the tracking store
 
 store: .venv/.done ## create the tracking store (a SQLite file) if there is none, so that commands may start at the same time
@@ -76,6 +77,9 @@ app: setup ## start a web page on http://127.0.0.1:$(APP_PORT) that classifies s
 bench: setup ## benchmark cleaning and patch extraction against bare decoding, and training; DATA=FOLDER for another cohort
 	$(BIN)/python -m benchmarks.cleaning $(DATA)
 	$(BIN)/python -m benchmarks.training
+
+clean-cache: setup ## remove from the workspace what is made again when needed (docs/storage.md); OLDER_THAN=DAYS
+	@$(BIN)/python -m entrypoints.clean_cache --older-than $(OLDER_THAN)
 
 pins: ## pin exact versions of the dependencies in pyproject.toml
 	uv pip compile --quiet --upgrade pyproject.toml $(PINS) -o requirements.txt

@@ -13,6 +13,7 @@ from doctogres.slides import archives
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort
 from doctogres.slides.reasons import Reason
 from doctogres.slides.table import COLUMNS, CohortTable
+from doctogres.storage import held
 
 
 @pytest.fixture
@@ -122,7 +123,8 @@ def test_a_zip_holds_the_same_slides_and_is_unpacked_once(root, tmp_path, prefix
     marker.touch()
     assert open_cohort(packed, workspace=tmp_path / "work") == opened
     assert marker.exists()
-    assert [path.name for path in (tmp_path / "work").iterdir() if path.name.startswith(".")] == []
+    assert not list((tmp_path / "work").glob(".*.partial"))
+    assert held(tmp_path / "work") & {opened, *opened.parents}  # not to be removed under our feet
 
 
 def test_a_folder_is_taken_as_it_is(root, tmp_path):

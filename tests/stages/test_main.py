@@ -16,6 +16,7 @@ import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 
+from doctogres.disk import size_text
 from doctogres.pages import markdown
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
@@ -282,13 +283,22 @@ def test_a_repeated_training_gives_the_same_curve_and_answers(flow: StageResult,
     assert scored.metrics["macro_f1"] == flow.metrics["macro_f1"]
 
 
-def test_training_rebuilds_lost_pixels(flow: StageResult, module_store: Path, quick: Preset) -> None:
+def test_patch_says_what_the_pixels_take(flow: StageResult, module_store: Path) -> None:
+    folder = module_store / "workspace" / "patches"
+    size = size_text(sum(np.load(part).nbytes for part in folder.glob("*.npy")))
+    assert f"The pixels take {size} in 1 part in {folder}." in child(flow, "patch").data.tags[NOTE_TAG]
+
+
+def test_training_rebuilds_lost_pixels(
+    flow: StageResult, module_store: Path, quick: Preset, capsys: pytest.CaptureFixture[str]
+) -> None:
     (cache,) = (module_store / "workspace").glob("patches/*.npy")
     pixels = np.load(cache).copy()
     cache.unlink()
     shorter = quick.model_copy(update={"train": quick.train.model_copy(update={"epochs": 1})})
     train(patches=flow.artifacts["patch/patches"], params="none", preset=shorter, seed=5)
     np.testing.assert_array_equal(np.load(cache), pixels)
+    assert "1 of 1 parts of the pixels are missing" in capsys.readouterr().out
 
 
 def test_the_test_slides_can_be_scored_with_their_own_labels(flow: StageResult, quick: Preset) -> None:

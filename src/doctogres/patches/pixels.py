@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from doctogres.disk import check_space
+from doctogres.disk import check_space, size_text
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.files import file_digest, replacing
@@ -20,6 +20,7 @@ from doctogres.patches.manifest import Manifest
 from doctogres.patches.parts import FOLDER, Part, Piece, content_key, divided, header, part_path
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.opening import open_slide
+from doctogres.storage import hold
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def load_patches(manifest: Manifest, *, cache: Path, view: str = "", data: str =
     shown, size = view or manifest.patch.views[0], manifest.patch.patch_size
     slides = _Slides(manifest, shown)
     parts = slides.parts(cache)
+    hold(cache, [part.path for part in parts])
     if missing := [part for part in parts if not part.is_there()]:
+        print(_cut_again(missing, parts, cache), flush=True)
         _cut_parts(missing, slides, slide_root(manifest.root, data), cache)
     return PatchSet(slides.table, JoinedPixels(parts, slides.places(parts), size))
 
@@ -128,6 +131,11 @@ def record_shares(manifest: Manifest, recorded: Sequence[Sequence[str]], cache: 
 
 def _shares_file(manifest: Manifest, cache: Path) -> Path:
     return cache / FOLDER / f"{manifest.pixels}.json"
+
+
+def _cut_again(missing: Sequence[Part], parts: Sequence[Part], cache: Path) -> str:
+    size = size_text(sum(part.nbytes for part in missing))
+    return f"patches: {len(missing)} of {len(parts)} parts of the pixels are missing; {size} are cut again into {cache / FOLDER}"
 
 
 def _cut_parts(parts: Sequence[Part], slides: _Slides, root: Path, cache: Path) -> None:

@@ -39,6 +39,7 @@ from doctogres.slides.reasons import Reason, shown_name
 from doctogres.slides.subgroups import AUTO, common
 from doctogres.slides.table import DROPPED, KEPT
 from doctogres.spreadsheets import has_controls, is_formula
+from doctogres.storage import hold
 
 FOUND_COLUMNS: Final = ("slide_id", "image", "mask", "annotations", "label", "group", "mpp", "outcome", "reason")
 
@@ -61,6 +62,7 @@ def open_cohort(data: str | Path, *, workspace: Path) -> Path:
     target = workspace.resolve() / file_digest(path)
     if not target.is_dir():
         unpack_zip(path, target)
+    hold(workspace, [target])
     return _enter(target)
 
 

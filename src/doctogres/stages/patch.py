@@ -8,12 +8,14 @@ import pandas as pd
 
 from doctogres.catalogue import LOCAL
 from doctogres.cleaning.reading import read_slide
+from doctogres.disk import size_text
 from doctogres.drawing import class_colours, contact_sheet, overlay
 from doctogres.files import file_digest, workspace
 from doctogres.names import artifact_name, class_key
 from doctogres.patches.cutting import Cutting, cut_cohort, cut_of, manifest_of, slides_to_cut
 from doctogres.patches.manifest import Manifest
-from doctogres.patches.pixels import load_patches, record_shares
+from doctogres.patches.parts import FOLDER
+from doctogres.patches.pixels import load_patches, record_shares, view_parts
 from doctogres.progress import reporter
 from doctogres.records.share import Share
 from doctogres.records.store import Shares
@@ -93,8 +95,13 @@ def _record(run: StageRun, manifest: Manifest) -> None:
     sides = kept[["width", "height"]].max(axis=1)
     run.name(f"{len(kept)} patches of {len(per_slide)} slides")
     views = "; ".join(_described(view, rows) for view, rows in kept.groupby("view", sort=False))
+    parts = [part for view in manifest.patch.views for part in view_parts(manifest, view, workspace())]
+    size, count = size_text(sum(part.nbytes for part in parts)), f"{len(parts)} part{'s' * (len(parts) > 1)}"
+    pixels = f"{size} in {count} in {workspace() / FOLDER}"
+    print(f"patch: the pixels take {pixels}", flush=True)
     run.note(
-        f"Cut {len(kept)} patches from {len(per_slide)} slides: {views}. {dropped} regions were too small and were dropped."
+        f"Cut {len(kept)} patches from {len(per_slide)} slides: {views}. {dropped} regions were too small and were dropped. "
+        f"The pixels take {pixels}."
     )
     run.log_metrics(
         {

@@ -27,6 +27,7 @@ from doctogres.model.graphs import rounding_exceeded
 from doctogres.model.network import evaluating, layer_groups, normalisation, standardise, unit_range
 from doctogres.model.passes import Passes
 from doctogres.slides.turns import turned
+from doctogres.storage import hold
 from doctogres.training.augmentation import augment_pixels
 from doctogres.training.processes import agreed, shared, wait_for_all, writes
 from doctogres.training.samples import Samples
@@ -92,6 +93,7 @@ class FrozenFeatures:
         """The features of all rows of a copy, (rows, ...), memory-mapped; computed if they are not cached yet."""
         if copy not in self._copies:
             path = self.folder / f"{self.key}-{copy}.npy"
+            hold(self.folder.parent, [path])
             if not agreed(path.is_file()):
                 self._compute(copy, path)
             self._copies[copy] = np.load(path, mmap_mode="r")
