@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from doctogres.cleaning import audit
 from doctogres.cleaning.cohort import clean_cohort
 from doctogres.cleaning.decisions import Decision
 from doctogres.settings import CleanSettings
@@ -98,3 +99,17 @@ def test_a_cohort_without_a_finding_says_so(cohort):
     assert "<article" not in result.audit_html
     assert result.decisions.empty
     assert result.twins.empty
+
+
+def test_a_long_page_is_cut_and_says_so_but_keeps_every_decision(cohort, monkeypatch):
+    monkeypatch.setattr(audit, "MOST_CARDS", 2)
+    names = [f"img_{number:04d}" for number in (3, 5, 6, 8, 9)]
+    for name in names:
+        (cohort / f"train_data/mask_{name[4:]}.png").unlink()
+    result = clean_cohort(cohort, CleanSettings(), seed=7, decisions={"img_0009": Decision("drop", "no mask")})
+    page = result.audit_html
+    assert "<strong>2 of 4 slides are shown.</strong> decisions.csv of this run has a row for every one." in page
+    assert "missing_mask</code> <span>4</span>" in page
+    shown = re.findall(r'<article data-slide="(\w+)">', page)
+    assert set(names) & set(shown) == {"img_0003", "img_0005", "img_0009"}
+    assert set(names) <= set(result.decisions["slide_id"])

@@ -17,6 +17,7 @@ from doctogres.slides.images import data_address
 from doctogres.slides.reasons import Reason, parsed
 from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW, usable
 
+MOST_CARDS: Final = 300  # of one reason, about 4 MB; whoever looks at more lists them with decisions.csv
 # In the order of the page: what needs a person comes first.
 SECTIONS: Final = {
     REVIEW: ("For review", "The measurements are inconclusive. These slides are used unless you drop them."),
@@ -54,9 +55,8 @@ def render_audit(
         reasons=_reasons(table),
         shares=shares.to_dict("records"),
         twins=_twin_groups(twins),
-        sections=list(
-            _sections(rows, {row["slide_id"]: _card(row, rows, evidence) for row in reviewed.to_dict("records")})
-        ),
+        most=MOST_CARDS,
+        sections=list(_sections(rows, reviewed, evidence)),
     )
 
 
@@ -80,14 +80,26 @@ def _twin_groups(twins: pd.DataFrame) -> dict[str, list[list[dict[Any, Any]]]]:
     return groups
 
 
-def _sections(rows: pd.DataFrame, cards: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The page's headings, each with the cards of its slides by reason."""
+def _sections(rows: pd.DataFrame, reviewed: pd.DataFrame, evidence: Mapping[str, Evidence]) -> Iterator[dict[str, Any]]:
+    """The page's headings, each with its number of slides and, by reason, the cards that are shown and how many there are."""
+    findings = {row["slide_id"]: row for row in reviewed.to_dict("records")}
     for outcome, (heading, what) in SECTIONS.items():
-        shown = rows[rows["slide_id"].isin(cards.keys()) & (rows["outcome"] == outcome)]
+        shown = rows[rows["slide_id"].isin(findings.keys()) & (rows["outcome"] == outcome)]
         by_reason = shown.groupby(shown["reason"].map(Reason.of), sort=True)
-        codes = {code: [cards[slide] for slide in group.index] for code, group in by_reason}
+        codes = {
+            code: (
+                [_card(row, rows, evidence) for row in _first([findings[slide] for slide in group.index])],
+                len(group),
+            )
+            for code, group in by_reason
+        }
         if codes:
             yield {"heading": heading, "what": what, "slides": len(shown), "codes": codes}
+
+
+def _first(findings: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
+    """As many slides as a page can show, and all with a decision: the page's CSV has those that it shows."""
+    return [row for number, row in enumerate(findings) if number < MOST_CARDS or row["decision"]]
 
 
 def _card(row: Mapping[Any, Any], rows: pd.DataFrame, evidence: Mapping[str, Evidence]) -> dict[str, Any]:
