@@ -52,7 +52,9 @@ def check_paths(stage: Stage, values: Mapping[str, Any]) -> None:
         given = values[name]
         for one in listed(given) if name == MODEL and not Path(given).exists() else [given]:
             _check_result(name, one)
-    if values.get("output"):
+    if values.get("output") and stage.name == "export":
+        _check_creatable("output", Path(values["output"]))
+    elif values.get("output"):
         _check_output(Path(values["output"]))
     if "target" in values:
         _check_creatable("target", Path(values["target"]))

@@ -57,6 +57,8 @@ def test_a_relative_path_that_is_not_there_says_where_it_was_looked_for(
         ("predict", {"output": "missing/submission.csv"}, "output=missing/submission.csv: there is no folder "),
         ("predict", {"output": "folder"}, "output=folder: this is a folder"),
         ("predict", {"output": "file/submission.csv"}, "there is no folder "),
+        ("export", {"output": "file/export"}, "output=file/export: "),
+        ("predict", {"output": "s3://KEY:secret@bucket/submission.csv"}, "output=s3://"),
         ("demo_data", {"target": "file/demo"}, "target=file/demo: "),
         ("tune", {"storage": "sqlite:///file/study.db"}, "storage="),
     ],
@@ -82,6 +84,7 @@ def test_what_is_no_path_or_exists_passes(here: Path, value: str) -> None:
     (here / "here").mkdir()
     check_paths(STAGES["train"], {"patches": value, "preset": load_preset("demo")})
     check_paths(STAGES["predict"], {"model": value, "output": "submission.csv"})
+    check_paths(STAGES["export"], {"model": value, "output": "here"})  # as the first export has left it
 
 
 def test_nothing_heavy_is_loaded_for_a_refusal(here: Path) -> None:
