@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from doctogres.errors import ParameterError
 
-VARIABLES: Final = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_S3_ENDPOINT_URL")
+VARIABLES: Final = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
 HIDDEN: Final = "***"
 # scheme://user:password@, up to the last @ of the word: whoever forgot to encode an @ or / has a password all the same.
 LOGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([^\s:/?#@]*)(:?)(\S*)@", re.IGNORECASE)

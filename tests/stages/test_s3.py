@@ -13,6 +13,7 @@ import pytest
 
 from tests.s3 import BUCKET, SECRET, Bucket, s3_server
 from tests.servers import ROOT, json_line
+from tests.stages.test_secrets import Processes
 from tests.stores import new_store, plain_environment
 
 pytestmark = pytest.mark.slow
@@ -85,7 +86,10 @@ def test_decisions_are_read_and_the_table_of_init_is_written_there(site: Site) -
 
 
 def test_the_secret_is_written_nowhere(site: Site) -> None:
-    site.result("clean", "--data", site.data)
+    with Processes() as processes:
+        site.result("clean", "--data", site.data, "--seed", "8")
+    assert any(b"entrypoints.clean" in line for line in processes.seen)
+    assert not [line for line in processes.seen if SECRET.encode() in line]
     refused = site.run("clean", "--data", f"s3://KEY:{SECRET}@{BUCKET}/study/demo")
     assert refused.returncode == 2
     assert "***" in refused.stderr
