@@ -1,10 +1,11 @@
-"""Answer logs in an object store: here fsspec's file system in memory or on the disk."""
+"""Answer logs in an object store: fsspec's file system in memory or on the disk, and a real S3 server."""
 
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -14,6 +15,7 @@ from doctogres.serving import answer_copies
 from doctogres.serving.answer_copies import copied_log, copy_complete
 from doctogres.serving.answer_log import AnswerLog
 from doctogres.serving.answers import read_answers
+from tests.s3 import BUCKET, failing, reaching, s3_server
 from tests.servers import ROOT
 
 ROW = {"time": "2026-11-29T11:59:59Z", "row": 7}
@@ -40,6 +42,29 @@ def test_only_complete_files_are_copied_and_then_removed(tmp_path: Path, store: 
     copy_complete(tmp_path, ADDRESS)
     assert read_answers(ADDRESS)["row"].tolist() == [7]
     assert read_answers(tmp_path)["row"].tolist() == [8]
+
+
+@pytest.mark.slow
+def test_a_bucket_takes_them_when_its_credentials_are_valid_again(tmp_path: Path) -> None:
+    folder, address = tmp_path / "answers", f"s3://{BUCKET}/answers"
+    log = AnswerLog(folder)
+    log.append([ROW])
+    log.finish_file()
+    with s3_server(tmp_path) as bucket, failing(bucket, "PUT", after=0, fault="expired") as proxy:
+        given = bucket.environment | {"AWS_ENDPOINT_URL": proxy.url}
+        with reaching(replace(bucket, environment=given), tmp_path):
+            with pytest.raises(PermissionError, match="expired"):
+                copy_complete(folder, address)
+            assert read_answers(folder)["row"].tolist() == [7]
+            assert bucket.files.find(f"{BUCKET}/answers") == []
+            proxy.heal()
+            copy_complete(folder, address)
+            assert list(folder.iterdir()) == []
+            assert read_answers(address)["row"].tolist() == [7]
+            log.append([ROW | {"row": 8}])
+            log.finish_file()
+            copy_complete(folder, address)
+            assert read_answers(address)["row"].tolist() == [7, 8]
 
 
 def test_what_a_killed_worker_left_is_copied_and_empty_files_go(
