@@ -26,6 +26,7 @@ from doctogres.presets import load_preset
 from doctogres.settings import Preset
 
 from .interruption import held, interruptible
+from .outages import outage
 from .paths import check_paths
 
 if TYPE_CHECKING:
@@ -118,12 +119,9 @@ class OneLineCommand(click.Command):
                 raise
             self._end_interrupted(launch)
         except Exception as error:
-            from mlflow.exceptions import MlflowException  # slow to import, but already loaded by whatever failed
-
-            if not (isinstance(error, MlflowException) and "API request to" in str(error)):
+            if not (sentence := outage(error)):
                 raise
-            reason = " ".join(str(error).split())
-            self._fail(f"the tracking server failed or refused the request: {reason}; ask its administrator", 1)
+            self._fail(sentence, 1)
 
     def _end_interrupted(self, launch: Launch | None) -> None:
         stage = STAGES.get(str(self.name))

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from doctogres.errors import DiskFullError
+from doctogres.errors import DiskFullError, causes
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 NO_PLACE: Final = "No usable temporary directory"  # Python says so if nothing can be written, for whatever reason
@@ -49,13 +49,13 @@ def naming_full_disk(*folders: Path, partial: Path | None = None, needed: int = 
     try:
         yield
     except Exception as error:  # every library has its own
-        causes = list(_causes(error))
-        if told := next((cause for cause in causes if isinstance(cause, DiskFullError)), None):
+        found = list(causes(error))
+        if told := next((cause for cause in found if isinstance(cause, DiskFullError)), None):
             raise told from told.__cause__  # and not what the store said when it was to record the failure
-        targets = [Path(cause.filename2).parent for cause in causes if isinstance(cause, OSError) and cause.filename2]
+        targets = [Path(cause.filename2).parent for cause in found if isinstance(cause, OSError) and cause.filename2]
         folder = min(targets or folders, key=free_space)
         free = free_space(folder)
-        if not any(_is_full(cause, free) for cause in causes):
+        if not any(_is_full(cause, free) for cause in found):
             raise
         raise _error(folder, needed, free + _occupied(partial)) from error
 
@@ -65,12 +65,6 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(
         next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     ).free
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _is_full(error: BaseException, free: int) -> bool:

@@ -1,6 +1,6 @@
 """The exceptions shown to users: what was wrong with an input or a parameter, and what to do about it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
 LISTED: Final = 5  # names that a sentence lists before it counts the rest
@@ -65,6 +65,13 @@ class DiskFullError(DoctogresError):
     """A disk, or the user's share of it, has too little space left."""
 
     code = "disk_full"
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and all that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def listed(names: Sequence[object], *, separator: str = ", ") -> str:
