@@ -2,12 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -15,12 +17,13 @@ import pytest
 from doctogres.cleaning.evidence import Measuring
 from doctogres.errors import ParameterError
 from doctogres.presets import load_preset
-from doctogres.records.slide import Slide, done, slides_of
+from doctogres.records.slide import HashedFile, Slide, done, slides_of
 from doctogres.records.spark import Spark, SparkError
 from doctogres.slides.cohort import find_slides
 from doctogres.slides.table import CohortTable
 from doctogres.stages.clean import clean
 from doctogres.tracking.places import fetch
+from entrypoints.reference import ROOT
 from tests.spark_cluster import Cluster, cluster
 
 pytestmark = pytest.mark.slow
@@ -106,6 +109,47 @@ def test_a_killed_worker_loses_nothing_and_nothing_comes_twice(
         assert there == here
 
 
+@dataclass(frozen=True)
+class OfTheTests:
+    """Work in a module that executors cannot import."""
+
+    root: Path
+    record: ClassVar = HashedFile
+    model: ClassVar = None
+
+    def __call__(self, slides: Iterable[Slide], *, workers: int | None = None) -> Iterator[HashedFile]:
+        return (HashedFile(slide.slide_id, "") for slide in slides)
+
+
+def test_a_package_that_executors_lack_is_named(two_workers: Cluster, slides: list[Slide], small_cohort: Path) -> None:
+    with pytest.raises(
+        SparkError, match="^engine=spark: ModuleNotFoundError: No module named '(tests|test_engine_spark)'$"
+    ):
+        list(Spark(two_workers.master)(OfTheTests(small_cohort), slides[:2]))
+
+
+def test_settings_are_read_from_a_file_and_no_port_listens_to_other_machines(tmp_path: Path) -> None:
+    (tmp_path / "spark-defaults.conf").write_text("spark.task.cpus 3\n")
+    said = """
+import sys
+from doctogres.records.spark import SparkError, _session
+with _session("local[4]", None) as session:
+    given = session.sparkContext.getConf()
+    print(given.get("spark.task.cpus"), given.get("spark.driver.host"))
+try:
+    with _session("local[2]", None):
+        sys.exit("more than there are")
+except SparkError as error:
+    print(error)
+"""
+    environment = os.environ | {"SPARK_CONF_DIR": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
+    environment.pop("SPARK_LOCAL_IP", None)
+    done = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, text=True, check=True)
+    found, refused = done.stdout.splitlines()[-2:]
+    assert found in ("3 127.0.0.1", "3 localhost")
+    assert "org.apache.spark.SparkException: The number of cores per executor (=2)" in refused
+
+
 def test_a_folder_that_executors_do_not_have_is_one_sentence(slides: list[Slide], tmp_path: Path) -> None:
     with pytest.raises(
         SparkError, match=r"engine=spark: .*/gone is not there on the machine .* all machines share$"
@@ -118,6 +162,14 @@ def test_a_cluster_that_is_not_there_is_one_sentence(slides: list[Slide], small_
     with pytest.raises(SparkError, match=r"no master of Spark answers at spark_master=spark://127.0.0.1:1 ") as caught:
         list(Spark("spark://127.0.0.1:1")(Measuring(small_cohort), slides[:3]))
     assert "\n" not in str(caught.value)
+
+
+def test_without_spark_the_remedy_is_named(
+    slides: list[Slide], small_cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    with pytest.raises(ParameterError, match="Spark is not installed; run `pip install pyspark`"):
+        list(Spark("local[1]")(Measuring(small_cohort), slides[:3]))
 
 
 def test_without_java_the_remedy_is_named(

@@ -146,6 +146,16 @@ def test_shares_of_other_code_are_ignored_and_named(store: Path, data: Path, mon
         run(data, "join")
 
 
+def test_a_damaged_share_is_named_and_made_again(store: Path, data: Path) -> None:
+    path = Path(shares_of(data, 2)[1].artifacts["share"])
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(MissingSharesError, match=r"1 of 2 .*: 2; 2/2 .*not a share of `clean`") as caught:
+        run(data, "join")
+    assert caught.value.shares == ["2/2"]
+    assert not run(data, "2/2").reused
+    assert run(data).run_id == run(data, "join").run_id
+
+
 def test_strict_makes_the_share_and_fails(store: Path, data: Path) -> None:
     with pytest.raises(CohortError, match=r"share 1/1 made .* 2 with a problem: .*parquet; strict=true"):
         run(data, "1/1", strict=True)

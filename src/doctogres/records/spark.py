@@ -5,10 +5,12 @@ speculative task has done is lost with its rows, and a slide counts once. They a
 """
 
 import os
+import re
 import shutil
 import socket
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +25,7 @@ from doctogres.files import digest_of
 from doctogres.records.slide import Done, Slide, Work, done, done_schema
 
 SLIDES_PER_JOB: Final = 4096  # whose records Java holds at a time: 150 MB with thumbnails
+RAISED: Final = re.compile(r"(?!org\.|java)([\w.]+(?:Error|Exception)): (.+)")
 STANDALONE: Final = "spark://"
 SECONDS: Final = 10  # for a master to answer
 SETTINGS: Final = {
@@ -102,14 +105,19 @@ def _session(master: str, model: Path | None) -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if master.startswith("local"):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # no port of it listens to other machines
     before = SparkSession.getActiveSession()
     builder = SparkSession.builder.appName("doctogres").master(master)
     for name, value in SETTINGS.items():
         builder = builder.config(name, value)
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")  # which is not used here
     try:
         session = before or builder.getOrCreate()
     except (PySparkException, _java_error()) as error:
-        raise SparkError(f"engine=spark: no session with {master} could be opened: {_reason(error)}") from error
+        raise SparkError(
+            f"engine=spark: no session with {master} could be opened: {_reason(error)}; Spark 4 needs Java 17"
+        ) from error
     try:
         with tempfile.TemporaryDirectory() as folder:
             package = Path(doctogres.__file__).parent
@@ -169,7 +177,9 @@ def _java_error() -> type[Exception]:
 
 
 def _reason(error: Exception) -> str:
-    """The line of a long message that says what went wrong: the last error of Python's in it, else its first line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    own = [line.partition(": ")[2] for line in lines if line.startswith("doctogres.") and ": " in line]
-    return own[-1] if own else lines[0] if lines else type(error).__name__
+    """The line of a long message that says what went wrong: the last error of Python's in it, else the first of Java's."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if raised := [found for line in lines if (found := RAISED.fullmatch(line))]:
+        name, text = raised[-1].groups()
+        return str(text if name.startswith("doctogres.") else raised[-1][0])
+    return next((line.removeprefix(": ") for line in lines if line.startswith(": ")), lines[0])

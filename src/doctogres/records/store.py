@@ -101,9 +101,8 @@ class Shares:
             CohortError: a slide was changed meanwhile.
         """
         planned, path, slides = self._states(share), self._path(share), self._of(share)
-        if path.is_file() and not again:
-            _, about = self._file.read_arrow(path)
-            return Written(path, len(slides), about["problems"])
+        if not again and (there := self._read(path)):
+            return Written(path, len(slides), there[1]["problems"])
         report = reporter(f"{self.stage} {share}", "slides")
         schema, rows, problems = done_schema(self.work.record), [], 0
         for number, one in enumerate(engine(self.work, slides), 1):
@@ -134,27 +133,25 @@ class Shares:
                 "(DOCTOGRES_WORKSPACE)",
                 ["1/8"],
             )
-        lacking = {count: self._lacking(count) for count in found}
+        lacking = {
+            count: [share for share in self._divided(count) if not self._path(share).is_file()] for count in found
+        }
         count = min(lacking, key=lambda count: (len(lacking[count]) / count, count))
-        if missing := lacking[count]:
+        read = {share: self._read(self._path(share)) for share in self._divided(count)} if not lacking[count] else {}
+        if missing := lacking[count] or [share for share, content in read.items() if content is None]:
             raise self._refusal(missing, found[count])
         by_slide: dict[str, Done] = {}
         together: list[list[str]] = []
-        for share, slides in self._divided(count).items():
-            made, about = self._read(self._path(share))
-            by_slide |= {one.slide_id: one for one in made}
-            step = about["together"] or max(1, len(slides))
-            together += [
-                [slide.slide_id for slide in slides[start : start + step]] for start in range(0, len(slides), step)
-            ]
+        for share, (table, about) in ((share, content) for share, content in read.items() if content):
+            by_slide |= {one.slide_id: one for one in self._decoded(table)}
+            names = [slide.slide_id for slide in self._of(share)]
+            step = about["together"] or max(1, len(names))
+            together += [names[start : start + step] for start in range(0, len(names), step)]
         if unread := [file.name for one in by_slide.values() for file in one.files if not file.md5]:
             raise CohortError(
                 f"{self.stage}: {listed(unread)} could not be read; mend the disk and make the share again"
             )
         return Joined({slide.slide_id: by_slide[slide.slide_id] for slide in self.slides}, together)
-
-    def _lacking(self, count: int) -> list[Share]:
-        return [share for share in self._divided(count) if not self._path(share).is_file()]
 
     def _refusal(self, missing: Sequence[Share], found: Mapping[int, list[Path]]) -> MissingSharesError:
         """Names the missing shares and, of those that are there in another state, why they do not count."""
@@ -191,10 +188,16 @@ class Shares:
         name = f"{share.number}-of-{share.count}-{digest_of(self.code, self._settings, self._states(share))}.parquet"
         return self.folder / name
 
-    def _read(self, path: Path) -> tuple[Iterator[Done], dict[str, Any]]:
-        table, about = self._file.read_arrow(path)
-        rows = (row for batch in table.to_batches() for row in batch.to_pylist())
-        return (Done.from_row(row, self.work.record) for row in rows), about
+    def _read(self, path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
+        """The content of a share; None if it is missing or damaged, and is to be made again."""
+        try:
+            return self._file.read_arrow(path) if path.is_file() else None
+        except UpstreamError:
+            return None
+
+    def _decoded(self, table: pa.Table) -> Iterator[Done]:
+        for batch in table.to_batches():
+            yield from (Done.from_row(row, self.work.record) for row in batch.to_pylist())
 
     def _of(self, share: Share) -> list[Slide]:
         return self._divided(share.count)[share]
