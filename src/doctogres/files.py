@@ -24,10 +24,7 @@ PRIVATE: Final = "077"  # files for their owner only
 
 
 def workspace() -> Path:
-    """The folder of pixel caches, unpacked zips and the study's database: `.doctogres`, or DOCTOGRES_WORKSPACE if set.
-
-    Everything in it can be deleted; it is rebuilt from the slides.
-    """
+    """The folder of what commands need again: `.doctogres`, or DOCTOGRES_WORKSPACE if set; see docs/storage.md."""
     return Path(os.environ.get(WORKSPACE_VARIABLE) or ".doctogres").resolve()
 
 

@@ -96,7 +96,10 @@ def stored(workspace: Path) -> list[Stored]:
     """
     if not workspace.is_dir():
         raise DoctogresError(f"{workspace}: no such folder; give the workspace as DOCTOGRES_WORKSPACE=FOLDER")
-    found = [_stored(workspace, path) for path in _entries(workspace)]
+    found: list[Stored] = []
+    for path in _entries(workspace):
+        with suppress(FileNotFoundError):  # a running command has just removed it
+            found.append(_stored(workspace, path))
     return sorted(found, key=lambda each: (KINDS.index(each.kind), each.path))
 
 
