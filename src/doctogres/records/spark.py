@@ -1,7 +1,8 @@
 """Spark as an engine: addresses in, records out, the same work per slide as in the threads of this process.
 
 Executors know nothing of MLflow and write nothing but files named after their content: whatever a killed, repeated or
-speculative task has done is lost with its rows, and a slide counts once. They are sent this package, so that all of them run the same code.
+speculative task has done is lost with its rows, and a slide counts once. They are sent this package, so that all of them run
+the same code.
 """
 
 import os
@@ -24,7 +25,7 @@ from doctogres.errors import DoctogresError, ParameterError
 from doctogres.files import digest_of
 from doctogres.records.slide import Done, Slide, Work, done, done_schema
 
-SLIDES_PER_JOB: Final = 4096  # whose records Java holds at a time: 150 MB with thumbnails
+SLIDES_PER_JOB: Final = 4096  # whose records Java holds at a time: 10 KB each in `clean`
 RAISED: Final = re.compile(r"(?!org\.|java)([\w.]+(?:Error|Exception)): (.+)")
 STANDALONE: Final = "spark://"
 SECONDS: Final = 10  # for a master to answer
