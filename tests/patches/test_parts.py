@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doctogres.errors import CohortError, DoctogresError
+from doctogres.files import file_digest
 from doctogres.patches import parts as parts_module
-from doctogres.patches.cutting import CutSlide, cut_cohort, cut_of, cut_slides, manifest_of, slides_to_cut
+from doctogres.patches.cutting import CutSlide, cut_cohort, cut_slides, manifest_of, slides_to_cut
 from doctogres.patches.manifest import Manifest
 from doctogres.patches.parts import divided
 from doctogres.patches.pixels import load_patches, record_shares, view_parts
@@ -144,8 +145,8 @@ def cut_in_shares(cohort, cache, order):
     shares = [[slides[place] for place in share] for share in order]
     found: dict[str, CutSlide] = {}
     for share in shares:
-        cuts = map(cut_of, cut_slides(share, cohort.root, SETTINGS, cache=cache))
-        found |= {cut.slide_id: cut for cut in cuts}
+        cuts = cut_slides(share, cohort.root, SETTINGS, cache=cache)
+        found |= {cut.slide_id: cut for cut in cuts if isinstance(cut, CutSlide)}
     joined = manifest_of(cohort, [found[slide.slide_id] for slide in slides], cohort.root, SETTINGS)
     return joined, [[slide.slide_id for slide in share] for share in shares]
 
@@ -192,3 +193,23 @@ def test_slides_of_another_name_have_the_same_parts(cohort, tmp_path):
     paths = cut(cohort, tmp_path)[1]
     renamed = CohortTable(cohort.rows.assign(slide_id="s" + cohort.rows["slide_id"]), cohort.root, "digest")
     assert cut(renamed, tmp_path)[1] == paths
+
+
+def test_a_slide_whose_pixels_cannot_be_read_is_a_dropped_row(cohort, tmp_path):
+    """`clean` reads only an overview of a pyramid: that a tile is damaged shows when the slide is cut."""
+    whole, _ = cut(cohort, tmp_path / "whole")
+    broken = cohort.root / cohort.rows["image"][1]
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(CohortError, match="is not the one that was cleaned: run `clean` again"):
+        cut(cohort, tmp_path / "changed")
+    cohort.rows.loc[1, "image_md5"] = file_digest(broken, algorithm="md5", length=None)
+    manifest, _ = cut(cohort, tmp_path / "cache")
+    (row,) = manifest.unreadable.to_dict("records")
+    assert (row["slide_id"], row["outcome"], row["view"]) == ("img_0001", "dropped", "regions")
+    assert row["reason"].startswith("unreadable_image: train_data/img_0001.png")
+    assert whole.unreadable.empty
+    for view in SETTINGS.views:
+        expected = whole.kept_of(view).query("slide_id != 'img_0001'").reset_index(drop=True)
+        pd.testing.assert_frame_equal(manifest.kept_of(view), expected)
+    pixels = all_pixels(manifest, tmp_path / "cache")
+    assert [len(pixels[view]) for view in SETTINGS.views] == [len(manifest.kept_of(view)) for view in SETTINGS.views]

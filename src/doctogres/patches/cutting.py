@@ -17,7 +17,7 @@ from doctogres.cleaning.reading import read_slide
 from doctogres.disk import check_space
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError, listed
-from doctogres.files import digest
+from doctogres.files import digest, file_digest
 from doctogres.patches.crops import cut_patches
 from doctogres.patches.manifest import COLUMNS, DROPPED, KEPT, Manifest
 from doctogres.patches.parts import FOLDER, PartWriter, content_key, pixel_bytes
@@ -28,6 +28,7 @@ from doctogres.records.slide import Slide, slides_of
 from doctogres.settings import PatchSettings
 from doctogres.slides.figures import figures
 from doctogres.slides.plausibility import MaskFit, MaskRange, mask_fit
+from doctogres.slides.reasons import Reason, written
 from doctogres.slides.scale import Scale
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.table import CohortTable
@@ -127,14 +128,21 @@ def _cut_slide(
     try:
         return slide, *_cut(slide, root, settings)
     except DoctogresError as error:
-        return slide, error, {}
+        return slide, _as_cleaned(error, root / str(slide.image), slide.hashes[str(slide.image)]), {}
 
 
-def cut_of(given: CutSlide | DoctogresError) -> CutSlide:
-    """What was found on a slide, which must have been cut."""
-    if isinstance(given, DoctogresError):
-        raise given
-    return given
+def _as_cleaned(error: DoctogresError, picture: Path, md5: str) -> DoctogresError:
+    """The error of a file that `clean` could use; another one if the file has changed since, which is no finding about it."""
+    if error.code != Reason.UNREADABLE_IMAGE:
+        return error
+    if picture.is_file() and file_digest(picture, algorithm="md5", length=None) == md5:
+        return error
+    return CohortError(f"{error}; the file is not the one that was cleaned: run `clean` again, or give data=FOLDER")
+
+
+def is_unreadable(cut: CutSlide | DoctogresError) -> bool:
+    """Whether pixels of a slide cannot be read that `clean` did not need: it reads only an overview of a pyramid."""
+    return isinstance(cut, DoctogresError) and cut.code == Reason.UNREADABLE_IMAGE
 
 
 def _cut(slide: Slide, root: Path, settings: PatchSettings) -> tuple[CutSlide, dict[str, Pixels]]:
@@ -176,9 +184,11 @@ def cut_cohort(
     Returns:
         The manifest and the parts of the pixel cache, view by view (kept regions only, in the manifest's order).
     """
-    slides, cuts = slides_to_cut(cohort), list[CutSlide]()
+    slides, cuts = slides_to_cut(cohort), list[CutSlide | DoctogresError]()
     for cut in cut_slides(slides, root, settings, cache=cache):
-        cuts.append(cut_of(cut))
+        if isinstance(cut, DoctogresError) and not is_unreadable(cut):
+            raise cut
+        cuts.append(cut)
         if progress:
             progress(len(cuts), len(slides))
     manifest = manifest_of(cohort, cuts, root, settings, source=source)
@@ -187,19 +197,25 @@ def cut_cohort(
 
 
 def manifest_of(
-    cohort: CohortTable, cuts: Iterable[CutSlide], root: Path, settings: PatchSettings, *, source: str = ""
+    cohort: CohortTable,
+    cuts: Iterable[CutSlide | DoctogresError],
+    root: Path,
+    settings: PatchSettings,
+    *,
+    source: str = "",
 ) -> Manifest:
-    """The manifest of a cohort whose usable slides have been cut.
+    """The manifest of a cohort whose usable slides have been cut; a slide whose pixels cannot be read is a dropped row.
 
     Args:
         cohort: the cohort table.
-        cuts: of every usable slide, in the table's order.
+        cuts: of every usable slide, in the table's order, or why it cannot be cut.
         root: folder that its image and mask paths are relative to.
         settings: how they were cut.
         source: URI of the cohort table.
 
     Raises:
         CohortError: no patch was kept.
+        DoctogresError: a slide cannot be cut for another reason than its pixels.
     """
     slides = cohort.usable
     rows: list[dict[str, Any]] = []
@@ -207,6 +223,11 @@ def manifest_of(
     measured: dict[str, dict[str, float | None]] = {}
     row: Any
     for row, cut in zip(slides.itertuples(index=False), cuts, strict=True):
+        if isinstance(cut, DoctogresError):
+            if not is_unreadable(cut):
+                raise cut
+            rows.append(_unreadable_row(row, settings.views[0], written(cut.code, cut)))
+            continue
         for view in settings.views:
             rows.extend(_slide_rows(row, view, cut.found[view]))
         measured[cut.slide_id] = cut.figures
@@ -243,6 +264,18 @@ def _slide_rows(row: Any, view: str, found: Found) -> list[dict[str, Any]]:
             "outcome": KEPT if found.kept[index] else DROPPED, "reason": found.reasons[index], "view": view,
         })  # fmt: skip
     return rows
+
+
+def _unreadable_row(row: Any, view: str, reason: str) -> dict[str, Any]:
+    empty = dict.fromkeys(("x", "y", "width", "height", "area"), 0) | {"mask_fraction": 0.0}
+    about = {
+        "patch_id": row.slide_id,
+        "slide_id": row.slide_id,
+        "label": row.label,
+        "group": row.group,
+        "fold": row.fold,
+    }
+    return about | empty | {"outcome": DROPPED, "reason": reason, "view": view}
 
 
 def _check_scales(slides: Sequence[Slide], settings: PatchSettings) -> None:

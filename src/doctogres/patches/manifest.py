@@ -11,6 +11,7 @@ import pandas as pd
 from doctogres.parquet import TableFile
 from doctogres.settings import PatchSettings
 from doctogres.slides.plausibility import MaskRange
+from doctogres.slides.reasons import Reason
 
 COLUMNS: Final = (
     "patch_id", "slide_id", "x", "y", "width", "height", "area", "mask_fraction",
@@ -77,6 +78,11 @@ class Manifest:
         own = [self.mpp.get(slide) for slide in slides]
         known = [mpp for mpp in own if mpp is not None]
         return self.patch.target_mpp or (median(known) if known and len(known) == len(own) else None)
+
+    @property
+    def unreadable(self) -> pd.DataFrame:
+        """The rows of slides that could not be cut: no patch, only the reason."""
+        return self.rows[self.rows["reason"].str.startswith(f"{Reason.UNREADABLE_IMAGE}: ")]
 
     @property
     def kept(self) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from doctogres.disk import size_text
 from doctogres.drawing import class_colours, contact_sheet, overlay
 from doctogres.files import file_digest, workspace
 from doctogres.names import artifact_name, class_key
-from doctogres.patches.cutting import Cutting, cut_cohort, cut_of, manifest_of, slides_to_cut
+from doctogres.patches.cutting import Cutting, cut_cohort, manifest_of, slides_to_cut
 from doctogres.patches.manifest import Manifest
 from doctogres.patches.parts import FOLDER
 from doctogres.patches.pixels import load_patches, record_shares, view_parts
@@ -23,10 +23,11 @@ from doctogres.settings import PatchSettings, Preset
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.formats import max_pixels
 from doctogres.slides.images import encode_png
+from doctogres.slides.reasons import by_reason
 from doctogres.slides.table import CohortTable
 from doctogres.stages.shards import chosen, made_elsewhere, make_share
 from doctogres.tracking.datasets import log_table
-from doctogres.tracking.runs import SLIDES, StageResult, StageRun, run_stage
+from doctogres.tracking.runs import PROBLEMS, SLIDES, StageResult, StageRun, run_stage
 from doctogres.tracking.sources import code_digest
 from doctogres.tracking.store import connect
 from doctogres.tracking.upstream import find_artifact
@@ -59,8 +60,7 @@ def patch(
 
     def body(run: StageRun) -> None:
         if joined := made_elsewhere(shares, shard, where, rerun=rerun):
-            cuts = map(cut_of, joined.records.values())
-            manifest = manifest_of(table, cuts, root, preset.patch, source=upstream.uri)
+            manifest = manifest_of(table, joined.records.values(), root, preset.patch, source=upstream.uri)
             record_shares(manifest, joined.together, workspace())
         else:
             report = reporter("patch", "slides")
@@ -90,7 +90,10 @@ def _shares(cohort: CohortTable, root: Path, settings: PatchSettings) -> Shares:
 
 def _record(run: StageRun, manifest: Manifest) -> None:
     kept = pd.concat([manifest.kept_of(view) for view in manifest.patch.views])
-    dropped = len(manifest.rows) - len(kept)
+    unreadable = manifest.unreadable
+    for line in by_reason(zip(unreadable["slide_id"], unreadable["reason"], strict=True)):
+        print(f"patch: cannot be cut: {line}", flush=True)
+    dropped = len(manifest.rows) - len(kept) - len(unreadable)
     per_slide = kept.groupby("slide_id").size()
     sides = kept[["width", "height"]].max(axis=1)
     run.name(f"{len(kept)} patches of {len(per_slide)} slides")
@@ -102,12 +105,15 @@ def _record(run: StageRun, manifest: Manifest) -> None:
     run.note(
         f"Cut {len(kept)} patches from {len(per_slide)} slides: {views}. {dropped} regions were too small and were dropped. "
         f"The pixels take {pixels}."
+        + f" {len(unreadable)} slides cannot be read; see their rows."
+        * bool(len(unreadable))
     )
     run.log_metrics(
         {
             SLIDES: len(per_slide),
             "patches/kept": len(kept),
             "patches/dropped": dropped,
+            PROBLEMS: len(unreadable),
             "patches/per_slide_median": float(per_slide.median()),
             "patches/box_side_median_px": float(sides.median()),
             **{
@@ -134,8 +140,9 @@ def _contact_sheets(run: StageRun, manifest: Manifest) -> None:
 
 
 def _overlays(run: StageRun, manifest: Manifest, cohort: CohortTable, root: Path) -> None:
-    slides = cohort.usable
-    patches, colours = manifest.kept, class_colours(sorted(slides["label"].unique()))
+    patches = manifest.kept
+    slides = cohort.usable[cohort.usable["slide_id"].isin(patches["slide_id"])]
+    colours = class_colours(sorted(slides["label"].unique()))
     row: Any
     for row in slides.groupby("label").head(1).head(OVERLAYS).itertuples(index=False):
         slide, mask, _ = read_slide(root, row)
