@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from doctogres.errors import DiskFullError, ParameterError, RemoteError
 from doctogres.remote import FETCHED, KEPT, UNUSED, check_usable, is_address, local, local_files, send
+from tests.s3 import BUCKET, failing, reaching, s3_server
 
 ADDRESS = "memory://bucket/study"
 
@@ -172,3 +174,22 @@ def test_an_output_replaces_what_is_there(
         (tmp_path / "x").write_text(text)
         send(tmp_path / "x", place)
         assert local(place).read_text() == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fault", "said"), [("expired", "is refused"), ("gone", "cannot be reached")])
+def test_an_output_that_a_bucket_does_not_take_leaves_what_was_there(tmp_path: Path, fault: str, said: str) -> None:
+    (tmp_path / "x").write_text("old")
+    with s3_server(tmp_path) as bucket, failing(bucket, "PUT", after=1, fault=fault) as proxy:
+        given = replace(bucket, environment=bucket.environment | {"AWS_ENDPOINT_URL": proxy.url})
+        with reaching(given, tmp_path):
+            address = f"s3://{BUCKET}/out/x.csv"
+            send(tmp_path / "x", address)
+            (tmp_path / "x").write_text("new")
+            with pytest.raises(RemoteError, match=f"{address} {said}"):
+                send(tmp_path / "x", address)
+            assert bucket.files.cat_file(address) == b"old"
+            proxy.heal()
+            send(tmp_path / "x", address)
+            assert bucket.files.find(f"{BUCKET}/out") == [f"{BUCKET}/out/x.csv"]
+            assert local(address).read_text() == "new"
