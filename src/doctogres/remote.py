@@ -233,7 +233,8 @@ def _fetch(address: str, files: list[RemoteFile]) -> None:
     _discard_unused()
     size = sum(file.size for file in files)
     check_space(workspace(), size)
-    print(f"fetch: {len(files)} files{' of ' * bool(address)}{address}, {size_text(size)}", flush=True)
+    count = f"{len(files)} file{'s' * (len(files) != 1)}"
+    print(f"fetch: {count}{' of ' * bool(address)}{address}, {size_text(size)}", flush=True)
     for _ in map_slides(_fetch_one, files, workers=AT_ONCE):
         pass
 
