@@ -57,11 +57,11 @@ def test_joined_shares_are_one_run_and_their_pixels_are_read(store: Path, cohort
     for number in range(1, count + 1):
         run(cohort, f"{number}/{count}")
     assert not finished_runs("patch")
-    written = {path: path.stat().st_mtime_ns for path in (workspace() / "patches").glob("*.npy")}
+    written = {path: path.stat().st_ino for path in (workspace() / "patches").glob("*.npy")}
     joined = run(cohort, "join")
     manifest = manifest_of(joined)
     pixels = pixels_of(manifest)
-    assert {path: path.stat().st_mtime_ns for path in parts(manifest)} == written  # none was cut again
+    assert {path: path.stat().st_ino for path in parts(manifest)} == written  # no file was written again
     assert run(cohort).run_id == joined.run_id
     alone = run(cohort, rerun=True)
     assert_same(manifest, manifest_of(alone), pixels)
@@ -89,9 +89,9 @@ def test_spark_cuts_as_one_machine_does(
     with cluster(folder) as made:
         by_spark = run(cohort, engine="spark", spark_master=made.master)
     manifest = manifest_of(by_spark)
-    written = {path: path.stat().st_mtime_ns for path in (workspace() / "patches").glob("*.npy")}
+    written = {path: path.stat().st_ino for path in (workspace() / "patches").glob("*.npy")}
     pixels = pixels_of(manifest)
-    assert {path: path.stat().st_mtime_ns for path in parts(manifest)} == written
+    assert {path: path.stat().st_ino for path in parts(manifest)} == written
     assert len(written) > 4
     assert run(cohort).run_id == by_spark.run_id
     assert_same(manifest, manifest_of(run(cohort, rerun=True)), pixels)
