@@ -116,7 +116,8 @@ def test_what_a_living_process_uses_stays_until_it_ends(workspace):
     program = "import sys; from pathlib import Path; from doctogres.storage import hold; "
     program += "hold(Path(sys.argv[1]), [Path(sys.argv[2])]); print('holds', flush=True); sys.stdin.read()"
     arguments = [sys.executable, "-c", program, str(workspace), str(used)]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline()
         said = clean_cache()
