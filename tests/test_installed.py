@@ -67,7 +67,7 @@ def test_the_command_has_the_entry_points_and_runs_them(installed: Path, tmp_pat
     assert "slides clean" in cleaned.stdout
     wrong = doctogres(installed, tmp_path, "clean", "--data", "nowhere")
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("clean: error: data=nowhere")
+    assert wrong.stderr.startswith("clean: error: nowhere does not exist: it was looked for at ")
     unknown = doctogres(installed, tmp_path, "clear")
     assert unknown.returncode == 2
     assert "No such command 'clear'" in unknown.stderr
