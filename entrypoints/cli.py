@@ -2,11 +2,11 @@
 
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import click
 
+from doctogres import __version__
 from doctogres.catalogue import STAGES
 
 OTHERS: Final = {
@@ -43,10 +43,7 @@ def main() -> Any:
         sys.argv = [f"doctogres {name}", *words]
         return import_module(OTHERS[name][0]).main()
     if name == "--version":
-        try:
-            print(version("doctogres"))
-        except PackageNotFoundError:  # a clone that is not installed
-            print(import_module("doctogres").__version__)
+        print(__version__)
         return None
     return table.main(sys.argv[1:] or ["--help"], prog_name="doctogres")
 
