@@ -20,7 +20,7 @@ from doctogres.addresses import check_address, check_environment, masked
 from doctogres.catalogue import ALARMED, ALARMS, JOIN, STAGES, Input, Parameter
 from doctogres.disk import naming_full_disk
 from doctogres.errors import DoctogresError, MissingSharesError, ParameterError
-from doctogres.files import keep_private, replacing, sweep, temporary_files, workspace
+from doctogres.files import keep_private, replacing, sweep, temporary_files, temporary_folder, workspace
 from doctogres.launcher import RUN_VARIABLE, Launch, find_launch, typed_command
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
@@ -164,7 +164,7 @@ def _written_folders() -> list[Path]:
     from doctogres.tracking.fresh import database
 
     store = database()
-    return [workspace(), Path(os.environ.get("TMPDIR") or "/tmp"), *([store.parent] if store else [])]
+    return [workspace(), temporary_folder(), *([store.parent] if store else [])]
 
 
 def _begin() -> None:

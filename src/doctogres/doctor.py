@@ -17,7 +17,7 @@ from typing import Final, Literal
 from doctogres.addresses import check_environment, masked
 from doctogres.disk import free_space
 from doctogres.errors import DoctogresError, listed
-from doctogres.files import closed_above, keep_private, workspace
+from doctogres.files import closed_above, keep_private, temporary_folder, workspace
 
 GIGABYTE: Final = 2**30
 PYTHON: Final = (3, 11)
@@ -236,7 +236,7 @@ def findings() -> Iterator[Finding]:
     yield python_version()
     yield packages(root / "requirements.txt")
     yield disk(workspace(), "workspace", "name another folder with DOCTOGRES_WORKSPACE")
-    yield disk(Path(os.environ.get("TMPDIR") or "/tmp"), "temporary files", "name another folder with TMPDIR")
+    yield disk(temporary_folder(), "temporary files", "name another folder with TMPDIR")
     checks: list[Callable[[], Finding | Iterator[Finding]]] = [memory, accelerator, tracking, weights, java, fonts]
     for check in checks:
         try:

@@ -60,6 +60,14 @@ def chosen_umask() -> int:
     return int(given, 8)
 
 
+def temporary_folder() -> Path:
+    """The folder of temporary files.
+
+    Not `tempfile.gettempdir()`, which is another folder for a process that starts while the disk is full.
+    """
+    return Path(os.environ.get("TMPDIR") or "/tmp")
+
+
 def looked_for(path: str | Path) -> str:
     """Says that a path does not exist, and of a relative one where it was looked for."""
     if Path(path).expanduser().is_absolute():

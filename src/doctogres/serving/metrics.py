@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from doctogres import __version__
 from doctogres.errors import DiskFullError, ParameterError
-from doctogres.files import TEMPORARY, replacing, sweep
+from doctogres.files import TEMPORARY, replacing, sweep, temporary_folder
 from doctogres.liveness import process_name
 
 PORT_VARIABLE: Final = "DOCTOGRES_METRICS_PORT"
@@ -110,8 +110,7 @@ def server_folder() -> Path:
     Raises:
         OSError: it cannot be made, or belongs to another user.
     """
-    # Not `tempfile.gettempdir()`, which is another folder for a worker that starts while the disk is full.
-    place = Path(os.environ.get("TMPDIR") or "/tmp")
+    place = temporary_folder()
     sweep(place)
     parent = multiprocessing.parent_process()  # uvicorn's, if there are several workers
     folder = place / f"{TEMPORARY}{process_name(parent.pid if parent else None)}-metrics"
