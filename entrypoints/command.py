@@ -22,7 +22,7 @@ from doctogres.disk import naming_full_disk
 from doctogres.errors import DoctogresError, MissingSharesError, ParameterError
 from doctogres.files import keep_private, replacing, sweep, temporary_files, temporary_folder, workspace
 from doctogres.launcher import RUN_VARIABLE, Launch, find_launch, typed_command
-from doctogres.presets import load_preset
+from doctogres.presets import AUTO, PRESETS, load_preset
 from doctogres.settings import Preset
 
 from .interruption import held, interruptible
@@ -210,17 +210,24 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
             keep_private()
             check_environment()
             overrides = {str(setting.name): values.pop(str(setting.name)) for setting in settings}
+            given = {key: value for key, value in overrides.items() if value is not None}
+            chosen_later = values.get("preset") == AUTO
             if "preset" in values:
-                given = {key: value for key, value in overrides.items() if value is not None}
-                values["preset"] = load_preset(values["preset"], given)
+                values["preset"] = load_preset(PRESETS[0] if chosen_later else values["preset"], given)
             from doctogres.training.processes import is_leader, process_count
 
             if process_count() > 1 and name != "train":
                 raise ParameterError(f"{name} runs in a single process; use torchrun or accelerate only for `train`")
+            if process_count() > 1 and chosen_later:
+                raise ParameterError(f"preset={AUTO} chooses in a single process; give one of {', '.join(PRESETS)}")
             check_paths(stage, values)  # before MLflow is loaded, which takes seconds
             with naming_full_disk(*_written_folders()), temporary_files():
                 if is_leader() and values.get("shard", "") in ("", JOIN):  # a share needs no store
                     _begin()
+                if chosen_later:
+                    from doctogres.planning.auto import chosen_preset
+
+                    values["preset"] = chosen_preset(stage, values, given)
                 result = function(**values)
             if result is not None:
                 _print_result(result, json_file)

@@ -12,6 +12,7 @@ from doctogres.errors import ParameterError
 from doctogres.settings import SEARCHED_ANSWERS, Preset, is_used
 
 PRESETS: Final = ("demo", "small", "challenge")
+AUTO: Final = "auto"  # a command chooses one of these for its cohort: `planning.auto`
 
 
 def sections_of(name: str) -> list[str]:
@@ -49,9 +50,8 @@ def _preset_content(name: str) -> Any:
     if name in PRESETS:
         return yaml.safe_load(files("doctogres").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8"))
     if not name.endswith((".yaml", ".yml")):
-        raise ParameterError(
-            f"preset={name}: no such preset; choose one of {', '.join(PRESETS)}, or give the path of a YAML file"
-        )
+        problem = "only a command chooses one, for its cohort" if name == AUTO else "no such preset"
+        raise ParameterError(f"preset={name}: {problem}; give {', '.join(PRESETS)}, or the path of a YAML file")
     try:
         return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

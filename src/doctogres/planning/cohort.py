@@ -1,0 +1,52 @@
+"""What is known of a cohort before any slide is opened."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from doctogres.planning.choice import Cohort
+from doctogres.slides.cohort import find_slides
+from doctogres.slides.layout import LABELS, TEST, TRAINING
+from doctogres.slides.subgroups import AUTO
+from doctogres.slides.table import KEPT
+from doctogres.synthetic.cohort import MARKER
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cohort as it lies on the disk.
+
+    Attributes:
+        root: its folder.
+        cohort: what the choice of a preset depends on.
+        slides: the training slides that have picture, mask and label, as of `find_slides`.
+    """
+
+    root: Path
+    cohort: Cohort
+    slides: pd.DataFrame
+
+
+def find_cohort(
+    root: Path, *, ignore_columns: Collection[str] = (), subgroups: str = AUTO, annotations: str = ""
+) -> Found:
+    """Looks at the folder of a cohort; the other arguments are those of `find_slides`.
+
+    Raises:
+        CohortError: see `find_slides`.
+    """
+    has_test = (root / TEST).is_dir()
+    if has_test and not (root / TRAINING).is_dir() and not (root / LABELS).is_file():
+        slides = pd.DataFrame({"slide_id": [], "label": [], "group": []})
+    else:
+        found = find_slides(root, ignore_columns=ignore_columns, subgroups=subgroups, annotations=annotations)
+        slides = found[found["outcome"] == KEPT].reset_index(drop=True)
+    cohort = Cohort(
+        classes={str(label): int(count) for label, count in slides["label"].value_counts(sort=False).items()},
+        groups=int(slides["group"].fillna(slides["slide_id"]).nunique()),
+        test=len(find_slides(root, labelled=False, annotations=annotations)) if has_test else 0,
+        drawn=(root / MARKER).is_file(),
+    )
+    return Found(root, cohort, slides)
