@@ -19,7 +19,7 @@ OLDER_THAN ?= 0
 SLIDE ?= data/demo/test_data/img_0000.png
 MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
-.PHONY: demo test quick doctor lint ui serve app bench setup store telemetry pins reference request offline clean-cache
+.PHONY: demo test quick doctor docs lint ui serve app bench setup store telemetry pins reference request offline clean-cache
 setup: .venv/.done store ## create the environment in .venv, and the tracking store
 
 store: .venv/.done ## create the tracking store (a SQLite file) if there is none, so that commands may start at the same time
@@ -51,6 +51,10 @@ quick: setup ## lint and the fast tests affected by changes since main, in half 
 
 doctor: setup ## whether this machine has what doctogres needs, and what to do where it has not
 	@PYTHONPATH=src $(BIN)/python -m doctogres.doctor
+
+docs: setup ## build the documents as a site that needs no network
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "Open in a browser:  file://$(CURDIR)/build/site/index.html"
 
 lint: setup
 	$(BIN)/ruff check .
