@@ -1,6 +1,7 @@
 """What several tests share: a store of their own, and a cohort that they make themselves."""
 
 import os
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.skipped and "DOCTOGRES_NO_SKIPS" in os.environ:
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files_go_with_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow leaves every artifact that it fetches in a temporary folder; a command removes its own, a test calls stages."""
+    with pytest.MonkeyPatch.context() as patcher:
+        patcher.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+        yield
 
 
 @pytest.fixture(scope="session")
