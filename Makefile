@@ -19,7 +19,7 @@ OLDER_THAN ?= 0
 SLIDE ?= data/demo/test_data/img_0000.png
 MASK ?= $(if $(filter file,$(origin SLIDE)),data/demo/test_data/mask_0000.png)
 
-.PHONY: demo test quick doctor docs lint ui serve app bench setup store telemetry pins reference request offline clean-cache
+.PHONY: demo test quick doctor docs lint ui serve app bench setup store telemetry pins reference request offline clean-cache audit coverage release
 setup: .venv/.done store ## create the environment in .venv, and the tracking store
 
 store: .venv/.done ## create the tracking store (a SQLite file) if there is none, so that commands may start at the same time
@@ -84,6 +84,21 @@ bench: setup ## benchmark cleaning and patch extraction against bare decoding, a
 
 clean-cache: setup ## remove from the workspace what is made again when needed (docs/storage.md); OLDER_THAN=DAYS
 	@$(BIN)/python -m entrypoints.clean_cache --older-than $(OLDER_THAN)
+
+coverage: setup ## branch coverage of src/doctogres by all tests, those in other processes included; twice the time of make test
+	@mkdir -p build/coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -n auto --maxprocesses 8 -m "not slow"
+	$(BIN)/coverage run -m pytest -q -n auto --maxprocesses 2 --dist loadfile -m slow
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+audit: setup ## licences of the packages that users install, and their known vulnerabilities (asks the package index)
+	@$(BIN)/python -m entrypoints.licences
+	$(BIN)/uv tool run --quiet --from pip-audit==2.10.1 pip-audit --strict --disable-pip --no-deps -r requirements.txt -r requirements-app.txt
+
+release: setup ## VERSION=1.2.0: changelog, wheel and bill of materials in dist/, commit and tag; pushes nothing
+	@$(BIN)/python -m entrypoints.release $(VERSION)
 
 pins: ## pin exact versions of the dependencies in pyproject.toml
 	uv pip compile --quiet --upgrade pyproject.toml $(PINS) -o requirements.txt

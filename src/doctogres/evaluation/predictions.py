@@ -107,9 +107,7 @@ class Predictions:
         """
         remedy = "give a run of `evaluate` by this version of doctogres"
         try:
-            table = pd.read_csv(
-                path, dtype=dict.fromkeys((*TEXTS, "labels"), str), keep_default_na=False, float_precision="round_trip"
-            )
+            table = pd.read_csv(path, dtype=dict.fromkeys((*TEXTS, "labels"), str), keep_default_na=False)
             table = read_back(table)
             names = [str(name) for name in table]
             classes = [name.removeprefix(PROBABILITY) for name in names if name.startswith(PROBABILITY)]
