@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from doctogres.addresses import check_address, check_environment, masked
 from doctogres.catalogue import ALARMED, ALARMS, JOIN, STAGES, Input, Parameter
 from doctogres.disk import naming_full_disk
-from doctogres.errors import DoctogresError, MissingSharesError, ParameterError
+from doctogres.errors import DoctogresError, MissingSharesError, ParameterError, show_error
 from doctogres.files import keep_private, replacing, sweep, temporary_files, temporary_folder, workspace
 from doctogres.launcher import RUN_VARIABLE, Launch, find_launch, typed_command
 from doctogres.presets import AUTO, PRESETS, load_preset
@@ -32,6 +32,7 @@ from .paths import check_paths
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
 
+FAULT: Final = "This is a fault of doctogres, not of your data or settings: please report it with the lines above"
 FROM_PRESET: Final = "preset"  # the default of every setting: its value in the preset
 
 
@@ -118,16 +119,18 @@ class OneLineCommand(click.Command):
             if not isinstance(abort.__cause__, KeyboardInterrupt):
                 raise
             self._end_interrupted(launch)
-        except Exception as error:
-            if not (sentence := outage(error)):
-                raise
-            self._fail(sentence, 1)
+        except Exception as error:  # noqa: BLE001 - nothing comes after it, and a bug is shown with its traceback
+            if sentence := outage(error):
+                self._fail(sentence, 1)
+            self._fail(f"{type(error).__name__}: {error}. {FAULT}", 1, fault=True)
 
     def _end_interrupted(self, launch: Launch | None) -> None:
         stage = STAGES.get(str(self.name))
         kept = (stage and stage.kept) or "finished stages; this one starts again"
         again = typed_command(launch, sys.argv)
-        self._say(f"interrupted. Kept: {kept}. To continue, type: {again}")  # before the shell's prompt returns
+        show_error(
+            str(self.name), masked(f"interrupted. Kept: {kept}. To continue, type: {again}")
+        )  # before the shell's prompt returns
         from doctogres.training.processes import is_leader
 
         if launch and is_leader():
@@ -136,12 +139,9 @@ class OneLineCommand(click.Command):
             end_launch(launch)
         sys.exit(130)
 
-    def _fail(self, message: str, status: int) -> None:
-        self._say(message)
+    def _fail(self, message: str, status: int, *, fault: bool = False) -> NoReturn:
+        show_error(str(self.name), masked(message), fault=fault)
         sys.exit(status)
-
-    def _say(self, message: str) -> None:
-        print(f"{self.name}: error: {masked(message)}", file=sys.stderr, flush=True)
 
 
 def _refuse_passwords(words: Sequence[str]) -> None:

@@ -1,9 +1,13 @@
 """The exceptions shown to users: what was wrong with an input or a parameter, and what to do about it."""
 
+import os
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
 LISTED: Final = 5  # names that a sentence lists before it counts the rest
+DEBUG_VARIABLE: Final = "DOCTOGRES_DEBUG"
 
 
 class DoctogresError(Exception):
@@ -72,6 +76,19 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def show_error(command: str, sentence: str, *, fault: bool = False) -> None:
+    """Prints the error that is being handled as one line; with DOCTOGRES_DEBUG=1, its traceback before it.
+
+    Args:
+        command: what the user called.
+        sentence: the problem and the remedy.
+        fault: it is one of doctogres, which nobody can mend without the traceback.
+    """
+    if sys.exception() and (fault or os.environ.get(DEBUG_VARIABLE, "0") != "0"):
+        traceback.print_exc()
+    print(f"{command}: error: {sentence}", file=sys.stderr, flush=True)
 
 
 def listed(names: Sequence[object], *, separator: str = ", ") -> str:

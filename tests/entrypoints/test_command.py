@@ -55,6 +55,48 @@ def test_an_error_of_the_stage_is_one_line_and_status_one(store: Path, capsys: p
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("clean: error: nowhere does not exist")
 
 
+def test_debug_shows_the_traceback_of_an_error(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCTOGRES_DEBUG", "1")
+    with pytest.raises(SystemExit):
+        command_of("clean").main(["--data", "nowhere"])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert any(line.startswith("Traceback") for line in lines)
+    assert lines[-1].startswith("clean: error: nowhere does not exist")
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "traceback"),
+    [
+        (
+            ZeroDivisionError("division by zero"),
+            "ZeroDivisionError: division by zero. This is a fault of doctogres",
+            True,
+        ),
+        (MemoryError(), "the memory is too small for this step: ", False),
+    ],
+)
+def test_only_a_fault_of_the_program_comes_with_its_traceback(
+    store: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    said: str,
+    traceback: bool,
+) -> None:
+    def fail(**given: object) -> None:
+        raise error
+
+    monkeypatch.setattr("doctogres.stages.clean.clean", fail)
+    with pytest.raises(SystemExit) as stop:
+        command_of("clean").main(["--data", str(store)])
+    assert stop.value.code == 1
+    errors = capsys.readouterr().err
+    assert errors.strip().splitlines()[-1].startswith(f"clean: error: {said}")
+    assert ("Traceback" in errors) is traceback
+
+
 @pytest.mark.slow
 def test_a_process_that_fails_leaves_no_traceback(empty_store: Path, tmp_path: Path) -> None:
     store = new_store(empty_store, tmp_path)

@@ -6,9 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import psycopg
 import pytest
 import sqlalchemy.exc
+import torch
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from mlflow.exceptions import MlflowException
@@ -44,6 +46,13 @@ def wrapped(error: Exception) -> Exception:
         (S3UploadFailedError("Failed to upload"), "Failed to upload"),
         (CLOSED, "database failed or cannot be reached (server closed the connection)"),
         (MlflowException("API request to http://server failed"), "the tracking server failed or refused the request"),
+        (MemoryError(), "the memory is too small"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+            "the memory is too small",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory."), "the memory is too small"),
+        (cv2.error("(-4:Insufficient memory) Failed to allocate 8 bytes"), "the memory is too small"),
     ],
 )
 def test_an_outage_is_said_in_a_sentence_however_it_is_wrapped(error: Exception, said: str) -> None:

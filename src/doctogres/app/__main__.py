@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from doctogres.addresses import check_address
-from doctogres.errors import DoctogresError
+from doctogres.errors import DoctogresError, show_error
 from doctogres.serving.client import NO_PASSWORD, TIMEOUT, URL
 
 HOST: Final = "127.0.0.1"  # anyone who can open the page can see the slides on it
@@ -46,12 +46,10 @@ def main() -> int:
         from starlette.formparsers import MultiPartParser
         from streamlit.runtime.uploaded_file_manager import UploadedFile
     except ImportError:
-        print(
-            "doctogres.app: error: the page needs Streamlit; run pip install -r requirements-app.txt", file=sys.stderr
-        )
+        show_error("doctogres.app", "the page needs Streamlit; run pip install -r requirements-app.txt")
         return 1
     except DoctogresError as error:
-        print(f"doctogres.app: error: {error}", file=sys.stderr)
+        show_error("doctogres.app", str(error))
         return 1
     MultiPartParser.spool_max_size = LARGEST_FILE * 2**20  # uploads stay in memory, without temporary files
     # Streamlit copies all uploads whenever the page's script runs; the page only reads them.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from doctogres.addresses import check_address
-from doctogres.errors import DoctogresError
+from doctogres.errors import DoctogresError, show_error
 from doctogres.files import keep_private
 from doctogres.slides.layout import FORMAT_NAMES
 
@@ -259,8 +259,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.geojson:
             _write("geojson", given.geojson, (answers[0]["geojson"] or "").encode())
     except DoctogresError as error:
-        print(f"doctogres.client: error: {error}", file=sys.stderr)
+        show_error("doctogres.client", str(error))
         return 1
+    except KeyboardInterrupt:
+        show_error("doctogres.client", "interrupted while waiting for the answer; nothing was written")
+        return 130
     return 0
 
 
