@@ -25,6 +25,8 @@ from doctogres.errors import DoctogresError, ParameterError
 from doctogres.files import digest_of
 from doctogres.records.slide import Done, Slide, Work, done, done_schema
 
+TASKS_PER_CORE: Final = 8  # so that no core waits long for the last one
+FEWEST, MOST = 8, 64  # slides in a task: one costs a tenth of a second besides, and is lost with its worker
 SLIDES_PER_JOB: Final = 4096  # whose records Java holds at a time: 10 KB each in `clean`
 RAISED: Final = re.compile(r"(?!org\.|java)([\w.]+(?:Error|Exception)): (.+)")
 STANDALONE: Final = "spark://"
@@ -49,12 +51,12 @@ class Spark:
     Attributes:
         master: `local[*]` or `spark://HOST:7077`.
         hashed: whether the slides' files are hashed, too.
-        together: number of slides in a task.
+        together: number of slides in a task; None for `slides_per_task`.
     """
 
     master: str
     hashed: bool = True
-    together: int = 8
+    together: int | None = None
 
     def __call__(self, work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
         """Yields what became of every slide, in order.
@@ -65,11 +67,17 @@ class Spark:
         """
         _check_installed()
         _check_reached(self.master)
-        tasks = [slides[start : start + self.together] for start in range(0, len(slides), self.together)]
-        at_once = max(1, SLIDES_PER_JOB // self.together)
         with _session(self.master, work.model) as session:
+            size = self.together or slides_per_task(len(slides), session.sparkContext.defaultParallelism)
+            tasks = [slides[start : start + size] for start in range(0, len(slides), size)]
+            at_once = max(1, SLIDES_PER_JOB // size)
             for start in range(0, len(tasks), at_once):
                 yield from _job(session, work, tasks[start : start + at_once], hashed=self.hashed)
+
+
+def slides_per_task(slides: int, cores: int) -> int:
+    """How many slides a task of Spark's has: few enough that all cores have work to the end, as many as that allows."""
+    return min(MOST, max(FEWEST, slides // (TASKS_PER_CORE * cores)))
 
 
 def _job(session: Any, work: Work, tasks: Sequence[Sequence[Slide]], *, hashed: bool) -> Iterator[Done]:

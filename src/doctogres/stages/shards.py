@@ -1,7 +1,6 @@
 """What `shard=` and `engine=` mean for a stage: where the records of its slides are made."""
 
 import time
-from typing import Final
 
 from doctogres.catalogue import JOIN, SPARK
 from doctogres.errors import CohortError
@@ -9,8 +8,6 @@ from doctogres.records.share import WHOLE, Share
 from doctogres.records.slide import Engine, Threads
 from doctogres.records.store import Joined, Shares
 from doctogres.tracking.runs import PROBLEMS, SECONDS, SLIDES, StageResult
-
-TOGETHER: Final = 8  # slides that are lost with a killed worker
 
 
 def make_share(
@@ -42,14 +39,14 @@ def made_elsewhere(shares: Shares, shard: str, engine: Engine, *, rerun: bool = 
     return shares.join()
 
 
-def chosen(engine: str, spark_master: str, *, hashed: bool = True, together: int = TOGETHER) -> Engine:
+def chosen(engine: str, spark_master: str, *, hashed: bool = True, together: int | None = None) -> Engine:
     """The engine that the parameters name.
 
     Args:
         engine: local or spark.
         spark_master: of Spark.
         hashed: whether the files are hashed, too, because nobody knows their hashes yet.
-        together: number of slides in a task of Spark's.
+        together: number of slides in a task of Spark's; None for what suits the cohort and the cluster.
     """
     if engine != SPARK:
         return Threads(hashed)
