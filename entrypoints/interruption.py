@@ -1,5 +1,6 @@
 """Ends a command that nobody waits for any more: SIGTERM and the end of `mlflow run` count as Ctrl-C."""
 
+import _thread
 import os
 import signal
 import sys
@@ -77,5 +78,8 @@ def _is_interrupted() -> bool:
 def _watch(above: tuple[psutil.Process, ...], done: threading.Event) -> None:
     while not done.wait(POLL):
         if not all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in above):
-            os.kill(os.getpid(), signal.SIGTERM)
+            if os.name == "posix":
+                os.kill(os.getpid(), signal.SIGTERM)  # also wakes a main thread that waits
+            else:
+                _thread.interrupt_main(signal.SIGTERM)
             return

@@ -52,6 +52,12 @@ def test_a_name_that_is_safe_stays_as_it_is(name: str) -> None:
     assert class_key("Luminal A") == "Luminal A"
 
 
+@pytest.mark.parametrize("name", ["con", "NUL", "aux.1", "COM1"])
+def test_a_name_that_windows_reserves_for_a_device_is_changed_in_files_only(name: str) -> None:
+    assert artifact_name(name).startswith("_")
+    assert class_key(name) == name
+
+
 def test_what_replaced_letters_leave_can_still_be_read() -> None:
     assert artifact_name("case0002#1").startswith("case0002_1-")
     assert class_key("HER2(+)").startswith("HER2_pos_-")

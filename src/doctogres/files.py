@@ -41,8 +41,13 @@ def keep_private() -> None:
     folder = workspace()
     if not os.environ.get(WORKSPACE_VARIABLE) and folder.is_dir():
         mode = stat.S_IMODE(folder.stat().st_mode)
-        if mode & umask and folder.stat().st_uid == os.geteuid():
+        if mode & umask and is_own(folder):
             folder.chmod(mode & ~umask)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a path belongs to the user of this process; always true on Windows, which has no such number."""
+    return os.name != "posix" or path.lstat().st_uid == os.geteuid()
 
 
 def chosen_umask() -> int:
@@ -65,7 +70,7 @@ def temporary_folder() -> Path:
 
     Not `tempfile.gettempdir()`, which is another folder for a process that starts while the disk is full.
     """
-    return Path(os.environ.get("TMPDIR") or "/tmp")
+    return Path(os.environ.get("TMPDIR") or ("/tmp" if os.name == "posix" else tempfile.gettempdir()))
 
 
 def looked_for(path: str | Path) -> str:

@@ -10,6 +10,9 @@ LONGEST: Final = 200  # bytes; MLflow takes 250 characters in a key, file system
 DIGITS: Final = 8  # of the digest that keeps two names apart whose letters were replaced
 IN_KEYS: Final = r"[^\w.\- ]"
 IN_FILES: Final = r"[^\w.\-]"
+DEVICES: Final = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE
+)  # Windows takes no file of these names
 
 
 def class_key(name: str) -> str:
@@ -46,6 +49,8 @@ def _safe(name: str, spelled: str, unsafe: str) -> str:
     """`spelled` with what is unsafe replaced, and where that differs from `name` a digest of `name`."""
     # A name that begins with dots is hidden, or the folder itself or the one above it.
     safe = re.sub(rf"^\.+|^$|{unsafe}", "_", unicodedata.normalize("NFC", spelled).strip(" "))
+    if unsafe == IN_FILES and DEVICES.match(safe):
+        safe = f"_{safe}"
     if safe == name and len(safe.encode()) <= LONGEST:
         return safe
     kept = safe.encode()[: LONGEST - DIGITS - 1].decode(errors="ignore")

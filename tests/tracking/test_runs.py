@@ -46,6 +46,14 @@ def test_a_finished_stage_is_reused_and_a_changed_one_is_repeated(store: Path) -
     assert len(calls) == 4
 
 
+def test_artifacts_that_differ_in_case_only_do_not_overwrite_each_other_anywhere(tmp_path: Path) -> None:
+    run = StageRun("predict", "run", "fingerprint", tmp_path)
+    paths = [run.attach(f"overlays/{name}.png") for name in ("a", "A", "b", "a", "A")]
+    assert len({str(path).casefold() for path in paths}) == 3
+    assert (paths[0].name, paths[2].name) == ("a.png", "b.png")
+    assert paths[:2] == paths[3:]
+
+
 def test_the_fingerprint_knows_stage_settings_and_inputs() -> None:
     marks = {
         fingerprint("doctogres.stages.clean", {"a": 1}, {"data": "x"}),

@@ -1,7 +1,6 @@
 """The pixels of a view as one array over its parts."""
 
 import mmap
-import resource
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from doctogres.patches.parts import Part, header
 
+FEW_OPEN: Final = 1000  # where the limit cannot be asked for
 MOST_OPEN: Final = 10_000  # the kernel's limit of mapped files is 65,530
 ASKED: Final = 128 * 1024  # bytes; Linux may read no more of what is asked for at once
 
@@ -133,5 +133,9 @@ def read_ahead(pixels: Any, batches: Iterable[Rows], *, share: slice = slice(Non
 
 def _open_parts() -> int:
     """How many parts may be open at once: a quarter of the files that this process may open."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return FEW_OPEN
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return MOST_OPEN if allowed == resource.RLIM_INFINITY else min(MOST_OPEN, allowed // 4)

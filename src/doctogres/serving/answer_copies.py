@@ -4,7 +4,6 @@ Rows are first appended to a folder of this machine, so that none is lost with a
 reached. A file is complete when no process holds its lock, and removed when the store has it; files of dead workers too.
 """
 
-import fcntl
 import logging
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import Final
 
 from doctogres.addresses import check_address
 from doctogres.files import digest, workspace
+from doctogres.locks import lock
 from doctogres.remote import opened
 from doctogres.serving.answer_log import FOLDER_VARIABLE, AnswerLog
 
@@ -64,7 +64,7 @@ def copy_complete(folder: Path, address: str) -> None:
         with ExitStack() as held:
             try:
                 file = held.enter_context(path.open("rb"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file.fileno())
                 status = path.stat()
             except (FileNotFoundError, BlockingIOError):  # not complete, or another worker was faster
                 continue

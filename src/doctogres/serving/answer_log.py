@@ -4,7 +4,6 @@ A request's rows are appended by one call before its answer is sent, so what a c
 is killed. Nothing that happens to the log's disk fails an answer: rows that cannot be written are counted.
 """
 
-import fcntl
 import logging
 import os
 import secrets
@@ -17,6 +16,7 @@ from threading import Lock
 from typing import Any, Final
 
 from doctogres.files import chosen_umask
+from doctogres.locks import lock
 from doctogres.serving.answers import as_line
 
 FOLDER_VARIABLE: Final = "DOCTOGRES_ANSWER_LOG"
@@ -38,7 +38,8 @@ class AnswerLog:
         self.lost = 0  # rows
         self._failing = False
         self._fresh()
-        os.register_at_fork(after_in_child=self._fresh)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._fresh)
         try:
             self._open()
         except OSError as error:
@@ -104,7 +105,7 @@ class AnswerLog:
         path = self.folder / f"answers-{now}-{secrets.token_hex(4)}.jsonl"
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666 & ~umask)
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed: not complete yet
+            lock(self._file)  # until it is closed: not complete yet
         self._day = now[:8]
         return self._file
 

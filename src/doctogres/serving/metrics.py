@@ -1,10 +1,9 @@
 """Prometheus metrics of all workers of a server, on a port of their own; docs/operations.md lists them.
 
 Every worker counts in files of its own, in a folder that belongs to the server (prometheus_client's multiprocess mode). The
-worker that holds the lock of that folder answers for all of them; when it dies, the kernel gives lock and port to another.
+worker that holds the lock of that folder answers for all of them; when it dies, the system gives lock and port to another.
 """
 
-import fcntl
 import logging
 import multiprocessing
 import os
@@ -16,8 +15,9 @@ from typing import Final, Self
 
 from doctogres import __version__
 from doctogres.errors import DiskFullError, ParameterError
-from doctogres.files import TEMPORARY, replacing, sweep, temporary_folder
+from doctogres.files import TEMPORARY, is_own, replacing, sweep, temporary_folder
 from doctogres.liveness import process_name
+from doctogres.locks import lock
 
 PORT_VARIABLE: Final = "DOCTOGRES_METRICS_PORT"
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own
@@ -115,7 +115,7 @@ def server_folder() -> Path:
     parent = multiprocessing.parent_process()  # uvicorn's, if there are several workers
     folder = place / f"{TEMPORARY}{process_name(parent.pid if parent else None)}-metrics"
     folder.mkdir(0o700, exist_ok=True)
-    if folder.lstat().st_uid != os.geteuid():
+    if not is_own(folder):
         raise PermissionError(f"{folder} belongs to another user")
     return folder
 
@@ -130,7 +130,10 @@ def allocate(folder: Path) -> None:
         if path.exists():  # of a dead worker that had the same id: its numbers still count
             continue
         with replacing(path) as partial, partial.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, FILE_SIZE)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, FILE_SIZE)
+            else:  # macOS, Windows
+                file.write(bytes(FILE_SIZE))
 
 
 def answer_scrapes(folder: Path, host: str, port: int) -> None:
@@ -138,8 +141,8 @@ def answer_scrapes(folder: Path, host: str, port: int) -> None:
     from prometheus_client import CollectorRegistry, start_http_server
     from prometheus_client.multiprocess import MultiProcessCollector
 
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)  # never closed: the kernel does it
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    held = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)  # never closed: the system does it
+    lock(held, wait=True)
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
     warned = False

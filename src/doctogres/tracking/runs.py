@@ -19,9 +19,10 @@ from doctogres import __version__
 from doctogres.catalogue import STAGES
 from doctogres.disk import naming_full_disk
 from doctogres.errors import CohortError, UpstreamError
+from doctogres.files import digest
 from doctogres.launcher import RUN_VARIABLE
 from doctogres.liveness import this_process
-from doctogres.names import metric_name
+from doctogres.names import DIGITS, metric_name
 from doctogres.pages import markdown
 from doctogres.tracking.code import DIFF_FILE, DIRTY_TAG, code_changes
 from doctogres.tracking.fingerprints import fingerprint
@@ -89,6 +90,7 @@ class StageRun:
     artifacts: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     title: str = ""
+    attached: dict[str, str] = field(default_factory=dict)  # by the name that some file systems do not tell from it
 
     def name(self, fact: str, detail: str = "") -> None:
         """Sets the run's name in the UI, what came out first because the table cuts it: `0.743 evaluate holdout`."""
@@ -106,8 +108,13 @@ class StageRun:
         return self.attach(file)
 
     def attach(self, file: str) -> Path:
-        """The path for an artifact that is for people only, not for later stages."""
+        """The path for an artifact that is for people only, not for later stages.
+
+        On macOS and Windows `A.png` would overwrite `a.png`: of names that differ in nothing else, the later one gets a digest.
+        """
         path = self.folder / file
+        if self.attached.setdefault(file.casefold(), file) != file:
+            path = path.with_stem(f"{path.stem}-{digest(file, length=DIGITS)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
