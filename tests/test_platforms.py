@@ -18,7 +18,7 @@ LACKING = '''
 import builtins, importlib, multiprocessing, os, pkgutil, sys
 
 OURS, ABSENT, NAMES = ("doctogres", "entrypoints"), ("fcntl", "resource", "pwd", "grp", "termios"), (
-    "geteuid", "getuid", "fork", "register_at_fork", "posix_fallocate", "killpg", "getpgid", "sched_getaffinity"
+    "geteuid", "getuid", "uname", "fork", "register_at_fork", "posix_fallocate", "killpg", "getpgid", "sched_getaffinity"
 )
 load = builtins.__import__
 

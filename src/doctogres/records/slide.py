@@ -1,6 +1,7 @@
 """A slide as work gets it, and a record as work gives it back."""
 
 import os
+import platform
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -159,7 +160,7 @@ def done(work: Work, slides: Iterable[Slide], *, workers: int | None = None, has
     """
     if not work.root.is_dir():
         raise DoctogresError(
-            f"{work.root} is not there on the machine {os.uname().nodename}; put the slides on a disk that all machines share"
+            f"{work.root} is not there on the machine {platform.node()}; put the slides on a disk that all machines share"
         )
     passed: deque[tuple[str, Slide]] = deque()
 
