@@ -4,6 +4,7 @@ The wheel is installed with the pinned packages into an environment of its own, 
 whose packages the bill of materials lists. If a step fails, the files that were changed are put back.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -76,7 +77,8 @@ def run(*words: str | Path) -> str:
     Raises:
         DoctogresError: it failed.
     """
-    done = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the wheel is tried, not the clone
+    done = subprocess.run([*map(str, words)], cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DoctogresError(f"{' '.join(map(str, words))} failed:\n{(done.stderr or done.stdout).strip()}")
     return done.stdout.strip()
