@@ -8,7 +8,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, LoggedModelOutput
+from mlflow.exceptions import MlflowException
 
 from doctogres.errors import TrackingError, UpstreamError
 from doctogres.tracking.places import check_place, fetch
@@ -150,3 +151,38 @@ def test_a_models_recorded_place_is_named(home: Path) -> None:
     shutil.rmtree(model.artifact_location, ignore_errors=True)
     with pytest.raises(UpstreamError, match=re.escape(model.artifact_location)):
         fetch(f"models:/{model.model_id}")
+
+
+def test_an_artifact_on_this_disk_is_not_copied(home: Path) -> None:
+    run_id = finish("a")
+    found = fetch(f"runs:/{run_id}/cohort.parquet")
+    assert found.is_relative_to(home)
+    assert found.read_text() == "a"
+
+
+def test_a_model_is_found_by_the_run_that_logged_it(home: Path) -> None:
+    with mlflow.start_run() as run:
+        model = mlflow.initialize_logged_model(name="model")
+        place = Path(model.artifact_location)
+        place.mkdir(parents=True)
+        (place / "MLmodel").write_text(f"model_id: {model.model_id}\n")
+        mlflow.log_outputs([LoggedModelOutput(model.model_id, 0)])
+    mlflow.finalize_logged_model(model.model_id, "READY")
+    assert (fetch(f"runs:/{run.info.run_id}/model") / "MLmodel").is_file()
+
+
+def test_the_reason_of_a_refusal_is_said_and_not_that_of_a_missing_path(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = finish("a")
+
+    def refused(artifact_uri: str) -> str:
+        if artifact_uri.startswith("runs:/"):
+            raise MlflowException("Failed to download artifacts from path 'cohort.parquet'")
+        raise MlflowException(
+            "The following failures occurred while downloading:\n##### File cohort.parquet #####\nExpiredToken"
+        )
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", refused)
+    with pytest.raises(UpstreamError, match=r"could not be fetched \(ExpiredToken\)"):
+        fetch(f"runs:/{run_id}/cohort.parquet")

@@ -4,6 +4,8 @@ A store records the whole path of an experiment's artifacts when the experiment 
 folder is moved, copied or read from another machine: it finds nothing, or goes on writing to the old place.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -30,17 +32,39 @@ def fetch(uri: str) -> Path:
     """The local path of an artifact, a folder of artifacts or a model.
 
     A model given by its id is fetched from where it lies: by its `models:/` address, MLflow would overwrite a file in its
-    folder, in which a server may be reading at that moment which version it serves.
+    folder, in which a server may be reading at that moment which version it serves. An artifact of a run, too: by its `runs:/`
+    address, MLflow would copy it even from this disk, and call a bucket that refuses us a path that does not exist.
 
     Raises:
         UpstreamError: it is not there; where its place is not on this machine, the message says so.
     """
+    places = [uri]
     try:
-        where = _recorded(uri) if uri.startswith("models:/m-") and uri.count("/") == 1 else uri
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=where))
+        if uri.startswith("models:/m-") and uri.count("/") == 1:
+            places = [_recorded(uri)]
+        elif uri.startswith("runs:/") and (inner := uri.removeprefix("runs:/").partition("/")[2]):
+            places = [f"{_recorded(uri).rstrip('/')}/{inner}", uri]  # a model of the run is where only MLflow finds it
+        return _first_there(places)
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UpstreamError(masked(f"{uri} could not be fetched ({reason}){_absence(uri)}")) from error
+        raise UpstreamError(masked(f"{uri} could not be fetched ({_reason(error)}){_absence(uri)}")) from error
+
+
+def _first_there(uris: Sequence[str]) -> Path:
+    """What lies at the first of these addresses that has something; if none has, the first one's error is raised."""
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uris[0]))
+    except (MlflowException, OSError):
+        for uri in uris[1:]:
+            with suppress(MlflowException, OSError):
+                return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        raise
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error that says something: MLflow begins a list of failures with a headline for each file."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith(("The following failures", "#####"))]
+    return next(iter(said or lines), type(error).__name__)
 
 
 def check_place(experiment: Experiment) -> None:
