@@ -77,7 +77,8 @@ def run(*words: str | Path) -> str:
     Raises:
         DoctogresError: it failed.
     """
-    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the wheel is tried, not the clone
+    # Without the clone's modules, before which the installed ones would stand back.
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([*map(str, words)], cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DoctogresError(f"{' '.join(map(str, words))} failed:\n{(done.stderr or done.stdout).strip()}")

@@ -203,6 +203,6 @@ def test_a_run_whose_artifacts_are_gone_is_repeated(store, capsys):
     again = run_stage("clean", body, settings={}, inputs={})
     assert not again.reused
     assert (
-        f"{made.run_id}: the run's result is gone: runs:/{made.run_id}/result.json could not be fetched"
+        f"{made.run_id}: the run's result cannot be read: runs:/{made.run_id}/result.json could not be fetched"
         in capsys.readouterr().out
     )

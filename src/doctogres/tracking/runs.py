@@ -154,12 +154,12 @@ def result_of(run: Run) -> StageResult:
     """The stage result recorded by a finished run.
 
     Raises:
-        UpstreamError: its artifacts no longer exist.
+        UpstreamError: its artifacts no longer exist, or cannot be reached.
     """
     try:
         content = json.loads(fetch(f"runs:/{run.info.run_id}/{RESULT_FILE}").read_text(encoding="utf-8"))
     except UpstreamError as error:
-        raise UpstreamError(f"{run.info.run_id}: the run's result is gone: {error}") from error
+        raise UpstreamError(f"{run.info.run_id}: the run's result cannot be read: {error}") from error
     artifacts, metrics, title = content["artifacts"], content["metrics"], run.info.run_name
     return StageResult(run.data.tags[STAGE_TAG], run.info.run_id, artifacts, metrics, reused=True, title=title)
 
