@@ -12,6 +12,7 @@ import pandas as pd
 
 from doctogres.cleaning.decisions import REPAIR
 from doctogres.cleaning.evidence import Evidence
+from doctogres.cleaning.thumbnails import Thumbnails
 from doctogres.pages import page
 from doctogres.slides.images import data_address
 from doctogres.slides.reasons import Reason, parsed
@@ -38,6 +39,7 @@ def render_audit(
     twins: pd.DataFrame,
     reviewed: pd.DataFrame,
     evidence: Mapping[str, Evidence],
+    thumbnails: Thumbnails,
     *,
     title: str = "Cleaning audit",
 ) -> str:
@@ -56,7 +58,7 @@ def render_audit(
         shares=shares.to_dict("records"),
         twins=_twin_groups(twins),
         most=MOST_CARDS,
-        sections=list(_sections(rows, reviewed, evidence)),
+        sections=list(_sections(rows, reviewed, evidence, thumbnails)),
     )
 
 
@@ -80,7 +82,9 @@ def _twin_groups(twins: pd.DataFrame) -> dict[str, list[list[dict[Any, Any]]]]:
     return groups
 
 
-def _sections(rows: pd.DataFrame, reviewed: pd.DataFrame, evidence: Mapping[str, Evidence]) -> Iterator[dict[str, Any]]:
+def _sections(
+    rows: pd.DataFrame, reviewed: pd.DataFrame, evidence: Mapping[str, Evidence], thumbnails: Thumbnails
+) -> Iterator[dict[str, Any]]:
     """The page's headings, each with its number of slides and, by reason, the cards that are shown and how many there are."""
     findings = {row["slide_id"]: row for row in reviewed.to_dict("records")}
     for outcome, (heading, what) in SECTIONS.items():
@@ -88,7 +92,7 @@ def _sections(rows: pd.DataFrame, reviewed: pd.DataFrame, evidence: Mapping[str,
         by_reason = shown.groupby(shown["reason"].map(Reason.of), sort=True)
         codes = {
             code: (
-                [_card(row, rows, evidence) for row in _first([findings[slide] for slide in group.index])],
+                [_card(row, rows, evidence, thumbnails) for row in _first([findings[slide] for slide in group.index])],
                 len(group),
             )
             for code, group in by_reason
@@ -102,7 +106,9 @@ def _first(findings: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
     return [row for number, row in enumerate(findings) if number < MOST_CARDS or row["decision"]]
 
 
-def _card(row: Mapping[Any, Any], rows: pd.DataFrame, evidence: Mapping[str, Evidence]) -> dict[str, Any]:
+def _card(
+    row: Mapping[Any, Any], rows: pd.DataFrame, evidence: Mapping[str, Evidence], thumbnails: Thumbnails
+) -> dict[str, Any]:
     """What the page shows about a slide."""
     slide, twin = row["slide_id"], _text(row["twin_of"])
     measured, splat = evidence.get(slide), ""
@@ -111,8 +117,8 @@ def _card(row: Mapping[Any, Any], rows: pd.DataFrame, evidence: Mapping[str, Evi
         splat = f"splat: {measured.splat_share:.2%} of the picture; {left}"
     code, sentence = parsed(row["automatic_reason"])
     return {
-        "slide": _pictured(slide, rows, evidence),
-        "twin": _pictured(twin, rows, evidence) if twin else None,
+        "slide": _pictured(slide, rows, thumbnails),
+        "twin": _pictured(twin, rows, thumbnails) if twin else None,
         "label": _text(row["label"]),
         "other_label": _text(row["twin_label"]) if twin and row["label"] != row["twin_label"] else None,
         "splat": splat,
@@ -125,10 +131,10 @@ def _card(row: Mapping[Any, Any], rows: pd.DataFrame, evidence: Mapping[str, Evi
     }
 
 
-def _pictured(slide: str, rows: pd.DataFrame, evidence: Mapping[str, Evidence]) -> dict[str, str]:
-    measured = evidence.get(slide)
-    thumbnail = data_address(measured.thumbnail, "jpeg") if measured and measured.thumbnail else ""
-    return {"name": slide, "outcome": _text(rows["outcome"].get(slide)), "thumbnail": thumbnail}
+def _pictured(slide: str, rows: pd.DataFrame, thumbnails: Thumbnails) -> dict[str, str]:
+    picture = thumbnails.of(slide)
+    address = data_address(picture, "jpeg") if picture else ""
+    return {"name": slide, "outcome": _text(rows["outcome"].get(slide)), "thumbnail": address}
 
 
 def _text(value: object) -> str:

@@ -1,6 +1,6 @@
 """Cleans a whole cohort: measures and judges every slide, merges groups, and splits the usable slides."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -11,6 +11,7 @@ from doctogres.cleaning.audit import render_audit
 from doctogres.cleaning.decisions import DROP, Decision, apply_decisions, check_effective, check_known, decision_table
 from doctogres.cleaning.evidence import Evidence, Measuring
 from doctogres.cleaning.outcome import decide, merged_groups, rare_classes
+from doctogres.cleaning.thumbnails import Thumbnails
 from doctogres.errors import CohortError
 from doctogres.records.slide import slides_of
 from doctogres.settings import CleanSettings
@@ -94,10 +95,13 @@ def clean_cohort(
     slides = find_slides(root, ignore_columns=ignore_columns, subgroups=subgroups, annotations=annotations)
     check_known(decisions, slides["slide_id"])
     kept = slides[slides["outcome"] == KEPT]
-    if measured is None:
-        evidence = _measure(root, kept, hashes or {}, workers, progress)
-    else:
-        evidence = {slide: measured[slide] for slide in kept["slide_id"]}
+    found = (
+        _measure(root, kept, hashes or {}, workers, progress)
+        if measured is None
+        else (measured[slide] for slide in kept["slide_id"])
+    )
+    thumbnails = Thumbnails()
+    evidence = {one.slide_id: thumbnails.take(one) for one in found}
     labels: dict[str, str] = dict(slides.loc[slides["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
     given: dict[str, str] = dict(slides.loc[slides["group"].notna(), ["slide_id", "group"]].itertuples(index=False))
     wanted = {slide for slide, decided in decisions.items() if decided.decision != DROP}
@@ -129,7 +133,7 @@ def clean_cohort(
     shares = _class_shares(table)
     result = CleanResult(
         table=table,
-        audit_html=render_audit(table, shares, twins, reviewed, evidence),
+        audit_html=render_audit(table, shares, twins, reviewed, evidence, thumbnails),
         outcomes={str(name): int(count) for name, count in table["outcome"].value_counts().items()},
         reasons=_reason_counts(table),
         class_shares=shares,
@@ -148,14 +152,12 @@ def _measure(
     hashes: Mapping[str, str],
     workers: int | None,
     progress: Callable[[int, int], None] | None,
-) -> dict[str, Evidence]:
-    evidence = {}
+) -> Iterator[Evidence]:
     files = [slide.with_hashes(hashes) for slide in slides_of(slides)]
-    for measured in Measuring(root)(files, workers=workers):
-        evidence[measured.slide_id] = measured
+    for number, measured in enumerate(Measuring(root)(files, workers=workers), 1):
+        yield measured
         if progress is not None:
-            progress(len(evidence), len(files))
-    return evidence
+            progress(number, len(files))
 
 
 def _drop_rare_classes(table: pd.DataFrame) -> None:
