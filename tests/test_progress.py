@@ -1,15 +1,21 @@
 """Progress on a terminal and elsewhere, by a clock that the test turns."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from tqdm import tqdm
 
 from doctogres import progress
-from doctogres.progress import reporter
+from doctogres.progress import counted, durations, place, reporter
+
+ROOT = Path(__file__).parents[1]
 
 
 class Clock:
@@ -211,3 +217,93 @@ def test_bars_of_loops_within_loops_leave_only_the_last_lines(clock, terminal):
         "fold 1: 4 of 100 epochs in 00:08, 30 epochs/min",
         "folds: 2 folds in 00:16, 7.5 folds/min",
     ]
+
+
+def test_a_loop_within_loops_says_where_it_is(clock, stderr):
+    with place("tune:"), reporter("", "trials") as trials:
+        trials(0, 2)
+        with place("trial 1 of 2"), place(""), place("fold 2 of 5"), reporter("training", "steps") as steps:
+            steps(0, 100)
+            for number in range(1, 3):
+                with place(f"epoch {number} of 10"):
+                    clock.now += 10
+                    steps(number * 10, 100)
+        trials(1, 2)
+    assert stderr.getvalue().splitlines() == [
+        "tune: trial 1 of 2, fold 2 of 5, epoch 1 of 10, training: 10 of 100 steps, 1 steps/s, 01:30 left",
+        "tune: trial 1 of 2, fold 2 of 5, epoch 2 of 10, training: 20 of 100 steps, 1 steps/s, 01:20 left",
+        "tune: trial 1 of 2, fold 2 of 5, training: 20 of 100 steps in 00:20, 1 steps/s",
+        "tune: 1 of 2 trials, 3 trials/min, 00:20 left",
+        "tune: 1 of 2 trials in 00:20, 3 trials/min",
+    ]
+
+
+def test_a_place_ends_with_its_block_even_after_an_error(clock, stderr):
+    with pytest.raises(KeyError), place("train:"):
+        raise KeyError
+    loop(reporter("cut", "slides"), clock, [6], total=1)
+    assert stderr.getvalue() == "cut: 1 slides in 00:06, 10 slides/min\n"
+
+
+def test_a_counted_loop_passes_its_steps_on_and_is_shown(clock, stderr):
+    passed = []
+    for step in counted("abc", "fetch", "files", 3):
+        clock.now += 6
+        passed.append(step)
+    assert passed == ["a", "b", "c"]
+    assert stderr.getvalue().splitlines()[0] == "fetch: 1 of 3 files, 10 files/min, 00:12 left"
+    assert stderr.getvalue().splitlines()[-1] == "fetch: 3 files in 00:18, 10 files/min"
+
+
+def test_durations_are_one_or_a_range():
+    assert durations([10, 10.2]) == "00:10"
+    assert durations([4000, 10, 300]) == "00:10 to 1:06:40"
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from time import sleep
+from doctogres import progress
+progress.monotonic = iter(range(0, 10_000, 20)).__next__  # every call is twenty seconds after the one before
+print("main: stage 1 of 6: clean", flush=True)
+for step in progress.counted(range(3), "clean", "slides", 3):
+    if step == 1:
+        for _ in range(600):
+            if Path("go").exists():
+                break
+            sleep(0.1)
+        else:
+            sys.exit("its lines have not been read for a minute")
+"""
+
+
+@pytest.mark.slow
+def test_lines_come_through_mlflow_run_at_once(tmp_path):
+    """Eight seconds. The command waits in the middle of its loop until its first lines have been read here."""
+    (tmp_path / "child.py").write_text(CHILD)
+    (tmp_path / "MLproject").write_text("name: x\nentry_points:\n  main:\n    command: python child.py\n")
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "PYTHONPATH": str(ROOT / "src"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = [sys.executable, "-m", "mlflow", "run", str(tmp_path), "--env-manager", "local"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        assert running.stdout
+        seen = []
+        for line in running.stdout:
+            seen.append(line.rstrip("\n"))
+            if line.startswith("clean: 1 of 3 slides"):
+                break
+        waited = not (tmp_path / "go").exists()
+        (tmp_path / "go").touch()
+        rest = running.stdout.read()
+    assert waited
+    assert running.returncode == 0, rest
+    assert "main: stage 1 of 6: clean" in seen
+    assert re.fullmatch(r"clean: 1 of 3 slides, \S+ slides/min, \d\d:\d\d left", seen[-1])
+    assert "clean: 3 slides in " in rest
+    assert "\r" not in rest

@@ -1,10 +1,12 @@
-"""Progress of a loop: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a loop: a bar on a terminal, plain lines elsewhere. Loops within loops say where they are: `place`."""
 
 import sys
 from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from tqdm import tqdm
 
@@ -12,6 +14,22 @@ LONG: Final = 5.0  # seconds; a loop that takes this long prints lines, and a la
 LINE_INTERVAL: Final = 10.0  # seconds between plain lines
 RECENT: Final = 10.0  # seconds, and at least RECENT_STEPS steps, over which the rate is measured
 RECENT_STEPS: Final = 5
+Step = TypeVar("Step")
+_places: list[str] = []  # of the loops around, outermost first
+
+
+@contextmanager
+def place(name: str) -> Iterator[None]:
+    """Lines within the block begin with this place, after those of the blocks around it: `tune: trial 3 of 20, fold 2 of 5`.
+
+    Args:
+        name: such as `fold 2 of 5`, or `tune:` with a colon for what the places within it belong to; empty for none.
+    """
+    _places.append(name)
+    try:
+        yield
+    finally:
+        _places.pop()
 
 
 class Reporter:
@@ -58,7 +76,7 @@ class Reporter:
             self.bar.close()
         now = monotonic()
         if self.first and now - self.started >= LONG:
-            took = tqdm.format_interval(now - self.started)
+            took = duration(now - self.started)
             self._print(f"{self._so_far()} in {took}{_rate(self._speed(now, self.first), self.unit)}")
 
     def __enter__(self) -> Self:
@@ -73,7 +91,8 @@ class Reporter:
 
     def _so_far(self) -> str:
         of = f" of {self.total}" if self.total and self.done != self.total else ""
-        return f"{self.label}: {self.done}{of} {self.unit}"
+        parts = [part if part.endswith(":") else f"{part}," for part in [*_places, self.label] if part]
+        return f"{' '.join(parts).rstrip(':,')}: {self.done}{of} {self.unit}"
 
     def _speed(self, now: float, since: tuple[float, int]) -> float:
         then, before = since
@@ -81,7 +100,7 @@ class Reporter:
 
     def _text(self, now: float) -> str:
         rate = self._speed(now, self.steps[0])
-        left = f", {tqdm.format_interval((self.total - self.done) / rate)} left" if self.total and rate > 0 else ""
+        left = f", {duration((self.total - self.done) / rate)} left" if self.total and rate > 0 else ""
         return f"{self._so_far()}{_rate(rate, self.unit)}{left}"
 
     def _draw(self, now: float) -> None:
@@ -107,6 +126,26 @@ class Reporter:
             print(line, file=sys.stderr, flush=True)
 
 
+def counted(steps: Iterable[Step], label: str, unit: str, total: int) -> Generator[Step]:
+    """Passes on the steps of a loop, and reports how many are done: a step is, when the next one is asked for."""
+    with reporter(label, unit) as report:
+        report(0, total)
+        for number, step in enumerate(steps, 1):
+            yield step
+            report(number, total)
+
+
+def duration(seconds: float) -> str:
+    """`03:20` or `1:03:20`."""
+    return str(tqdm.format_interval(seconds))
+
+
+def durations(seconds: Iterable[float]) -> str:
+    """One duration, or the shortest and the longest of several: `00:20 to 03:20`."""
+    texts = list(dict.fromkeys(map(duration, sorted(seconds))))
+    return " to ".join(dict.fromkeys([texts[0], texts[-1]]))
+
+
 def _rate(per_second: float, unit: str) -> str:
     if per_second <= 0:
         return ""
@@ -118,7 +157,7 @@ def reporter(label: str, unit: str) -> Reporter:
     """A function to call with (done, total) before the first step of a loop and after every step.
 
     Args:
-        label: name of the loop, such as the stage.
+        label: name of the loop; empty if its place says it all.
         unit: what the steps are, in the plural.
     """
     return Reporter(label, unit)

@@ -21,6 +21,7 @@ from doctogres.addresses import check_address, masked
 from doctogres.disk import check_space, size_text
 from doctogres.errors import DoctogresError, ParameterError, RemoteError
 from doctogres.files import digest_of, partial_beside, replacing, workspace
+from doctogres.progress import counted
 
 ADDRESS: Final = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 HERE: Final = ("file", "local")
@@ -235,7 +236,7 @@ def _fetch(address: str, files: list[RemoteFile]) -> None:
     check_space(workspace(), size)
     count = f"{len(files)} file{'s' * (len(files) != 1)}"
     print(f"fetch: {count}{' of ' * bool(address)}{address}, {size_text(size)}", flush=True)
-    for _ in map_slides(_fetch_one, files, workers=AT_ONCE):
+    for _ in counted(map_slides(_fetch_one, files, workers=AT_ONCE), "fetch", "files", len(files)):
         pass
 
 

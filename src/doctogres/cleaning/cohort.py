@@ -154,6 +154,8 @@ def _measure(
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Evidence]:
     files = [slide.with_hashes(hashes) for slide in slides_of(slides)]
+    if progress is not None:
+        progress(0, len(files))
     for number, measured in enumerate(Measuring(root)(files, workers=workers), 1):
         yield measured
         if progress is not None:

@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from doctogres.progress import counted
+
 # Bounds the memory of one block of resamples to about 16 MB, however many slides and resamples there are.
 BLOCK_CELLS: Final = 2_000_000
 
@@ -79,8 +81,10 @@ def resample(
         return {name: np.empty(0) for name in statistics(np.ones((1, count)))}
     rng = np.random.default_rng(seed)
     block = max(1, BLOCK_CELLS // len(units))
+    starts = range(0, resamples, block)
     blocks = [
-        statistics(_unit_counts(rng, min(block, resamples - start), count)) for start in range(0, resamples, block)
+        statistics(_unit_counts(rng, min(block, resamples - start), count))
+        for start in counted(starts, "intervals", "blocks of resamples", len(starts))
     ]
     return {name: np.concatenate([part[name] for part in blocks]) for name in blocks[0]}
 

@@ -18,6 +18,7 @@ from doctogres.patches.crops import cut_patches
 from doctogres.patches.joined import JoinedPixels
 from doctogres.patches.manifest import Manifest
 from doctogres.patches.parts import FOLDER, Part, Piece, content_key, divided, header, part_path
+from doctogres.progress import reporter
 from doctogres.slides.cohort import slide_root
 from doctogres.slides.opening import open_slide
 from doctogres.storage import hold
@@ -147,12 +148,16 @@ def _cut_parts(parts: Sequence[Part], slides: _Slides, root: Path, cache: Path) 
         return cut_patches(opened, slides.boxes_of(piece), manifest.patch, slides.view)
 
     check_space(cache, sum(part.nbytes for part in parts))
-    pixels = map_slides(cut, (piece for part in parts for piece in part.pieces))
+    pieces = [piece for part in parts for piece in part.pieces]
+    pixels = map_slides(cut, pieces)
+    report, written = reporter("cutting again", "slides"), 0
     for part in parts:
         with replacing(part.path, needed=part.nbytes) as partial, partial.open("wb") as file:
             file.write(header(len(part), part.size))
             for _ in part.pieces:
                 file.write(next(pixels).data)
+                written += 1
+                report(written, len(pieces))
 
 
 def _unchanged(manifest: Manifest, slide: str, root: Path) -> Path:

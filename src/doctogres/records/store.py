@@ -20,7 +20,7 @@ from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError, MissingSharesError, UpstreamError, listed
 from doctogres.files import digest_of
 from doctogres.parquet import TableFile
-from doctogres.progress import reporter
+from doctogres.progress import counted, reporter
 from doctogres.records.share import Share, divided
 from doctogres.records.slide import Done, Engine, Slide, Work, done_schema, state_of
 
@@ -137,7 +137,11 @@ class Shares:
             count: [share for share in self._divided(count) if not self._path(share).is_file()] for count in found
         }
         count = min(lacking, key=lambda count: (len(lacking[count]) / count, count))
-        read = {share: self._read(self._path(share)) for share in self._divided(count)} if not lacking[count] else {}
+        shares = [] if lacking[count] else list(self._divided(count))
+        read = {
+            share: self._read(self._path(share))
+            for share in counted(shares, f"{self.stage} join", "shares", len(shares))
+        }
         if missing := lacking[count] or [share for share, content in read.items() if content is None]:
             raise self._refusal(missing, found[count])
         by_slide: dict[str, Done] = {}

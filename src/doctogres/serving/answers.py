@@ -10,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from doctogres.errors import UpstreamError
+from doctogres.progress import counted
 from doctogres.remote import local
 
 VERSION: Final = 1  # raised when older files can no longer be read; a column more does not raise it
@@ -81,7 +82,7 @@ def _files(place: Path | str) -> Iterator[tuple[str, bytes]]:
         raise UpstreamError(f"{place} cannot be read ({error}); {remedy}") from error
     if not found:
         raise UpstreamError(f"{place}: no answers-*.jsonl in it; {remedy}")
-    for path in found:
+    for path in counted(found, "reading the answers", "files", len(found)):
         try:
             content = path.read_bytes()
             yield str(path), gzip.decompress(content) if path.suffix == ".gz" else content

@@ -10,6 +10,7 @@ from typing import Final
 
 from doctogres.errors import CohortError
 from doctogres.files import partial_beside
+from doctogres.progress import counted
 
 MAX_ZIP_BYTES: Final = 64 * 2**30
 MAX_ZIP_RATIO: Final = 200  # of unpacked to packed bytes; pictures are compressed already, a zip bomb is not
@@ -31,7 +32,7 @@ def unpack_zip(path: Path, target: Path) -> None:
             members = _safe_members(archive, path)
             with partial_beside(target, needed=sum(member.file_size for member in members)) as temporary:
                 temporary.mkdir()
-                for member in members:
+                for member in counted(members, f"unpacking {path.name}", "files", len(members)):
                     _unpack_member(archive, member, temporary)
                 if not target.is_dir():
                     temporary.rename(target)

@@ -17,6 +17,7 @@ import pandas as pd
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, listed
 from doctogres.files import digest, file_digest, workspace
+from doctogres.progress import counted
 from doctogres.remote import is_address
 from doctogres.slides.archives import unpack_zip
 from doctogres.slides.labels import LabelRow, LabelTable, names_masks, read_group_column, read_labels, read_names
@@ -155,9 +156,8 @@ def file_hashes(root: Path, files: Iterable[str]) -> dict[str, str]:
         DoctogresError: a file cannot be read.
     """
     names = sorted(set(files))
-    return dict(
-        zip(names, map_slides(lambda name: file_digest(root / name, algorithm="md5", length=None), names), strict=True)
-    )
+    hashes = map_slides(lambda name: file_digest(root / name, algorithm="md5", length=None), names)
+    return dict(zip(names, counted(hashes, "digests of the slides", "files", len(names)), strict=True))
 
 
 def content_digest(hashes: Mapping[str, str]) -> str:

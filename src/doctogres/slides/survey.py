@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from doctogres.errors import CohortError
+from doctogres.progress import counted
 from doctogres.slides.formats import ImageError, read_header
 from doctogres.slides.labels import IMAGE, LABEL, MASK
 from doctogres.slides.layout import OTHER_PICTURES, OUTLINES, SCANNER_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES
@@ -102,7 +103,8 @@ def survey(folder: Path) -> Survey:
         labels_from = "folders"
     if not labels_from:  # nothing to train on
         slides = [replace(slide, part=TEST_PART) for slide in slides]
-    problems += [problem for slide in slides for problem in _problems(root, slide)]
+    looked_at = counted(slides, "looking at the files", "slides", len(slides))
+    problems += [problem for slide in looked_at for problem in _problems(root, slide)]
     return Survey(root, slides, problems, labels_from, group_from, about)
 
 

@@ -22,6 +22,7 @@ from doctogres.model.weights import check_all_weights
 from doctogres.names import interval
 from doctogres.pages import markdown
 from doctogres.presets import check_default_in_space, replaced
+from doctogres.progress import place
 from doctogres.remote import local
 from doctogres.settings import OF_RECIPE, Preset
 from doctogres.slides.cohort import content_digest, file_hashes, find_slides, open_cohort, slide_files
@@ -163,7 +164,8 @@ def ablate(
         for number, (row, recipe) in enumerate(zip(LADDER, recipes, strict=True), 1):
             cohort = cleaned.run_id if row.cleaned else before
             above = trained[-1] if trained else None
-            trained.append(_run_row(number, row, recipe, above, cohort, data, preset, seed))
+            with place(f"row {number} of {len(LADDER)}"):
+                trained.append(_run_row(number, row, recipe, above, cohort, data, preset, seed))
             mlflow.log_metric("macro_f1", trained[-1].macro_f1, step=number)
         _publish(run, trained, preset, seed)
 
@@ -208,7 +210,7 @@ def _run_row(
         mlflow.log_params(used | {"seeds": preset.ablate.seeds, "changes": changed or "first row"})
         for count, row_seed in enumerate(range(seed, seed + preset.ablate.seeds), 1):
             started = perf_counter()
-            with naming(f"seed {row_seed}"):
+            with naming(f"seed {row_seed}"), place(f"seed {count} of {preset.ablate.seeds}"):
                 trained = train(patches=cut.run_id, params=params, preset=recipe, seed=row_seed, data=data)
                 evaluations.append(
                     evaluate(model=trained.run_id, cohort=cohort, split=HOLDOUT, preset=recipe, seed=seed, data=data)

@@ -12,6 +12,7 @@ from doctogres.catalogue import DEFAULT_NAME
 from doctogres.errors import DoctogresError, ParameterError, UpstreamError
 from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.files import workspace
+from doctogres.progress import counted
 from doctogres.registry.champion_comparison import Evaluation, compare_with_champion, read_evaluation
 from doctogres.registry.gate import CHAMPION, ChampionComparison, GateDecision, gate, held
 from doctogres.registry.limits import Measured, recalls, violations
@@ -152,7 +153,8 @@ def _latency(candidate: Candidate, champion: ModelVersion | None) -> dict[str, f
         name: lambda row, classifier=classifier: classifier.classify(*read_slide(chosen.root, row)[:2])
         for name, classifier in loaded.items()
     }
-    return slide_latency_ms(models, chosen.slides.itertuples(index=False))
+    rows = chosen.slides.itertuples(index=False)
+    return slide_latency_ms(models, counted(rows, "latency", "slides", len(chosen.slides)))
 
 
 def _compared(candidate: Candidate, champion: ModelVersion | None) -> tuple[GateDecision, ChampionComparison | None]:

@@ -83,7 +83,7 @@ def clean(
     def body(run: StageRun) -> None:
         if decided:
             shutil.copyfile(decided, run.attach("decisions_given.csv"))
-        report = reporter("clean", "slides")
+        report = reporter("", "slides")
         try:
             result = clean_cohort(
                 root,

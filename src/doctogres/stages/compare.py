@@ -8,6 +8,7 @@ import mlflow
 from doctogres.errors import ParameterError
 from doctogres.evaluation.pairs import ComparedModel, ComparedModels, compare_pairs
 from doctogres.evaluation.unseen import check_unseen
+from doctogres.progress import place
 from doctogres.registry.champion_comparison import read_evaluation
 from doctogres.serving.loading import training_record
 from doctogres.slides.selection import short_name, split_name
@@ -68,7 +69,10 @@ def compare_models(
         name = short_name(chosen.split)
         mlflow.set_tag(SLIDES_TAG, str(chosen.root))
         log_table(chosen.slides, name=f"slides ({name})", source=chosen.source, context="evaluation", targets="label")
-        results = {name: _part(run, evaluate_one(address)) for name, address in addresses.items()}
+        results = {}
+        for number, (name, address) in enumerate(addresses.items(), 1):
+            with place(f"model {number} of {len(addresses)}"):
+                results[name] = _part(run, evaluate_one(address))
         for address in addresses.values():
             log_model_input(address)
         found = {name: read_evaluation(result.run_id) for name, result in results.items()}

@@ -18,7 +18,7 @@ from doctogres.evaluation.unseen import check_unseen
 from doctogres.files import digest_of
 from doctogres.model.answer import SlideAnswer
 from doctogres.names import artifact_name, class_key, interval
-from doctogres.progress import reporter
+from doctogres.progress import counted
 from doctogres.records.slide import slides_of
 from doctogres.serving.answers import read_answers
 from doctogres.serving.loading import checked_folder, load_classifier, training_record
@@ -94,8 +94,6 @@ def evaluate(
         classifier = load_classifier(address)
         class_indices(slides["label"].tolist(), classifier.card.classes)  # an unknown label is found before the work
         model_id = log_model_input(address)
-        report = reporter(f"evaluate ({name})", "slides")
-        said: list[SlideAnswer] = []
         rows = slides_of(slides)
         if engine == SPARK:
             work = Answering(root, checked_folder(address))
@@ -103,9 +101,7 @@ def evaluate(
             answered: Iterator[SlideAnswer] = map(answer_of, rows, (one.record for one in made))
         else:
             answered = score(classifier, slides, root)
-        for answer in answered:
-            said.append(answer)
-            report(len(said), len(slides))
+        said = list(counted(answered, name, "slides", len(slides)))
         scored = Scored(slides, said, classifier)
         options = {"resamples": resamples, "seed": seed}
         groups = scored_groups(slides, said, classifier.card, **options)
@@ -209,7 +205,8 @@ def _attach_outlines(run: StageRun, scored: "Scored", root: Path, model: str) ->
     from doctogres.cleaning.reading import read_slide
     from doctogres.model.outlined import outlined_answer
 
-    for row, answer in zip(scored.slides.itertuples(index=False), scored.answers, strict=True):
+    answers = counted(scored.answers, "outlines", "slides", len(scored.answers))
+    for row, answer in zip(scored.slides.itertuples(index=False), answers, strict=True):
         slide_id = str(row.slide_id)
         text = outlined_answer(slide_id, answer, read_slide(root, row)[:2], scored.classes, model=model)
         run.attach(f"geojson/{artifact_name(slide_id)}.geojson").write_text(text, encoding="utf-8")

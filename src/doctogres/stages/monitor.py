@@ -12,6 +12,7 @@ from doctogres.evaluation.drift import Shift, compare, distinct, missing
 from doctogres.evaluation.drift import daily as by_day
 from doctogres.files import digest_of
 from doctogres.names import class_key
+from doctogres.progress import counted
 from doctogres.serving.answers import read_answers
 from doctogres.serving.loading import classifier_evidence
 from doctogres.spreadsheets import write_csv
@@ -124,7 +125,8 @@ def _publish(
     write_csv(pd.DataFrame(map(_row, shifts)), run.publish("shifts"))
     run.name(result)
     run.note(" ".join([f"{result}.", *(f"{sentence}." for sentence in alarms), lacking]).strip())
-    for step, (_, values) in enumerate(by_day(table)):
+    days = list(by_day(table))
+    for step, (_, values) in enumerate(counted(days, "recording", "days", len(days))):
         run.log_metrics(_keyed(values), step=step)
     run.log_metrics({ALARMS: len(alarms), SLIDES: len(table)} | {f"shift/{s.quantity.name}": s.effect for s in shifts})
 

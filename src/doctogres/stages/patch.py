@@ -63,7 +63,7 @@ def patch(
             manifest = manifest_of(table, joined.records.values(), root, preset.patch, source=upstream.uri)
             record_shares(manifest, joined.together, workspace())
         else:
-            report = reporter("patch", "slides")
+            report = reporter("", "slides")
             manifest, _ = cut_cohort(table, root, preset.patch, cache=workspace(), source=upstream.uri, progress=report)
         manifest.write(run.publish("patches"))
         _record(run, manifest)

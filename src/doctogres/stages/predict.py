@@ -14,7 +14,7 @@ from doctogres.evaluation.predictions import PATCHES, PREDICTED, Predictions
 from doctogres.files import digest_of, file_digest, workspace
 from doctogres.model.answer import SlideAnswer
 from doctogres.names import artifact_name
-from doctogres.progress import reporter
+from doctogres.progress import counted
 from doctogres.records.share import Share
 from doctogres.records.slide import Slide, slides_of
 from doctogres.records.store import Shares
@@ -98,9 +98,8 @@ def predict(
             card = classifier.card
             given = answered(classifier, slides, root, mpp=of_unstated, outlined=outlined)
         log_model_input(address)
-        report = reporter("predict", "slides")
         rows, probabilities, answers, grouped = [], [], {}, {}
-        for slide, one in zip(slides, given, strict=True):
+        for slide, one in zip(slides, counted(given, "", "slides", len(slides)), strict=True):
             answer = one if isinstance(one, DoctogresError) else one.answer
             said, shares_of_classes = row_of(slide, answer, card)
             rows.append(said)
@@ -114,7 +113,6 @@ def predict(
                 if one.outlines:
                     path = run.attach(f"geojson/{artifact_name(slide.slide_id)}.geojson")
                     path.write_text(one.outlines, encoding="utf-8")
-            report(len(rows), len(slides))
         predictions = Predictions(pd.DataFrame(rows), card.classes, np.stack(probabilities))
         _publish(run, predictions, answers, address, preset.predict.unanswered)
         _publish_groups(run, groups, grouped, card)

@@ -12,7 +12,7 @@ from doctogres.model.weights import check_all_weights
 from doctogres.names import interval
 from doctogres.patches.manifest import Manifest
 from doctogres.presets import check_default_in_space, tuned_values
-from doctogres.progress import reporter
+from doctogres.progress import place, reporter
 from doctogres.settings import ENSEMBLE_SETTINGS, SEARCHED_ANSWERS, Preset
 from doctogres.spreadsheets import write_csv
 from doctogres.tracking.datasets import log_table
@@ -71,9 +71,10 @@ def tune(
 
         def objective(trial: "optuna.Trial", values: dict[str, Any]) -> float:
             ours.add(trial.number)
-            return run_trial(trial, values, trials)
+            with place(f"trial {trial.number + 1} of {preset.tune.trials}"):
+                return run_trial(trial, values, trials)
 
-        with reporter("tune", "trials") as report:
+        with reporter("", "trials") as report:
             result = run_study(
                 objective,
                 name=name,

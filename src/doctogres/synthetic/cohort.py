@@ -19,6 +19,7 @@ import numpy as np
 
 from doctogres.engine import default_workers
 from doctogres.files import partial_beside
+from doctogres.progress import counted
 from doctogres.synthetic.cartoon import with_cartoon
 from doctogres.synthetic.noise import Bytes
 from doctogres.synthetic.plan import LABELS, SlidePlan, plan_cohort
@@ -131,7 +132,8 @@ def _draw_all(plan: Sequence[SlidePlan], seed: int, folder: Path, workers: int) 
     # "spawn" works on every system and alongside the caller's threads; "fork" does not.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(families)), mp_context=context, initializer=_one_thread) as pool:
-        for _ in pool.map(draw, families.values(), chunksize=4):
+        drawn = pool.map(draw, families.values(), chunksize=4)
+        for _ in counted(drawn, "drawing", "slides with their copies", len(families)):
             pass
 
 

@@ -24,6 +24,7 @@ from doctogres.launcher import RUN_VARIABLE
 from doctogres.liveness import this_process
 from doctogres.names import DIGITS, metric_name
 from doctogres.pages import markdown
+from doctogres.progress import place
 from doctogres.tracking.code import DIFF_FILE, DIRTY_TAG, code_changes
 from doctogres.tracking.fingerprints import fingerprint
 from doctogres.tracking.places import fetch, store_folders
@@ -257,7 +258,8 @@ def run_stage(
         if (changes := code_changes()) and changes.kept:
             run.attach(DIFF_FILE).write_bytes(changes.diff)
         with naming_full_disk(Path(folder), *store_folders()):
-            body(run)
+            with place(f"{stage}:"):
+                body(run)
             content = json.dumps({"artifacts": run.artifacts, "metrics": run.metrics})
             run.attach(RESULT_FILE).write_text(content, encoding="utf-8")
             run.store_files()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from doctogres.model.attention import GatedAttention
+from doctogres.progress import counted
 from doctogres.training.samples import class_weights
 
 EPOCHS: Final = 40
@@ -35,7 +36,7 @@ def train_attention(
         torch.manual_seed(seed)
         head = GatedAttention(features.shape[1], classes)
         optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        for _ in range(EPOCHS):
+        for _ in counted(range(EPOCHS), "attention head", "epochs", EPOCHS):
             for chosen in torch.split(torch.randperm(len(targets)), SLIDES_PER_STEP):
                 rows = [patches_of[slide] for slide in chosen.tolist()]
                 numbers = torch.repeat_interleave(

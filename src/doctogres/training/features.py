@@ -111,7 +111,7 @@ class FrozenFeatures:
 
     def _compute(self, copy: Copy, path: Path) -> None:
         blocks = shared(partial(self._block, copy), -(-len(self.rows) // BLOCK))
-        with self.progress(f"features of the frozen backbone, {copy}", "patches") as report:
+        with self.progress(f"features, {copy}", "patches") as report:
             if writes():
                 self._write(blocks, path, report)
             else:

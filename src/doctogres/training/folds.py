@@ -113,6 +113,6 @@ def _left_out(
     return LeftOutFold(source, repeat, fold, train, left_out, fingerprint(TRAINING, recipe, inputs))
 
 
-def reporting(label: str, what: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:
+def reporting(what: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:
     """Opens a progress report; only the leading process shows it."""
-    return reporter(f"{label}: {what}", unit) if is_leader() else nullcontext(lambda done, total: None)
+    return reporter(what, unit) if is_leader() else nullcontext(lambda done, total: None)

@@ -1,7 +1,8 @@
 """What a network or a probe says of the slides it was not trained on, with and without flips and rotations."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -14,6 +15,8 @@ from doctogres.model.attention import GatedAttention
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import normalisation
 from doctogres.model.novelty import FeatureGaussian
+from doctogres.progress import reporter
+from doctogres.slides.turns import TURNS
 from doctogres.training.attention import train_attention
 from doctogres.training.gaussian import fit_gaussian
 from doctogres.training.samples import Samples
@@ -141,16 +144,20 @@ def predict_left_out(
         start: see `LeftOutPredictions`.
     """
     mean, std = normalisation(network)
-    training = outputs_of(Ensemble([network]), samples.pixels, rows=train, mean=mean, std=std, features=True)
+    options: dict[str, Any] = {"mean": mean, "std": std, "features": True}
+    with _reported("features of the training patches", len(train)) as count:
+        training = outputs_of(Ensemble([network]), samples.pixels, rows=train, before_pass=count, **options)
     head = fit_attention(training.features[0][0], samples, train, classes=classes, seed=seed)
     gaussian = fit_gaussian(training.features[0][0].numpy())
     ensemble = Ensemble([network], [head], [gaussian])
 
-    started = time.perf_counter()
-    plain = outputs_of(ensemble, samples.pixels, rows=left_out, mean=mean, std=std, features=True)
-    plain_done = time.perf_counter()
-    turned = outputs_of(ensemble, samples.pixels, rows=left_out, mean=mean, std=std, tta=True, features=True)
-    turned_done = time.perf_counter()
+    with _reported("predictions", (1 + len(TURNS)) * len(left_out)) as count:
+        options["before_pass"] = count
+        started = time.perf_counter()
+        plain = outputs_of(ensemble, samples.pixels, rows=left_out, **options)
+        plain_done = time.perf_counter()
+        turned = outputs_of(ensemble, samples.pixels, rows=left_out, tta=True, **options)
+        turned_done = time.perf_counter()
 
     slide_ids = samples.slide_ids[left_out]
     rows = rows_by_slide(slide_ids, slides_in_order(slide_ids))
@@ -167,3 +174,18 @@ def predict_left_out(
         gaussian=gaussian,
         seconds=(plain_done - started, turned_done - plain_done),
     )
+
+
+@contextmanager
+def _reported(what: str, patches: int) -> Iterator[Callable[[int], None]]:
+    """A function to call before every pass with its number of patches; shows how many of all have been done."""
+    done = 0
+    with reporter(what, "patches") as report:
+
+        def count(more: int) -> None:
+            nonlocal done
+            report(done, patches)
+            done += more
+
+        yield count
+        report(patches, patches)

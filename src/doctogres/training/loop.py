@@ -14,6 +14,7 @@ from torch import nn
 
 from doctogres.errors import ParameterError
 from doctogres.evaluation.metrics import macro_f1
+from doctogres.progress import place
 from doctogres.settings import TrainSettings
 from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
 from doctogres.training.samples import Samples, slide_scores
@@ -108,7 +109,8 @@ def train_network(
             if best is not None and number - 1 - best.epoch.epoch >= settings.patience:
                 break
             trainer.open_for(number)
-            loss, rate = trainer.train_epoch(number, report)
+            with place(f"epoch {number + 1} of {settings.epochs}"):
+                loss, rate = trainer.train_epoch(number, report)
             probabilities = trainer.predict(validation)
             clipped = torch.from_numpy(probabilities).clamp_min(1e-12).log()
             epoch = Epoch(

@@ -16,6 +16,7 @@ import torch
 from doctogres.files import workspace
 from doctogres.model.network import build_network
 from doctogres.patches.manifest import Manifest
+from doctogres.progress import place
 from doctogres.settings import Preset, TrainSettings
 from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
 from doctogres.training.folds import FEATURES, NETWORKS, LeftOutFold, Member, Parts, reporting, split_folds
@@ -69,7 +70,10 @@ def train_members(job: Job, parts: Parts, *, on_epoch: OnEpoch, rerun: bool) -> 
         fold.checkpoint.unlink(missing_ok=True)
     if process_count() > 1:
         broadcast(replace(job, finished=frozenset(fold.key for fold in folds if fold.file.is_file())), job.settings)
-    members = [_finished(fold, parts, job, on_epoch) or _trained(fold, parts, job, on_epoch) for fold in folds]
+    members = []
+    for number, fold in enumerate(folds, 1):
+        with place(f"network {number} of {len(folds)} ({fold.source}, {fold.name} left out)"):
+            members.append(_finished(fold, parts, job, on_epoch) or _trained(fold, parts, job, on_epoch))
     _forget_oldest({fold.file for fold in folds})
     return members
 
@@ -117,7 +121,7 @@ def _network(fold: LeftOutFold, part: TrainingPart, job: Job, on_epoch: Callable
         on_epoch=on_epoch,
         checkpoint=fold.checkpoint,
         features=workspace() / FEATURES,
-        progress=partial(reporting, f"train ({fold.source}, {fold.name} left out)"),
+        progress=reporting,
     )
 
 

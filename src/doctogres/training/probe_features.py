@@ -12,6 +12,7 @@ from torch import nn
 
 from doctogres.model.ensemble import Ensemble, outputs_of
 from doctogres.model.network import check_patch_size, create_network, normalisation
+from doctogres.progress import counted
 from doctogres.settings import TrainSettings
 from doctogres.slides.turns import TURNS
 from doctogres.training.features import Copy, FrozenFeatures
@@ -77,7 +78,8 @@ class ProbeFeatures:
     @cached_property
     def turns(self) -> list[Features]:
         """In all eight flips and rotations."""
-        return [self.plain, *(self.turn(number) for number in range(1, len(TURNS)))]
+        numbers = counted(range(len(TURNS)), "features", "turns", len(TURNS))
+        return [self.turn(number) if number else self.plain for number in numbers]
 
     @cached_property
     def turned(self) -> Features:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from doctogres.model.attention import GatedAttention
 from doctogres.model.ensemble import Ensemble
 from doctogres.model.fusion import JOINED
 from doctogres.model.novelty import FeatureGaussian
+from doctogres.progress import counted, place
 from doctogres.settings import ATTENTION, Preset, TrainSettings
 from doctogres.training.folds import FEATURES, LeftOutFold, Member, Parts, reporting
 from doctogres.training.gaussian import fit_gaussian
@@ -69,7 +69,7 @@ class ProbeSources:
                 settings=recipe.train,
                 seed=seed,
                 folder=workspace() / FEATURES,
-                progress=partial(reporting, f"train ({source})"),
+                progress=reporting,
             )
 
         for source in sources:
@@ -79,8 +79,9 @@ class ProbeSources:
 
     def compute(self) -> None:
         """Computes the features that are not cached yet; several processes, all of which must call it, share the patches."""
-        for features in self.features.values():
-            features.turned  # noqa: B018  # a cached property
+        for number, (source, features) in enumerate(self.features.items(), 1):
+            with place(f"source {number} of {len(self.features)} ({source})" if len(self.features) > 1 else ""):
+                features.turned  # noqa: B018  # a cached property
 
     def heads(self, rows: dict[Source, Rows]) -> dict[Source, LinearHead]:
         """The head of every source, fitted to the slides of these rows; with `fusion=features`, the parts of one head.
@@ -180,7 +181,7 @@ class ProbeSources:
     ) -> list[Member]:
         """The probes of these splits, fitted without the left-out fold."""
         members = []
-        for split in folds:
+        for split in counted(folds, "heads", "folds", len(folds)) if len(folds) > 1 else folds:
             heads = self.heads({source: fold.train for source, fold in split.items()})
             members += [
                 Member(fold, self.predictions(fold, heads[source], attention=attention, distances=distances))

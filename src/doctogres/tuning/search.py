@@ -6,7 +6,8 @@ from typing import Any, Final
 import numpy as np
 import optuna
 
-from doctogres.settings import SearchRange, TuneSettings, is_used, searched_field
+from doctogres.presets import replaced, with_values
+from doctogres.settings import Preset, SearchRange, TuneSettings, is_used, searched_field
 
 STARTUP_TRIALS: Final = 4  # number of trials before TPE and the pruner take effect
 
@@ -54,3 +55,11 @@ def suggest_all(trial: optuna.Trial, space: Mapping[str, SearchRange], defaults:
 
 
 FIRST: Final = ("recipe", "head")  # decide which of the other settings are used
+
+
+def trial_recipe(preset: Preset, values: dict[str, Any]) -> Preset:
+    """The preset with the trial's values; unfreezing is scaled to the trial's epochs, so that it reaches every phase."""
+    recipe = replaced(with_values(preset, values), "train", {"epochs": preset.tune.trial_epochs})
+    every = recipe.train.unfreeze_every
+    scale = preset.tune.trial_epochs / preset.train.epochs
+    return replaced(recipe, "train", {"unfreeze_every": max(1, round(every * scale)) if every else 0})

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 import mlflow
@@ -16,7 +15,7 @@ from doctogres.model.aggregation import aggregate_slides
 from doctogres.model.fusion import slide_probabilities
 from doctogres.names import metric_name
 from doctogres.pages import markdown
-from doctogres.presets import replaced, with_values
+from doctogres.progress import place
 from doctogres.settings import ATTENTION, SEARCHED_ANSWERS, PatchSettings, Preset
 from doctogres.tracking.interrupted import INTERRUPTED, STATE_TAG, end_run
 from doctogres.tracking.runs import NAME_TAG, NOTE_TAG, SLIDES, open_run
@@ -27,6 +26,7 @@ from doctogres.training.part import TrainingPart
 from doctogres.training.probe_features import ProbeFeatures
 from doctogres.training.probes import ProbeSources
 from doctogres.training.sources import Source, sources_of
+from doctogres.tuning.search import trial_recipe
 from doctogres.tuning.workers import DEFAULT, interrupted_trials
 
 # User attributes of a trial.
@@ -70,8 +70,9 @@ def run_trial(trial: optuna.Trial, values: dict[str, Any], inputs: TrialInputs) 
                 else _trained_scorer(trial, recipe, inputs)
             )
             predicted: dict[str, int] = {}
-            for split in splits:
-                slides, probabilities = score_split(split)
+            for number, split in enumerate(splits, 1):
+                with place(f"fold {number} of {len(splits)}" if len(splits) > 1 else ""):
+                    slides, probabilities = score_split(split)
                 predicted |= dict(zip(slides, probabilities.argmax(1).tolist(), strict=True))
         except optuna.TrialPruned as pruned:
             mlflow.set_tags({STATE_TAG: "PRUNED", NAME_TAG: f"pruned {name}", NOTE_TAG: f"{origin}{pruned}"})
@@ -119,6 +120,7 @@ def _score(predicted: dict[str, int], part: TrainingPart) -> float:
 def _probe_scorer(recipe: Preset, inputs: TrialInputs) -> Scorer:
     sources = sources_of(recipe, inputs.patch)
     probes = ProbeSources.load(recipe, inputs.parts, sources, inputs.seed, known=inputs.features)
+    probes.compute()
     answer = recipe.answer
     attention = answer.aggregation == ATTENTION
 
@@ -138,17 +140,18 @@ def _trained_scorer(trial: optuna.Trial, recipe: Preset, inputs: TrialInputs) ->
         answers = []
         for source, fold in split.items():
             part = inputs.parts[source.view]
-            trained = train_network(
-                part.samples,
-                fold.train,
-                fold.left_out,
-                classes=len(part.classes),
-                settings=source.settings(recipe.train),
-                seed=inputs.seed,
-                on_epoch=_on_epoch(trial, fold.fold, list(scores), inputs.preset.tune.trial_epochs),
-                features=workspace() / FEATURES,
-                progress=partial(reporting, f"trial-{trial.number:03d} ({source}, {fold.fold} left out)"),
-            )
+            with place(str(source) if len(split) > 1 else ""):
+                trained = train_network(
+                    part.samples,
+                    fold.train,
+                    fold.left_out,
+                    classes=len(part.classes),
+                    settings=source.settings(recipe.train),
+                    seed=inputs.seed,
+                    on_epoch=_on_epoch(trial, fold.fold, list(scores), inputs.preset.tune.trial_epochs),
+                    features=workspace() / FEATURES,
+                    progress=reporting,
+                )
             scores.append(trained.best.slide_macro_f1)
             slides, pooled = aggregate_slides(
                 part.samples.slide_ids[fold.left_out].tolist(),
@@ -160,14 +163,6 @@ def _trained_scorer(trial: optuna.Trial, recipe: Preset, inputs: TrialInputs) ->
         return slides, np.asarray(np.mean(answers, axis=0))
 
     return score
-
-
-def trial_recipe(preset: Preset, values: dict[str, Any]) -> Preset:
-    """The preset with the trial's values; unfreezing is scaled to the trial's epochs, so that it reaches every phase."""
-    recipe = replaced(with_values(preset, values), "train", {"epochs": preset.tune.trial_epochs})
-    every = recipe.train.unfreeze_every
-    scale = preset.tune.trial_epochs / preset.train.epochs
-    return replaced(recipe, "train", {"unfreeze_every": max(1, round(every * scale)) if every else 0})
 
 
 def _on_epoch(trial: optuna.Trial, fold: str, before: list[float], epochs: int) -> Callable[[Epoch], None]:
