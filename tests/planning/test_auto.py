@@ -109,6 +109,7 @@ def test_the_accelerator_is_asked_only_where_it_matters(
 
 def test_several_processes_cannot_choose(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("entrypoints.command.keep_private", lambda: None)  # the umask is of the whole process
     with pytest.raises(SystemExit):
         command_of("train").main(["--preset", "auto"])
     assert "preset=auto chooses in a single process; give one of demo, small, challenge" in capsys.readouterr().err

@@ -244,6 +244,36 @@ def test_a_second_run_repeats_nothing_and_one_by_one_equals_all_at_once(
         assert registered.run_id == child(flow, "register").info.run_id
 
 
+def test_the_chosen_preset_is_recorded_promised_and_reused_like_any_other(
+    flow: StageResult, small_cohort: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"epochs": 3, "trials": 2, "trial_epochs": 2, "unfreeze_every": 1, "resamples": 200, "seed": 5}
+    options = [f"--data={small_cohort}", "--preset=auto", *(f"--{name}={value}" for name, value in settings.items())]
+    importlib.import_module("entrypoints.main").command.main(options)
+    said = capsys.readouterr().out
+    assert said.count("reused the finished run") == len(STAGES)  # as with preset=demo
+    lines = said.splitlines()
+    assert lines[0].startswith("preset=auto: demo, because demo_data drew these slides")
+    places = [lines.index(line) for line in lines if line.startswith("main: stage ")]
+    assert [lines[place].split(",")[0] for place in places] == [
+        f"main: stage {number} of 7: {stage}" for number, stage in enumerate(STAGES, 1)
+    ]
+    run = mlflow.get_run(json_line(said)["run_id"])
+    assert run.data.params["preset"] == "demo"
+    assert run.data.params["auto"] == lines[0].removeprefix("preset=auto: ")
+    promised = {name: value for name, value in run.data.metrics.items() if name.startswith("promised/")}
+    assert promised.keys() == {f"promised/{stage}" for stage in STAGES}
+    assert all(value > 0 for value in promised.values())
+    text = local(f"runs:/{run.info.run_id}/preset.txt").read_text()
+    assert text.splitlines()[0] == lines[0]
+    assert re.search(r"train \d\d:\d\d to \d\d:\d\d", text)  # the study searches both recipes
+    assert all(f"main: {line}" in lines for line in text.splitlines()[1:])
+    importlib.import_module("entrypoints.main").command.main(options)
+    again = capsys.readouterr().out
+    assert f"main: run {run.info.run_id} did the same in 00:" in again
+    assert "measuring" not in again
+
+
 def test_the_forced_version_has_a_card_whose_commands_make_the_model_again(
     flow: StageResult, quick: Preset, capsys: pytest.CaptureFixture[str]
 ) -> None:

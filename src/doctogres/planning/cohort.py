@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from doctogres.files import digest_of
 from doctogres.planning.choice import Cohort
 from doctogres.slides.cohort import find_slides
 from doctogres.slides.layout import LABELS, TEST, TRAINING
@@ -50,3 +51,9 @@ def find_cohort(
         drawn=(root / MARKER).is_file(),
     )
     return Found(root, cohort, slides)
+
+
+def state_of(found: Found) -> str:
+    """A digest of the slides that a cohort has, without reading them: names, labels, patients and sizes of the files."""
+    sizes = [(found.root / str(name)).stat().st_size for name in found.slides["image"]] if len(found.slides) else []
+    return digest_of(found.slides.to_csv(index=False), sizes, found.cohort.test)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from doctogres.evaluation.null_models import NULL_MODELS
 from doctogres.files import workspace
 from doctogres.model.weights import check_all_weights
 from doctogres.pages import markdown
+from doctogres.planning.auto import CHOSEN
 from doctogres.presets import check_default_in_space
 from doctogres.registry.champion_comparison import read_evaluation
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
@@ -28,13 +30,16 @@ from doctogres.stages.clean import clean
 from doctogres.stages.evaluate import evaluate
 from doctogres.stages.patch import patch
 from doctogres.stages.predict import predict
+from doctogres.stages.promised import promised_seconds
 from doctogres.stages.register import decision, register
-from doctogres.stages.train import train
+from doctogres.stages.steps import Steps
+from doctogres.stages.train import read_params, train
 from doctogres.stages.tune import tune
 from doctogres.tracking.runs import NAME_TAG, NOTE_TAG, SECONDS, STAGE_TAG, StageResult, code_tags, open_run
 from doctogres.tracking.view import COLUMNS, run_link
 
 RIVALS: Final = tuple(f"null/{name}" for name in NULL_MODELS)
+STAGES: Final = ("clean", "patch", "tune", "train", "evaluate", "register", "predict")
 
 
 def run_all(
@@ -58,30 +63,28 @@ def run_all(
         cohort = Path(data).name
         mlflow.set_tags({STAGE_TAG: "main", NAME_TAG: f"main {cohort}", **code_tags()})
         _record(parent, {"data": data, "seed": seed}, preset)
+        of_slides = {"ignore_columns": ignore_columns, "subgroups": subgroups, "annotations": annotations}
+        promised = promised_seconds(data, preset, seed, of_slides, rerun=rerun) if CHOSEN in preset.given else {}
+        to_predict = (open_cohort(data, workspace=workspace()) / "test_data").is_dir()
+        step = Steps(STAGES if to_predict else STAGES[:-1], promised)
         results = _stages(
-            data, preset, seed, decisions, ignore_columns, subgroups, annotations, model_name, rerun, strict
+            step, data, preset, seed, decisions, ignore_columns, subgroups, annotations, model_name, rerun, strict
         )
-        registered = RegisteredModel(model_name)
-        standing = standing_of(registered, {result.stage: result for result in results})
-        if (open_cohort(data, workspace=workspace()) / "test_data").is_dir():
-            print(f"predict: {standing.answered}", flush=True)
-            results.append(
-                predict(
-                    data=data,
-                    model=standing.model,
-                    preset=preset,
-                    annotations=annotations,
-                    mpp=str(preset.clean.mpp or ""),
-                    strict=strict,
-                    rerun=rerun,
-                )
-            )
+        standing = standing_of(RegisteredModel(model_name), {result.stage: result for result in results})
+        if to_predict:
+            test: dict[str, Any] = {"annotations": annotations, "mpp": str(preset.clean.mpp or ""), "strict": strict}
+
+            def answer() -> StageResult:
+                print(f"predict: {standing.answered}", flush=True)
+                return predict(data=data, model=standing.model, preset=preset, rerun=rerun, **test)
+
+            results.append(step("predict", answer))
         else:
             print("predict: skipped, the cohort has no test_data folder", flush=True)
         by_stage = {result.stage: result for result in results}
         scores = by_stage["evaluate"].metrics
         metrics = {name: scores[name] for name in (*COLUMNS, *RIVALS) if name in scores and name != SECONDS}
-        mlflow.log_metrics(metrics | {SECONDS: round(time.perf_counter() - started, 1)})
+        mlflow.log_metrics(metrics | step.metrics | {SECONDS: round(time.perf_counter() - started, 1)})
         decided = decision(by_stage["register"])
         mlflow.set_tags(
             {NAME_TAG: f"{scores['macro_f1']:.3f} main {cohort}", NOTE_TAG: _note(results, decided, standing)}
@@ -100,6 +103,7 @@ def _record(parent: Run, given: dict[str, Any], preset: Preset) -> None:
 
 
 def _stages(
+    step: Steps,
     data: str,
     preset: Preset,
     seed: int,
@@ -112,33 +116,18 @@ def _stages(
     strict: bool,
 ) -> list[StageResult]:
     again: dict[str, Any] = {"rerun": rerun}
-    cleaned = clean(
-        data=data,
-        preset=preset,
-        seed=seed,
-        decisions=decisions,
-        ignore_columns=ignore_columns,
-        subgroups=subgroups,
-        annotations=annotations,
-        strict=strict,
-        **again,
-    )
-    cut = patch(cohort=cleaned.run_id, preset=preset, data=data, **again)
-    tuned = tune(patches=cut.run_id, preset=preset, seed=seed, data=data, **again)
-    trained = train(patches=cut.run_id, params=tuned.run_id, preset=preset, seed=seed, data=data, **again)
-    scored = evaluate(
-        model=trained.run_id,
-        cohort=cleaned.run_id,
-        split=HOLDOUT,
-        preset=preset,
-        seed=seed,
-        subgroups=subgroups,
-        data=data,
-        **again,
-    )
-    candidate = candidate_of(evaluation=scored.run_id, preset=preset, seed=seed, model_name=model_name, data=data)
-    registered = register(candidate, **again)
-    return [cleaned, cut, tuned, trained, scored, registered]
+    columns: dict[str, Any] = {"ignore_columns": ignore_columns, "subgroups": subgroups, "annotations": annotations}
+    given: dict[str, Any] = {"decisions": decisions, "strict": strict, **columns, **again}
+    cleaned = step("clean", lambda: clean(data=data, preset=preset, seed=seed, **given))
+    cut = step("patch", lambda: patch(cohort=cleaned.run_id, preset=preset, data=data, **again))
+    common: dict[str, Any] = {"preset": preset, "seed": seed, "data": data}
+    tuned = step("tune", lambda: tune(patches=cut.run_id, **common, **again))
+    step.choose(read_params(tuned.run_id).applied_to(preset).train.recipe)
+    trained = step("train", lambda: train(patches=cut.run_id, params=tuned.run_id, **common, **again))
+    of_split: dict[str, Any] = {"split": HOLDOUT, "subgroups": subgroups, **again}
+    scored = step("evaluate", lambda: evaluate(model=trained.run_id, cohort=cleaned.run_id, **of_split, **common))
+    asked = partial(candidate_of, evaluation=scored.run_id, model_name=model_name, **common)
+    return [cleaned, cut, tuned, trained, scored, step("register", lambda: register(asked(), **again))]
 
 
 @dataclass(frozen=True)

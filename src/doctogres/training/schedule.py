@@ -4,9 +4,10 @@ This is the gradual unfreezing of Howard & Ruder 2018 (ULMFiT): first the head, 
 that the large initial gradients of a random head do not destroy the pretrained features near the input.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from torch import nn
+if TYPE_CHECKING:  # `open_blocks` alone needs no torch
+    from torch import nn
 
 BLOCKS_PER_STEP: Final = 2
 
@@ -22,7 +23,7 @@ def open_blocks(epoch: int, *, blocks: int, unfreeze_every: int) -> int:
     return min(blocks, BLOCKS_PER_STEP * (epoch // unfreeze_every))
 
 
-def apply_freezing(network: nn.Module, groups: list[list[str]], open_count: int) -> list[str]:
+def apply_freezing(network: "nn.Module", groups: list[list[str]], open_count: int) -> list[str]:
     """Makes the head and the last `open_count` backbone blocks trainable and freezes everything else.
 
     Args:
@@ -40,7 +41,7 @@ def apply_freezing(network: nn.Module, groups: list[list[str]], open_count: int)
     return trainable
 
 
-def train_mode(network: nn.Module) -> None:
+def train_mode(network: "nn.Module") -> None:
     """Puts trainable modules in training mode and frozen ones in evaluation mode.
 
     A frozen block must not update its batch-norm statistics or use stochastic depth: its output stays bit-identical.
