@@ -143,6 +143,22 @@ def test_the_run_carries_tags_parameters_and_its_dataset(store: Path) -> None:
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["slides"]
 
 
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (("2 of 3 slides", ""), "clean: 2 of 3 slides ("),
+        (("0.583", "5 trials"), "clean: macro-F1 0.583, 5 trials ("),
+        (("v1 champion", "by force"), "clean: v1 champion, by force ("),
+        (("", ""), "clean: done ("),
+    ],
+)
+def test_the_terminal_says_which_stage_ended_and_what_its_number_is(
+    store: Path, capsys: pytest.CaptureFixture[str], named: tuple[str, str], said: str
+) -> None:
+    run_stage("clean", lambda run: run.name(*named), settings={}, inputs={})
+    assert capsys.readouterr().out.startswith(said)
+
+
 def test_a_stage_inside_a_run_is_its_child(store: Path) -> None:
     _, body = counting_body()
     with mlflow.start_run() as parent:

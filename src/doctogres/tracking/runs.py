@@ -45,6 +45,7 @@ INTERRUPTED_NOTE: Final = "Interrupted. The same command continues from what is 
 SLIDES: Final = "slides"  # these two are columns of the table of runs
 SECONDS: Final = "seconds"
 SHOWN: Final = 12  # digits of a digest
+SCORE: Final = re.compile(r"^[01]\.\d{3}$")  # with which a run's name begins; the terminal says what it is
 DIGEST: Final = re.compile(r"[0-9a-f]{32,}")
 PROBLEMS: Final = "problem_slides"  # the metric that `strict` checks
 
@@ -91,11 +92,13 @@ class StageRun:
     artifacts: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     title: str = ""
+    outcome: str = ""
     attached: dict[str, str] = field(default_factory=dict)  # by the name that some file systems do not tell from it
 
     def name(self, fact: str, detail: str = "") -> None:
         """Sets the run's name in the UI, what came out first because the table cuts it: `0.743 evaluate holdout`."""
         self.title = " ".join(filter(None, (fact, self.stage, detail)))
+        self.outcome = ", ".join(filter(None, (SCORE.sub(r"macro-F1 \g<0>", fact), detail)))
         mlflow.set_tag(NAME_TAG, self.title)
 
     def note(self, text: str, *, is_markdown: bool = False) -> None:
@@ -266,7 +269,7 @@ def run_stage(
         duration = time.perf_counter() - started
         mlflow.log_metric(SECONDS, round(duration, 1))
         title = run.title or stage
-        print(f"{title} ({duration:.1f} s)", flush=True)
+        print(f"{stage}: {run.outcome or 'done'} ({duration:.1f} s)", flush=True)
         _refuse_problems(run.metrics, stage, strict=strict)
         mlflow.set_tag(RESULT_TAG, RESULT_FILE)
     return StageResult(stage, run.run_id, run.artifacts, run.metrics, title=title)
