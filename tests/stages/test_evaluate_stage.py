@@ -350,6 +350,11 @@ def test_several_models_are_compared_in_pairs_on_the_same_slides(
     assert find_artifact("latest", stage="evaluate", name="metrics").run_id == alone.run_id  # for `register`
     assert evaluate(model=",".join(known), **given).reused
 
+    own = TrainingRecord(data_digest=CohortTable.read(cohort).data_digest, groups=(digest("img_0000"),))
+    with monkeypatch.context() as patcher:  # a training slide has the name of a test slide, which is no patient
+        patcher.setitem(seen, second, own)
+        evaluate(model=f"{first},{second}", **given | {"split": "test"})
+
     held = CohortTable.read(cohort).usable
     seen[third] = TrainingRecord(pictures=(held.loc[held["fold"] == "holdout", "image_md5"].iloc[0],))
     before = len(mlflow.search_runs())
@@ -436,12 +441,13 @@ SLIDES = pd.DataFrame({
         (TrainingRecord(), "holdout", None),
     ],
 )
-def test_what_counts_as_seen(seen: TrainingRecord, split: str, words: str | None) -> None:
+@pytest.mark.parametrize("model", ["", "models:/m/1"])
+def test_what_counts_as_seen(seen: TrainingRecord, split: str, words: str | None, model: str) -> None:
     if words is None:
-        check_unseen(SLIDES, seen, data_digest="d", split=split)
+        check_unseen(SLIDES, seen, data_digest="d", split=split, model=model)
     else:
         with pytest.raises(LeakageError, match=words):
-            check_unseen(SLIDES, seen, data_digest="d", split=split)
+            check_unseen(SLIDES, seen, data_digest="d", split=split, model=model)
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ def compare_models(
             chosen.slides,
             training_record(address),
             data_digest=chosen.data_digest,
-            split=f"{chosen.split}, model={name}",
+            split=chosen.split,
+            model=name,
         )
 
     def body(run: StageRun) -> None:
