@@ -96,3 +96,18 @@ def inline(page: Path) -> list[str]:
     """The commands in running text, between backticks, that have options or are make's; others are only mentioned."""
     found = [" ".join(command.split()) for command in INLINE.findall(page.read_text("utf-8"))]
     return [re.sub(r"[][]", "", command) for command in found if " -" in command or command.startswith("make")]
+
+
+def as_form(text: str) -> str:
+    """A text whose numbers, sizes, ids, classes, paths and blanks are all alike."""
+    text = re.sub(r"Luminal [AB]|HER2\(\+\)|Triple negative", "CLASS", text)
+    text = re.sub(r"CLASS(, CLASS)+|\((not )?sure\)", "CLASS", text)
+    text = re.sub(r"(?<![\w.])[\w./]*/[\w./-]*", "PATH", text)
+    text = re.sub(r"-?\b(?=\w*\d)[0-9a-z]{6,}\b|[+-]?\d+(\.\d+)?( ?%| [kMG]B| bytes)?", "N", text)
+    text = re.sub(r"\bN{2,}\b", "N", text)
+    return re.sub(r"\s+", " ", text)
+
+
+def pieces(text: str) -> list[str]:
+    """What is always the same in a text: its lines, cut where it has dots."""
+    return [piece.strip() for line in text.splitlines() for piece in as_form(line).split("...") if piece.strip()]

@@ -16,8 +16,12 @@ def templates() -> frozenset[str]:
     found = set()
     for part in ("src", "entrypoints"):
         for path in (ROOT / part).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                if isinstance(node, ast.JoinedStr | ast.Constant | ast.BinOp) and (text := _text(node)):
+            nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+            unsaid = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
+            for node in nodes:
+                if id(node) in unsaid or not isinstance(node, ast.JoinedStr | ast.Constant | ast.BinOp):
+                    continue
+                if text := _text(node):
                     found.add(re.sub(r"\s+", " ", re.sub(r"{\w*}", GAP, text)))
     return frozenset(found)
 
