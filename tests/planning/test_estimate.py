@@ -12,7 +12,7 @@ from doctogres.planning.sample import Sample
 from doctogres.presets import load_preset
 
 COHORT = Cohort({"a": 50, "b": 50}, 100, 20, False)
-SAMPLE = Sample(8, (640, 480), {"window224": 2.0, "regions": 6.0}, 0.1, 0.2, np.zeros((10, 8, 8, 3), np.uint8))
+SAMPLE = Sample(8, 1.0, (640, 480), {"window224": 2.0, "regions": 6.0}, 0.1, 0.2, np.zeros((10, 8, 8, 3), np.uint8))
 SPEED = Speed(
     *(3.0, 0.01, 0.02, 0.06),
     fit={"window224": 0.16, "regions": 0.48},
@@ -97,6 +97,13 @@ def test_what_is_no_network_takes_as_long_as_the_machine_is_slow() -> None:
     none = seconds("small", {})
     for stage, taken in seconds("small", {}, pace=2.0).items():
         assert taken >= none[stage] + 2 * FIXED[stage]
+
+
+def test_slides_that_cannot_be_used_are_only_read_once() -> None:
+    half = seconds("small", {}, sample=replace(SAMPLE, usable=0.5))
+    fewer = seconds("small", {}, cohort=Cohort({"a": 25, "b": 25}, 50, 20, False))
+    assert half["clean"] == 2 * fewer["clean"]
+    assert {stage for stage in half if stage != "clean" and half[stage] != fewer[stage]} == set()
 
 
 def test_the_patches_and_their_bytes() -> None:

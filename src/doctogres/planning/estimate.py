@@ -79,9 +79,14 @@ class _Amounts:
     pace: float
 
     @property
+    def usable(self) -> float:
+        """Slides that can be used."""
+        return self.cohort.slides * self.sample.usable
+
+    @property
     def trained(self) -> float:
-        """Slides outside the hold-out."""
-        return self.cohort.slides * (1 - self.preset.clean.holdout)
+        """Those outside the hold-out."""
+        return self.usable * (1 - self.preset.clean.holdout)
 
     @property
     def views(self) -> list[str]:
@@ -148,7 +153,7 @@ def estimate(preset: Preset, cohort: Cohort, sample: Sample, speeds: Sequence[Sp
         The stages in order; `predict` only if there are test slides.
     """
     of = _Amounts(preset, cohort, sample, speeds, pace)
-    patches = {view: round(mean * cohort.slides) for view, mean in sample.patches.items()}
+    patches = {view: round(mean * of.usable) for view, mean in sample.patches.items()}
     tune = _tune(of)
     recipes = {
         recipe: replace(of, preset=replaced(preset, "train", {"recipe": recipe})) for recipe in recipes_of(preset)
@@ -161,10 +166,10 @@ def _stages(of: _Amounts, tune: float) -> dict[str, float]:
     cohort, sample = of.cohort, of.sample
     seconds = {
         "clean": cohort.slides * sample.clean,
-        "patch": cohort.slides * sample.cut,
+        "patch": of.usable * sample.cut,
         "tune": tune,
         "train": _train(of),
-        "evaluate": _answers(of, cohort.slides - of.trained),
+        "evaluate": _answers(of, of.usable - of.trained),
         "register": 0.0,
     }
     if cohort.test:

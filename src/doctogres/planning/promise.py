@@ -6,8 +6,9 @@ from doctogres.planning.cohort import Found
 from doctogres.planning.estimate import Estimate, Promised, estimate
 from doctogres.planning.sample import Sample, sample_slides
 from doctogres.planning.speed import measure_speed, pace
-from doctogres.progress import durations
+from doctogres.progress import durations, place
 from doctogres.settings import Preset
+from doctogres.training.sources import chosen_views
 
 
 def promise(found: Found, preset: Preset) -> tuple[Promised, list[str]]:
@@ -17,13 +18,18 @@ def promise(found: Found, preset: Preset) -> tuple[Promised, list[str]]:
         found: the cohort.
         preset: that was chosen for it.
 
+    Raises:
+        ParameterError: a view that the model is to see is not cut.
+
     Returns:
         Recipe -> stage -> seconds, empty if no slide that was tried can be used; and what to say, in lines.
     """
     sample = sample_slides(found, preset)
     if sample is None:
         return {}, ["how long it takes is not known: none of the slides that were tried can be used"]
-    speeds = measure_speed(preset, sample, found.cohort)
+    chosen_views(preset.train, preset.patch)  # refuses a view that is not cut
+    with place("main: measuring"):
+        speeds = measure_speed(preset, sample, found.cohort)
     expected = estimate(preset, found.cohort, sample, speeds, pace())
     return expected.seconds, told(expected, sample, free_space(workspace()))
 

@@ -30,6 +30,7 @@ class Sample:
 
     Attributes:
         slides: their number; those that cannot be used are not among them.
+        usable: their share of all that were tried.
         size: median width and height of a slide in pixels.
         patches: view -> mean number of patches on a slide.
         clean: seconds for a slide in `clean`, with all cores at work.
@@ -38,6 +39,7 @@ class Sample:
     """
 
     slides: int
+    usable: float
     size: tuple[int, int]
     patches: Mapping[str, float]
     clean: float
@@ -52,6 +54,8 @@ def sample_slides(found: Found, preset: Preset) -> Sample | None:
         found: the cohort.
         preset: how they are cut.
     """
+    if found.slides.empty:
+        return None
     slides = slides_of(found.slides)
     order = np.random.default_rng(0).permutation(len(slides))[:MOST].tolist()
     measured: list[Evidence] = []
@@ -77,6 +81,7 @@ def sample_slides(found: Found, preset: Preset) -> Sample | None:
     sides = [(one.width or 0, one.height or 0) for one in measured if not one.reason]
     return Sample(
         slides=len(cut),
+        usable=len(cut) / len(measured),
         size=(round(median(width for width, _ in sides)), round(median(height for _, height in sides))),
         patches={view: float(np.mean([one.found[view].kept.sum() for one in cut])) for view in preset.patch.views},
         clean=spent[0] / len(measured),

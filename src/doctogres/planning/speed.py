@@ -62,7 +62,10 @@ def _of_backbone(preset: Preset, recipe: TrainSettings, sample: Sample, cohort: 
         first, *others = (_timed(partial(features.turn, number)) for number in range(COPIES))
         width = features.turn(0).shape[1]
         _, turned = features.seconds
-    trained = {view: round(cohort.slides * (1 - preset.clean.holdout) * mean) for view, mean in sample.patches.items()}
+    trained = {
+        view: round(cohort.slides * sample.usable * (1 - preset.clean.holdout) * mean)
+        for view, mean in sample.patches.items()
+    }
     return Speed(
         ready=max(0.0, first - median(others)),
         frozen=median(others) / len(rows),
@@ -96,7 +99,7 @@ def _step(recipe: TrainSettings, samples: Samples, rows: Rows, classes: int) -> 
 
 def _fit(recipe: TrainSettings, count: int, width: int, classes: int) -> float:
     """Seconds to fit a head to so many patches."""
-    fitted, chance = min(count, FITTED), np.random.default_rng(0)
+    fitted, chance = min(max(count, classes), FITTED), np.random.default_rng(0)
     targets = np.arange(fitted) % classes
     features = chance.normal(size=(fitted, width)) + chance.normal(size=(classes, width))[targets] / 4
     rows = HeadRows.equal(features, targets, (np.arange(fitted) // 4).astype(str))
