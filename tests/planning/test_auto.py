@@ -78,6 +78,12 @@ def test_without_weights_it_says_so_and_what_to_do(real: Path) -> None:
         chosen("main", {"weights": "nowhere.safetensors"}, data=str(real))
 
 
+@pytest.mark.parametrize("stage", ["clean", "patch"])
+def test_a_stage_that_trains_nothing_needs_no_weights(real: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "check_all_weights", lambda preset: pytest.fail("it asked for weights"))
+    assert chosen(stage, {}, data=str(real)) == load_preset("small")
+
+
 def test_a_cohort_to_predict_needs_no_weights(real: Path) -> None:
     (real / "train_labels.csv").unlink()
     for file in (real / "train_data").iterdir():

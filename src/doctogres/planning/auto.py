@@ -44,7 +44,7 @@ def chosen_preset(stage: Stage, values: Mapping[str, Any], overrides: Mapping[st
         subgroups=values.get("subgroups", RECOGNISED),
         annotations=values.get("annotations", ""),
     )
-    machine = this_machine(found.cohort, overrides)
+    machine = this_machine(found.cohort, overrides, trains="train" in stage.sections)
     choice = choose(found.cohort, machine)
     free = size_text(free_space(workspace()))
     for line in (

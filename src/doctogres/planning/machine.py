@@ -14,19 +14,21 @@ from doctogres.presets import load_preset
 DEVICES: Final = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # there where PyTorch may find a GPU
 
 
-def this_machine(cohort: Cohort, overrides: Mapping[str, Any]) -> Machine:
+def this_machine(cohort: Cohort, overrides: Mapping[str, Any], *, trains: bool = True) -> Machine:
     """This machine, as far as the choice for the cohort depends on it.
 
     Args:
         cohort: for which a preset is chosen.
         overrides: the settings given in place of the preset's own.
+        trains: whether the command needs weights; `clean` and `patch` could not be given other ones.
     """
     import psutil
 
     name, memory = "", 0
     if not cohort.drawn and cohort.groups >= MANY_GROUPS and overrides.get("device") != "cpu":
         name, memory = accelerator()
-    asked = [] if cohort.drawn or not cohort.classes else [SMALL, *[CHALLENGE] * bool(name)]
+    needed = trains and bool(cohort.classes) and not cohort.drawn
+    asked = [SMALL] * needed + [CHALLENGE] * bool(name)
     missing = {preset: reason for preset in asked if (reason := _missing(preset, overrides))}
     return Machine(default_workers(), psutil.virtual_memory().total, name, memory, missing)
 
