@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from tests.documents import PAGES, Command, as_form, blocks, commands, pieces
-from tests.s3 import s3_server
+from tests.s3 import BUCKET, s3_server
 from tests.servers import ROOT, free_port, running
 from tests.stores import plain_environment
 from tests.test_documents import shown_by
@@ -49,6 +49,7 @@ SMALL: Final[dict[str, dict[str, Any]]] = {
 NOT_HERE: Final = {  # what a command begins with, or has in it: why it is not run
     r"make (setup|test|lint|quick)|uv tool run pre-commit": "the environment is made, and this is the test",
     r"python -m pytest": "a test, which the suite runs",
+    r"make (audit|release|coverage)": "asks a registry, makes a release, or runs all tests",
     r"docker|apptainer|make offline|\./(install|serve|page|classify)": "needs docker or Apptainer, or fetches all packages: "
     "tests/test_container.py",
     r"apt-get|pg_ctlcluster|su postgres|echo .*/etc/postgresql": "changes the machine; tests/postgres.py starts a server",
@@ -117,85 +118,93 @@ def small_presets(folder: Path) -> None:
         path.write_text(yaml.safe_dump(preset), "utf-8")
 
 
-def program(path: Path, script: str) -> None:
-    path.write_text(f"#!/bin/bash\n{script}\n")
-    path.chmod(0o755)
-
-
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
-    folder = tmp_path_factory.mktemp("docs") / "doctogres"
+def small_project(folder: Path) -> None:
+    """The files of the project, with small presets and a small demo."""
     folder.mkdir()
-    for name in (
-        *COPIED,
-        "container",
-        "Makefile",
-        "MLproject",
-        "conda.yaml",
-        "README.md",
-        *map(str, ROOT.glob("requirements*.txt")),
-    ):
-        path = ROOT / name
+    files = [ROOT / name for name in (*COPIED, "container", "Makefile", "MLproject", "conda.yaml", "README.md")]
+    for path in [*files, *ROOT.glob("requirements*.txt")]:
         (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path.name)
     small_presets(folder / "src/doctogres/presets")
     catalogue = folder / "src/doctogres/catalogue.py"
-    catalogue.write_text(
-        catalogue.read_text("utf-8").replace('Parameter("size", 100,', 'Parameter("size", 40,'), "utf-8"
-    )
+    before, size, after = catalogue.read_text("utf-8").partition('Parameter("size", 100,')
+    assert size
+    catalogue.write_text(f'{before}Parameter("size", 40,{after}', "utf-8")
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """Of the shells: the store in the folder, ports that are free, and nothing from a network."""
     real = Path(sys.executable).parent
-    served, page, ui, metrics = (free_port() for _ in range(4))
-    environment = plain_environment() | {
-        "PATH": f"{folder}/.venv/bin:{real}:{os.environ['PATH']}", "REAL": str(real), "PYTHONPATH": f"{folder}/src", "OMP_NUM_THREADS": "1",
+    ports = {name: str(free_port()) for name in ("PORT", "APP_PORT", "MLFLOW_PORT", "METRICS_PORT")}
+    return plain_environment() | ports | {
+        "PATH": f"{folder}/.venv/bin:{real}:{os.environ['PATH']}", "REAL": str(real), "PYTHONPATH": f"{folder}/src",
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "MLFLOW_EXPERIMENT_NAME": "doctogres", "MPLBACKEND": "Agg",
-        "PORT": str(served), "APP_PORT": str(page), "MLFLOW_PORT": str(ui), "HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1",
-        "GIT_CEILING_DIRECTORIES": str(folder.parent), "SLURM_ARRAY_TASK_ID": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
-        "STREAMLIT_SERVER_HEADLESS": "true", "MLFLOW_WORKERS": "1", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_WORKERS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", "OMP_NUM_THREADS": "1", "GIT_CEILING_DIRECTORIES": str(folder.parent),
+        "SLURM_ARRAY_TASK_ID": "1", "STREAMLIT_SERVER_HEADLESS": "true",
     }  # fmt: skip
-    values = {
+
+
+def values_for(folder: Path, environment: dict[str, str]) -> dict[str, str]:
+    """What stands in the place of the pages' placeholders, hosts and large numbers, by pattern."""
+    served, metrics = (f"127.0.0.1:{environment[name]}" for name in ("PORT", "METRICS_PORT"))
+    return {
         r"(?<=data=)FOLDER(_OR_\w+)?(?= -P folds_by)": "data/sites",
         r"(?<=(data=|data ))FOLDER(_OR_\w+)?|/shared/cohort": "data/demo",
-        r"s3://BUCKET/FOLDER": "s3://hospital/slides",
+        r"s3://BUCKET/FOLDER": f"s3://{BUCKET}/slides",
         r"/data/north_hospital\.zip": "north.zip",
         r"\bRUN_ID\b": "$(newest clean)",
         r"\bSLIDE(_?\d?) MASK\1\b": "data/demo/test_data/img_0000.png data/demo/test_data/mask_0000.png",
         r"\bSLIDE_3\b": "data/demo/test_data/img_0001.png",
         r"(?<=--model )MODEL\b": "models:/doctogres@champion",
-        r"\bMODEL\b(?=[ /])": "$(newest model)",
+        r"\bMODEL\b(?=[ /])": "$(dirname $(ls -t mlruns/*/models/*/artifacts/model.sig | head -1))",
         r"models:/doctogres/3,models:/doctogres/4": "models:/doctogres/1,models:/doctogres/2",
         r"/shared/doctogres": "$PWD/.doctogres",
         r"/var/lib/doctogres/answers": "$PWD/answers",
         r"since=\S+ -P until=\S+": f"since={datetime.now(UTC):%Y-%m-%d}",
-        r"postgresql://doctogres@\w+[.\d]*/tracking": f"sqlite:///{folder}/mlflow.db",
+        r"postgresql://doctogres@\w+[.\d]*/tracking|https://(mlflow|tracking)\.\w+\.\w+": f"sqlite:///{folder}/mlflow.db",
         r"postgresql://doctogres@\w+[.\d]*/study": f"sqlite:///{folder}/study.db",
-        r"https://(mlflow|tracking)\.\w+\.\w+": f"sqlite:///{folder}/mlflow.db",
         r"trials=10 -P trial_epochs=20": "trials=3 -P trial_epochs=1",
         r"preset=challenge": "preset=small",
         r"-P backbone=resnet18": "-P backbone=test_resnet",
-        r"127\.0\.0\.1:5001": f"127.0.0.1:{served}",
-        r"127\.0\.0\.1:9108": f"127.0.0.1:{metrics}",
-        r"-m doctogres\.client": f"-m doctogres.client --url http://127.0.0.1:{served}",
-    }
+        r"127\.0\.0\.1:5001": served,
+        r"127\.0\.0\.1:9108": metrics,
+        r"-m doctogres\.client": f"-m doctogres.client --url http://{served}",
+    }  # fmt: skip
+
+
+def programs_in(folder: Path, programs: Path) -> None:
+    """The programs of an environment, and two that no machine of CI has, beside those that are warm."""
+    (programs / "activate").write_text(f"export VIRTUAL_ENV={folder}/.venv PATH={folder}/.venv/bin:$PATH\n")
+    (folder / ".venv/.done").touch()
+    (folder / "newest.py").write_text(NEWEST, "utf-8")
+    for name, script in {
+        "doctogres": 'exec python -m entrypoints.cli "$@"',
+        "newest": 'exec python newest.py "$1"',
+        "srun": 'exec "$@"',
+        "parallel": 'shift 2; while read -r i; do "${@//\\{\\}/$i}" || exit; done',
+    }.items():
+        (programs / name).write_text(f"#!/bin/bash\n{script}\n")
+        (programs / name).chmod(0o755)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    """The copy after `make demo`, with a champion by force, a served model, and slides in a bucket; two minutes."""
+    folder = tmp_path_factory.mktemp("docs") / "doctogres"
+    small_project(folder)
+    environment = variables(folder)
     with ExitStack() as stack:
-        programs = stack.enter_context(warm(folder / ".venv", environment, ["python", "mlflow", "pip"]))
-        program(programs / "doctogres", 'exec python -m entrypoints.cli "$@"')
-        program(programs / "srun", 'exec "$@"')
-        program(programs / "parallel", 'shift 2; while read -r i; do "${@//\\{\\}/$i}" || exit; done')
-        program(programs / "newest", 'exec python newest.py "$1"')
-        (programs / "activate").write_text(f"export VIRTUAL_ENV={folder}/.venv PATH={folder}/.venv/bin:$PATH\n")
-        (folder / ".venv/.done").touch()
-        (folder / "newest.py").write_text(NEWEST, "utf-8")
+        programs_in(folder, stack.enter_context(warm(folder / ".venv", environment, ["python", "mlflow", "pip"])))
         bucket = stack.enter_context(s3_server(tmp_path_factory.mktemp("bucket")))
-        made = Copy(folder, environment | bucket.environment, values)
+        made = Copy(folder, environment | bucket.environment, values_for(folder, environment))
         for command in FIRST:
             printed = made.shell(f"{command} || echo FAILED")
             assert "FAILED" not in printed, printed[-3000:]
         bucket.upload(folder / "data/demo", "slides")
         two_sites(folder / "data/demo", folder / "data/sites")
-        given = [f"DOCTOGRES_ANSWER_LOG={folder}/answers", f"DOCTOGRES_METRICS_PORT={metrics}"]
-        serve = ["env", *given, "make", "-C", str(folder), "serve"]
-        stack.enter_context(
-            running(serve, f"http://127.0.0.1:{served}/ping", folder / "server.log", made.environment, seconds=120)
-        )
+        log = [f"DOCTOGRES_ANSWER_LOG={folder}/answers", f"DOCTOGRES_METRICS_PORT={environment['METRICS_PORT']}"]
+        serve, ping = ["env", *log, "make", "-C", str(folder), "serve"], f"http://127.0.0.1:{environment['PORT']}/ping"
+        stack.enter_context(running(serve, ping, folder / "server.log", made.environment, seconds=120))
         made.shell("make request")  # so that its log has an answer
         yield made
 
@@ -211,20 +220,16 @@ def two_sites(demo: Path, sites: Path) -> None:
     labels.to_csv(sites / "train_labels.csv", index=False)
 
 
-NEWEST: Final = """import sys
-import mlflow
-if sys.argv[1] == "model":
-    run = mlflow.search_runs(experiment_names=["doctogres"], filter_string="tags.`doctogres.stage` = 'register'").run_id[0]
-    version = mlflow.artifacts.load_dict(f"runs:/{run}/version.json")
-    print(mlflow.artifacts.download_artifacts(f"models:/{version['name']}/{version['version']}"))
-else:
-    found = mlflow.search_runs(experiment_names=["doctogres"], filter_string=f"tags.`doctogres.stage` = '{sys.argv[1]}'")
-    print(found.run_id[0])
+NEWEST: Final = """import sys, mlflow
+query = f"tags.`doctogres.stage` = '{sys.argv[1]}'"
+print(mlflow.search_runs(experiment_names=["doctogres"], filter_string=query).run_id[0])
 """
 FIRST: Final = (
     "make demo",
     "mlflow run . -e register --env-manager local -P promote=force -P model_name=doctogres-demo",
     "mlflow run . -e register --env-manager local -P promote=force",
+    "mlflow run . --env-manager local -P preset=small",
+    "python -m entrypoints.init --data data/demo",
     "python -m entrypoints.demo_data --target north --size 30 --seed 11 && cd north && "
     "python -c \"import shutil; shutil.make_archive('../north', 'zip')\"",
 )
@@ -237,10 +242,8 @@ def script_of(page_commands: list[Command], copy: Copy) -> str:
         text = copy.filled(command.text)
         if SERVER.match(text):
             text = f"started '{text.partition('#')[0]}'"
-        elif "make serve" in text:
-            text = (
-                f"{text.partition('#')[0]} --dry-run -o .venv/.done | grep 'models serve --model-uri models:/doctogres'"
-            )
+        elif "make serve" in text:  # it runs already
+            text = f"{text.partition('#')[0]} -n -o .venv/.done | grep 'models serve --model-uri models:/doctogres'"
         elif LITERAL.search(text):
             text = text.replace("mlflow", 'PATH="$REAL:$PATH" mlflow', 1)
         steps.append(f"echo '@@@ {number}'\n{text}\necho \"@@@ status $?\"")

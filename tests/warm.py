@@ -1,6 +1,6 @@
 """Runs Python's commands without their seconds of imports, for tests that run many: a process that has imported everything forks.
 
-`shims` puts `python`, `mlflow` and so on into a folder for the PATH. Each hands its words, variables, folder and files to the
+`warm` puts `python`, `mlflow` and so on into a folder for the PATH. Each hands its words, variables, folder and files to the
 process, which forks a child that does with them what the program does, and ends as the child ended. Nothing else differs for
 a shell, `make` or `mlflow run`, which starts the command of an entry point in the same way.
 """
@@ -29,7 +29,6 @@ IMPORTED: Final = """mlflow mlflow.cli mlflow.projects mlflow.pyfunc mlflow.pyto
     doctogres.doctor doctogres.serving.client doctogres.stages.main doctogres.stages.ablate doctogres.stages.export
     doctogres.stages.init doctogres.stages.monitor doctogres.stages.promote doctogres.stages.demo_data
     doctogres.stages.shards"""
-MODULES: Final = {"pip": "pip", "torchrun": "torch.distributed.run"}
 SHIM: Final = """#!{python} -IS
 import json, os, signal, socket, sys
 link = socket.socket(socket.AF_UNIX)
@@ -52,7 +51,7 @@ def warm(folder: Path, environment: dict[str, str], names: Sequence[str]) -> Ite
     Args:
         folder: for the programs and the socket.
         environment: what the libraries read when they are imported, and PYTHONPATH.
-        names: python, mlflow, pip or torchrun.
+        names: python, mlflow or pip.
     """
     address = f"{folder}/warm"
     programs = folder / "bin"
@@ -143,8 +142,8 @@ def run(name: str, words: list[str]) -> None:
     """Runs a program in this process."""
     paths = list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     sys.path[:] = ["", *paths, *(path for path in sys.path[1:] if "-packages" in path or "python3" in path)]
-    if name in MODULES:
-        name, words = "python", ["-m", MODULES[name], *words]
+    if name == "pip":
+        words = ["-m", "pip", *words]
     if name == "mlflow":
         sys.argv = [name, *words]
         import_module("mlflow.cli").cli(words)
