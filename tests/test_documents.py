@@ -78,7 +78,7 @@ def test_what_is_not_printed_here_is_said_by_the_code(page: Path) -> None:
         parts = [
             part.strip()
             for part in re.split(
-                r"N\b|CLASS|PATH|\.\.\.|[][:;,()]|because it|(?<= )\w+(?== )|hold-out|doctogres(?= version)|(?:former-)?champion",
+                r"N\b|CLASS|PATH|\.\.\.|\w*:|[][;,()]|because it|(?<= )\w+(?== )|hold-out|doctogres(?= version)|(?:former-)?champion",
                 as_form(text),
             )
         ]
