@@ -18,6 +18,7 @@ import numpy as np
 import pdqhash
 from numpy.typing import NDArray
 
+from doctogres.progress import counted
 from doctogres.slides.tissue import halved, halved_mask
 from doctogres.slides.turns import TURNS, turned
 
@@ -152,7 +153,7 @@ def _bucket_pairs(bits: NDArray[np.bool_]) -> Iterator[_Pairs]:
     draws = math.ceil(math.log(1 - RECALL) / math.log(1 - (1 - BIT_ERROR) ** drawn))
     random = np.random.default_rng(0)
     place = slides.bit_length()  # the lowest bits of a key hold the slide's number
-    for _ in range(draws):
+    for _ in counted(range(draws), "search for near-copies", "draws", draws):
         chosen = random.choice(len(upright), drawn, replace=False).tolist()
         stored, queried = (np.sort(_keys(rows, chosen) << place | np.arange(slides)) for rows in (upright, lying))
         for keys, transposed in ((stored, False), (queried, True)):

@@ -30,6 +30,7 @@ def export(*, model: str, format: str, mpp: str = "", output: str = "", rerun: b
         check_expressible(classifier.card, model)
         log_model_input(address)
         network = run.attach(f"{format}/{FILES[format]}")
+        print("export: converting the networks, and comparing them with the model", flush=True)
         worst = export_network(classifier, format, network.parent)
         write_configuration(classifier.card, network.parent, mpp=microns)
         run.attach(f"{format}/README.md").write_text(_readme(address, classifier.card.classes), encoding="utf-8")

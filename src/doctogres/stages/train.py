@@ -222,6 +222,7 @@ def _publish(run: StageRun, job: "Job", parts: "Parts", result: Result, tuned: T
     write_csv(result.history, run.publish("history"))
     classifier = classifier_of(job.manifest, parts, result.kept, assessment, recipe)
     metadata = {"classes": list(classifier.card.classes), "backbone": recipe.train.backbone}
+    print("train: storing the model", flush=True)
     run.artifacts["model"] = log_classifier(classifier, metadata=metadata)
     if result.final:
         everything = classifier_of(job.manifest, parts, result.final, assessment, recipe, holdout=True)
