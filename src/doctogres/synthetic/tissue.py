@@ -51,7 +51,8 @@ def stroma(rng: np.random.Generator, shape: tuple[int, int]) -> Pigment:
     clefts = np.asarray(cv2.remap(clefts, warp_x, warp_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.float32)
     loose = noise_field(rng, shape, 80)
     eosin = 112 + 22 * fibres + 14 * loose
-    eosin *= 1 - 0.85 / (1 + np.exp(-(clefts - 2.25 + 0.25 * loose) * 9))
+    with np.errstate(over="ignore"):  # where it overflows, the share of the cleft is 0, as it should be
+        eosin *= 1 - 0.85 / (1 + np.exp(-(clefts - 2.25 + 0.25 * loose) * 9))
     haematoxylin = 12 + 4 * noise_field(rng, shape, 40)
     return Pigment(np.clip(haematoxylin, 0, 255).astype(np.uint8), np.clip(eosin, 0, 255).astype(np.uint8))
 
