@@ -22,6 +22,7 @@ VALUES: Final = {
 # What pages show besides commands, by its first words: what `ran` prints when the page's commands are run, what is `said` by
 # the code in a case that they do not bring about (test_documents_run.py compares both), or the text of a `file`.
 SHOWN: Final = {
+    "README.md": {"model doctogres-demo": "ran"},
     "CONTRIBUTING.md": {"The gate names": "file"},
     "docs/index.md": {"model doctogres-demo": "ran"},
     "docs/operations.md": {"INFO: request": "said", "monitor: alarm:": "said"},
