@@ -1,5 +1,6 @@
 """The arithmetic of a promise, on given measurements."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from doctogres.planning.choice import Cohort
-from doctogres.planning.estimate import FIXED, Speed, estimate, recipes_of
+from doctogres.planning.estimate import FIXED, Speed, estimate, recipes_of, told
 from doctogres.planning.sample import Sample
 from doctogres.presets import load_preset
 
@@ -112,3 +113,20 @@ def test_the_patches_and_their_bytes() -> None:
     assert found.nbytes == 800 * 100 * 100 * 3 + 8 * 640 * 10 * 4
     trained = estimate(load_preset("challenge", {"patching": "window"}), COHORT, SAMPLE, [SPEED], 1.0)
     assert trained.nbytes == 800 * 224 * 224 * 3 + 5 * 160 * 10 * 4 + 5 * 1000  # five copies, five networks
+
+
+def test_the_promise_in_words_and_a_disk_that_is_too_small() -> None:
+    found = estimate(load_preset("demo", {"patching": "window"}), COHORT, SAMPLE, [SPEED], 1.0)
+    time, amounts = told(found, SAMPLE, free=10**12)
+    assert re.match(
+        r"about \d\d:\d\d to \d\d:\d\d, by the recipe that the study chooses \(finetune or probe\), on this", time
+    )
+    assert re.search(r": clean 00:11, patch 00:20, tune \d\d:\d\d, train \d\d:\d\d to \d\d:\d\d, evaluate", time)
+    assert amounts.startswith(
+        "measured on 8 slides (median 640 x 480 px) and 10 of their patches; about 200 patches of window224"
+    )
+    assert told(found, SAMPLE, free=1000)[-1] == (
+        "warning: only 1 kB are free there; make room, or name another folder with DOCTOGRES_WORKSPACE"
+    )
+    one = estimate(load_preset("small"), COHORT, SAMPLE, [SPEED], 1.0)
+    assert " to " not in told(one, SAMPLE, free=10**12)[0]

@@ -1,13 +1,15 @@
-"""How long each stage of `main` will take, from what a few slides and patches take: arithmetic only."""
+"""How long each stage of `main` will take, from what a few slides and patches take: arithmetic and words only."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from doctogres.disk import size_text
 from doctogres.planning.choice import Cohort
 from doctogres.planning.sample import Sample
 from doctogres.presets import replaced
+from doctogres.progress import durations
 from doctogres.settings import Preset, TrainSettings, listed
 from doctogres.training.schedule import open_blocks
 from doctogres.tuning.search import STARTUP_TRIALS, trial_recipe
@@ -159,6 +161,32 @@ def estimate(preset: Preset, cohort: Cohort, sample: Sample, speeds: Sequence[Sp
         recipe: replace(of, preset=replaced(preset, "train", {"recipe": recipe})) for recipe in recipes_of(preset)
     }
     return Estimate({recipe: _stages(of, tune) for recipe, of in recipes.items()}, patches, _nbytes(of, patches))
+
+
+def told(expected: Estimate, sample: Sample, free: int) -> list[str]:
+    """What is expected, in lines: the time, the patches, and whether the disk holds them.
+
+    Args:
+        expected: of the pipeline.
+        sample: that it was measured on.
+        free: bytes on the workspace's disk.
+    """
+    recipes = list(expected.seconds.values())
+    stages = ", ".join(f"{stage} {durations([of[stage] for of in recipes])}" for stage in recipes[0])
+    total = durations([sum(of.values()) for of in recipes])
+    by_recipe = f", by the recipe that the study chooses ({' or '.join(expected.seconds)})" if len(recipes) > 1 else ""
+    patches = " and ".join(f"{count} patches of {view}" for view, count in expected.patches.items())
+    width, height = sample.size
+    lines = [
+        f"about {total}{by_recipe}, on this machine as busy as it is now: {stages}",
+        f"measured on {sample.slides} slides (median {width} x {height} px) and {len(sample.pixels)} of their patches; about "
+        f"{patches}, which take {size_text(expected.nbytes)} in the workspace",
+    ]
+    if expected.nbytes > free:
+        lines.append(
+            f"warning: only {size_text(free)} are free there; make room, or name another folder with DOCTOGRES_WORKSPACE"
+        )
+    return lines
 
 
 def _stages(of: _Amounts, tune: float) -> dict[str, float]:
