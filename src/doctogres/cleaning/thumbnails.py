@@ -2,7 +2,9 @@
 
 import tempfile
 import weakref
+from contextlib import suppress
 from dataclasses import replace
+from typing import IO
 
 from doctogres.cleaning.evidence import Evidence
 
@@ -12,7 +14,7 @@ class Thumbnails:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _close, self._file)
         self._places: dict[str, tuple[int, int]] = {}
 
     def take(self, measured: Evidence) -> Evidence:
@@ -31,3 +33,8 @@ class Thumbnails:
         start, length = self._places[slide_id]
         self._file.seek(start)
         return self._file.read(length)
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # a full disk, which the write has said already
+        file.close()
