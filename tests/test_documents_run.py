@@ -78,6 +78,15 @@ class Copy:
     environment: dict[str, str]
     values: dict[str, str]
 
+    @property
+    def store(self) -> Path:
+        return self.folder / "mlflow.db"
+
+    @property
+    def first_store(self) -> Path:
+        """The store as every page finds it: what is newest in it must not depend on the pages before."""
+        return self.folder / "first.db"
+
     def filled(self, text: str) -> str:
         """A command with values for its placeholders."""
         for pattern, value in self.values.items():
@@ -206,6 +215,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
         serve, ping = ["env", *log, "make", "-C", str(folder), "serve"], f"http://127.0.0.1:{environment['PORT']}/ping"
         stack.enter_context(running(serve, ping, folder / "server.log", made.environment, seconds=120))
         made.shell("make request")  # so that its log has an answer
+        shutil.copy(made.store, made.first_store)
         yield made
 
 
@@ -266,6 +276,7 @@ STARTED: Final = """started() {
 
 @pytest.mark.parametrize("page", [page for page in PAGES if run_on(page)], ids=lambda page: page.stem)
 def test_the_commands_of_the_page_succeed_and_print_what_it_shows(page: Path, copy: Copy) -> None:
+    shutil.copy(copy.first_store, copy.store)
     run = run_on(page)
     printed = copy.shell(script_of(run, copy))
     parts = re.split(r"^@@@ \d+\n", printed, flags=re.M)[1:]
