@@ -128,9 +128,8 @@ class OneLineCommand(click.Command):
         stage = STAGES.get(str(self.name))
         kept = (stage and stage.kept) or "finished stages; this one starts again"
         again = typed_command(launch, sys.argv)
-        show_error(
-            str(self.name), masked(f"interrupted. Kept: {kept}. To continue, type: {again}")
-        )  # before the shell's prompt returns
+        # Before the shell's prompt returns.
+        show_error(str(self.name), masked(f"interrupted. Kept: {kept}. To continue, type: {again}"))
         from doctogres.training.processes import is_leader
 
         if launch and is_leader():

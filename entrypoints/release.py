@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -62,13 +62,11 @@ def released(changelog: str, version: str, day: date) -> str:
 @contextmanager
 def put_back(*paths: Path) -> Iterator[None]:
     """Restores files if the block fails."""
-    before = {path: path.read_bytes() for path in paths}
-    try:
+    with ExitStack() as restoring:
+        for path in paths:
+            restoring.callback(path.write_bytes, path.read_bytes())
         yield
-    except BaseException:
-        for path, content in before.items():
-            path.write_bytes(content)
-        raise
+        restoring.pop_all()
 
 
 def run(*words: str | Path) -> str:

@@ -30,9 +30,8 @@ def postgres_server(password: str = "") -> Iterator[str]:
     # The server refuses to run as root, and its user must reach the folder.
     account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
     user: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
-    folder = Path(
-        tempfile.mkdtemp(prefix="postgres-", dir="/tmp")
-    )  # not in the folder of the tests, which is root's alone
+    # Not in the folder of the tests, which is root's alone.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
     (folder / "password").write_text(password or "none")
     if account:
         os.chown(folder, account.pw_uid, account.pw_gid)
