@@ -10,9 +10,7 @@ from doctogres.errors import WeightsError
 DEMO: Final = "demo"
 SMALL: Final = "small"
 CHALLENGE: Final = "challenge"
-MANY_GROUPS: Final = (
-    400  # with fewer patients fine-tuning a large network was not shown to beat a probe: benchmarks/README.md
-)
+MANY_GROUPS: Final = 400  # with fewer, fine-tuning a large network was not shown to beat a probe: benchmarks/README.md
 LEAST_ACCELERATOR: Final = 4 * 2**30  # bytes: a training step of ConvNeXt-Tiny on two patches needs about half of it
 
 

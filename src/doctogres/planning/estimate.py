@@ -11,6 +11,7 @@ from doctogres.planning.sample import Sample
 from doctogres.presets import replaced
 from doctogres.progress import durations
 from doctogres.settings import Preset, TrainSettings, listed
+from doctogres.slides.turns import TURNS
 from doctogres.training.schedule import open_blocks
 from doctogres.tuning.search import STARTUP_TRIALS, trial_recipe
 
@@ -19,7 +20,6 @@ FIXED: Final = {"clean": 1.0, "patch": 0.7, "tune": 2.0, "train": 5.5, "evaluate
 EPOCH: Final = 0.06  # records, checkpoint, metrics of an epoch
 OVERLAY: Final = 0.15  # for a slide whose picture is drawn
 HEAD: Final = 0.0005  # for a patch in an epoch that trains only the head
-TURNS: Final = 8
 PRUNED: Final = 0.75  # share of a trial that is not pruned, on average, once the pruner has seen a few
 
 
@@ -211,7 +211,7 @@ def _copies(preset: Preset) -> int:
     """How many copies of the features are cached: for a probe the flips and rotations, for a head augmented ones."""
     train = preset.train
     starts = keeps_features(train) and train.unfreeze_every > 0
-    of_recipe = {"probe": TURNS, "finetune": starts * (1 + train.feature_views * train.augmentation)}
+    of_recipe = {"probe": len(TURNS), "finetune": starts * (1 + train.feature_views * train.augmentation)}
     return max(of_recipe[recipe] for recipe in recipes_of(preset))
 
 
@@ -236,7 +236,9 @@ def _train(of: _Amounts) -> float:
     if train.recipe == "probe":
         return of.fits(folds + 1) + others
     held = 1 / of.preset.clean.folds
-    left_out = folds * sum((1 - held + held * (1 + TURNS)) * patches * speed.forward for speed, patches in of.sources)
+    left_out = folds * sum(
+        (1 - held + held * (1 + len(TURNS))) * patches * speed.forward for speed, patches in of.sources
+    )
     return of.networks(train, folds) + left_out + others
 
 
@@ -244,7 +246,7 @@ def _answers(of: _Amounts, slides: float) -> float:
     """Seconds for the answers to so many slides."""
     train = of.preset.train
     members = of.left_out(train) if train.recipe == "finetune" and train.ensemble else 1
-    turns = TURNS if of.preset.answer.tta else 1
+    turns = len(TURNS) if of.preset.answer.tta else 1
     each = sum(members * turns * of.sample.patches[view] * speed.frozen for speed in of.speeds for view in of.views)
     return sum(members * speed.ready for speed, _ in of.sources) + slides * (of.sample.cut + each)
 

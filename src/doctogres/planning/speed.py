@@ -16,7 +16,7 @@ import torch
 from doctogres.model.network import layer_groups
 from doctogres.planning.choice import Cohort
 from doctogres.planning.estimate import Speed, recipes_of
-from doctogres.planning.sample import Sample
+from doctogres.planning.sample import PATCHES, Sample
 from doctogres.settings import Preset, TrainSettings
 from doctogres.slides.turns import TURNS
 from doctogres.training.attention import SLIDES_PER_STEP, train_attention
@@ -27,7 +27,6 @@ from doctogres.training.samples import Samples
 from doctogres.training.sources import Source
 from doctogres.training.trainer import Trainer, make_accelerator
 
-PATCHES: Final = 10
 COPIES: Final = 5  # in which they pass the frozen backbone; the first one compiles it
 FITTED: Final = 1000  # patches that a head is fitted to; beyond them its time grows with their number
 REFERENCE: Final = 0.0095  # seconds that `_plain_work` takes on the machine where FIXED of `estimate` was measured
