@@ -123,7 +123,7 @@ def memory() -> Finding:
     if found.available >= ENOUGH_MEMORY * GIGABYTE:
         return Finding(OK, "memory", text)
     state: Literal["warning", "problem"] = PROBLEM if found.available < LEAST_MEMORY * GIGABYTE else WARNING
-    return Finding(state, "memory", f"{text}; end other programs, or lower batch_size and trial_workers")
+    return Finding(state, "memory", f"{text}; end other programs, or lower batch_size")
 
 
 def accelerator() -> Finding:
