@@ -1,8 +1,10 @@
 """Tables in files that say what they hold."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from doctogres.errors import UpstreamError
@@ -73,3 +75,41 @@ def test_what_is_no_parquet_file_is_named(path: Path, content: bytes | None) -> 
         path.write_bytes(content)
     with pytest.raises(UpstreamError, match=r"trees\.parquet: not a table of trees \("):
         FILE.read(path)
+
+
+def batches_of(*names: str) -> Iterator[pa.RecordBatch]:
+    return (pa.RecordBatch.from_pydict({"name": [name], "height": [len(name)]}) for name in names)
+
+
+SCHEMA = pa.schema([("name", pa.string()), ("height", pa.int64())])
+
+
+def test_batches_are_written_as_they_come_and_read_one_by_one(path: Path) -> None:
+    held: list[int] = []
+
+    def made() -> Iterator[pa.RecordBatch]:
+        for number in range(20):
+            yield pa.RecordBatch.from_pydict({"name": [f"{number}" * 2**20], "height": [number]}, SCHEMA)
+            held.append(pa.total_allocated_bytes())
+
+    FILE.write_batches(made(), SCHEMA, path, lambda: {"trees": len(held)})
+    assert held[-1] - held[0] < 4 * 2**20  # of 20 to 40
+    assert FILE.read_about(path) == {"trees": 20}
+    assert [batch.column("height").to_pylist() for batch in FILE.read_batches(path)] == [[it] for it in range(20)]
+    assert next(FILE.read_batches(path, ["height"])).schema.names == ["height"]
+    assert FILE.read(path)[0]["height"].tolist() == list(range(20))
+
+
+def test_batches_whose_end_fails_leave_nothing(path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        FILE.write_batches(batches_of("oak"), SCHEMA, path, lambda: {"share": 1 // 0})
+    assert not list(path.parent.iterdir())
+
+
+def test_a_file_that_is_damaged_in_the_middle_is_refused_where_it_is_read(path: Path) -> None:
+    FILE.write_batches(batches_of("oak", "lime"), SCHEMA, path, dict)
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + bytes(60) + content[64:])
+    assert FILE.read_about(path) == {}
+    with pytest.raises(UpstreamError, match=r"trees\.parquet: not a table of trees \("):
+        list(FILE.read_batches(path))

@@ -67,6 +67,7 @@ def clean_cohort(
     annotations: str = "",
     hashes: Mapping[str, str] | None = None,
     measured: Mapping[str, Evidence] | None = None,
+    thumbnails: Thumbnails | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CleanResult:
@@ -83,7 +84,8 @@ def clean_cohort(
         subgroups: columns of the labels that are kept, see `subgroups.chosen_keys`.
         annotations: which outlines are lesions, where masks are GeoJSON; see `read_outlines`.
         hashes: MD5 of files that are already hashed, by their path relative to `root`.
-        measured: of every slide, if they were measured elsewhere: no slide is read then.
+        measured: of every slide that is used, if they were measured elsewhere: no slide is read then.
+        thumbnails: of these slides, if they were taken out of `measured`.
         workers: number of threads, one per core by default.
         progress: called with (slides measured, slides to measure).
 
@@ -100,7 +102,7 @@ def clean_cohort(
         if measured is None
         else (measured[slide] for slide in kept["slide_id"])
     )
-    thumbnails = Thumbnails()
+    thumbnails = thumbnails or Thumbnails()
     evidence = {one.slide_id: thumbnails.take(one) for one in found}
     labels: dict[str, str] = dict(slides.loc[slides["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
     given: dict[str, str] = dict(slides.loc[slides["group"].notna(), ["slide_id", "group"]].itertuples(index=False))

@@ -5,8 +5,9 @@ import platform
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import pandas as pd
 import pyarrow as pa
@@ -15,6 +16,8 @@ from doctogres.engine import map_slides
 from doctogres.errors import DoctogresError
 from doctogres.files import digest_of, file_digest
 from doctogres.records.codec import arrow_type, from_row, to_row
+
+BATCH: Final = 256  # rows of Arrow that are in memory at a time: 10 KB each in `clean`
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,18 @@ def done_schema(kind: type[Any]) -> pa.Schema:
             ("record", arrow_type(kind)),
         ]
     )
+
+
+def done_batches(made: Iterable[Done], kind: type[Any]) -> Iterator[pa.RecordBatch]:
+    """Batches of at most BATCH rows of `done_schema`: a batch of one row takes several times its content."""
+    rows, schema = (one.to_row(kind) for one in made), done_schema(kind)
+    while batch := list(islice(rows, BATCH)):
+        yield pa.RecordBatch.from_pylist(batch, schema)
+
+
+def done_in(batches: Iterable[pa.RecordBatch], kind: type[Any]) -> Iterator[Done]:
+    """The reverse of `done_batches`."""
+    return (Done.from_row(row, kind) for batch in batches for row in batch.to_pylist())
 
 
 def _error(code: str, text: str) -> DoctogresError:

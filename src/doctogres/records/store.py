@@ -7,24 +7,23 @@ and the sizes and times of their files). A file is there as a whole or not at al
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError, MissingSharesError, UpstreamError, listed
 from doctogres.files import digest_of
 from doctogres.parquet import TableFile
-from doctogres.progress import counted, reporter
+from doctogres.progress import Reporter, counted, reporter
 from doctogres.records.share import Share, divided
-from doctogres.records.slide import Done, Engine, Slide, Work, done_schema, state_of
+from doctogres.records.slide import Done, Engine, Slide, Work, done_batches, done_in, done_schema, state_of
 
 FOLDER: Final = "shards"
+STATE: Final = ("slide_id", "state")
 FILE: Final = re.compile(r"(?P<number>\d+)-of-(?P<count>\d+)-[0-9a-f]{16}\.parquet")
 
 
@@ -43,22 +42,29 @@ class Joined:
     """All shares.
 
     Attributes:
-        done: what became of every slide, by slide, in order.
+        records: what was found out about every slide, or the DoctogresError in its place, by slide, in order.
+        hashes: the MD5 of all files, by path.
         together: the slides that the work was given in one call, for every call.
     """
 
-    done: dict[str, Done]
+    records: dict[str, Any]
+    hashes: dict[str, str]
     together: list[list[str]]
 
-    @property
-    def records(self) -> dict[str, Any]:
-        """The records, or the errors in their place, by slide."""
-        return {slide: one.record for slide, one in self.done.items()}
 
-    @property
-    def hashes(self) -> dict[str, str]:
-        """The MD5 of all files, by path."""
-        return {file.name: file.md5 for one in self.done.values() for file in one.files}
+@dataclass
+class _Tally:
+    """Counts what is made while it passes."""
+
+    states: set[tuple[str, str]] = field(default_factory=set)
+    problems: int = 0
+
+    def passing(self, made: Iterable[Done], report: Reporter, total: int) -> Iterator[Done]:
+        for number, one in enumerate(made, 1):
+            self.states.add((one.slide_id, one.state))
+            self.problems += _has_problem(one.record)
+            yield one
+            report(number, total)
 
 
 @dataclass(frozen=True)
@@ -101,26 +107,27 @@ class Shares:
             CohortError: a slide was changed meanwhile.
         """
         planned, path, slides = self._states(share), self._path(share), self._of(share)
-        if not again and (there := self._read(path)):
-            return Written(path, len(slides), there[1]["problems"])
-        report = reporter(f"{self.stage} {share}", "slides")
-        schema, rows, problems = done_schema(self.work.record), [], 0
-        for number, one in enumerate(engine(self.work, slides), 1):
-            rows.append(pa.RecordBatch.from_pylist([one.to_row(self.work.record)], schema))
-            problems += _has_problem(one.record)
-            report(number, len(slides))
-        table = pa.Table.from_batches(rows, schema)
-        made = zip(*(table[column].to_pylist() for column in ("slide_id", "state")), strict=True)
-        if changed := [slide for (slide, _) in set(planned) - set(made)]:
-            raise CohortError(
-                f"{self.stage}: {listed(sorted(changed))} changed while share {share} was made; make it again"
-            )
-        about = {"code": self.code, "settings": self._settings, "problems": problems, "together": engine.together}
-        self._file.write(table, path, about)
-        return Written(path, len(slides), problems, new=True)
+        if not again and (there := self._intact(path)):
+            return Written(path, len(slides), there["problems"])
+        kind, tally = self.work.record, _Tally()
+        made = tally.passing(engine(self.work, slides), reporter(f"{self.stage} {share}", "slides"), len(slides))
 
-    def join(self) -> Joined:
+        def about() -> dict[str, Any]:
+            if changed := [slide for (slide, _) in set(planned) - tally.states]:
+                raise CohortError(
+                    f"{self.stage}: {listed(sorted(changed))} changed while share {share} was made; make it again"
+                )
+            found = {"problems": tally.problems, "together": engine.together}
+            return {"code": self.code, "settings": self._settings, **found}
+
+        self._file.write_batches(done_batches(made, kind), done_schema(kind), path, about)
+        return Written(path, len(slides), tally.problems, new=True)
+
+    def join(self, keep: Callable[[Any], Any] = lambda record: record) -> Joined:
         """The records of all slides.
+
+        Args:
+            keep: what of a record stays in memory, asked before the next batch of records is read; not asked of errors.
 
         Raises:
             MissingSharesError: a share is missing, or out of date; says which and why.
@@ -137,25 +144,31 @@ class Shares:
             count: [share for share in self._divided(count) if not self._path(share).is_file()] for count in found
         }
         count = min(lacking, key=lambda count: (len(lacking[count]) / count, count))
-        shares = [] if lacking[count] else list(self._divided(count))
-        read = {
-            share: self._read(self._path(share))
-            for share in counted(shares, f"{self.stage} join", "shares", len(shares))
-        }
-        if missing := lacking[count] or [share for share, content in read.items() if content is None]:
+        joined, shares = Joined({}, {}, []), [] if lacking[count] else list(self._divided(count))
+        reported = counted(shares, f"{self.stage} join", "shares", len(shares))
+        if missing := lacking[count] or [share for share in reported if not self._take(share, joined, keep)]:
             raise self._refusal(missing, found[count])
-        by_slide: dict[str, Done] = {}
-        together: list[list[str]] = []
-        for share, (table, about) in ((share, content) for share, content in read.items() if content):
-            by_slide |= {one.slide_id: one for one in self._decoded(table)}
-            names = [slide.slide_id for slide in self._of(share)]
-            step = about["together"] or max(1, len(names))
-            together += [names[start : start + step] for start in range(0, len(names), step)]
-        if unread := [file.name for one in by_slide.values() for file in one.files if not file.md5]:
+        if unread := [name for name, md5 in joined.hashes.items() if not md5]:
             raise CohortError(
                 f"{self.stage}: {listed(unread)} could not be read; mend the disk and make the share again"
             )
-        return Joined({slide.slide_id: by_slide[slide.slide_id] for slide in self.slides}, together)
+        return replace(joined, records={slide.slide_id: joined.records[slide.slide_id] for slide in self.slides})
+
+    def _take(self, share: Share, joined: Joined, keep: Callable[[Any], Any]) -> bool:
+        """Adds a share; false if its file is damaged."""
+        path = self._path(share)
+        try:
+            about = self._file.read_about(path)
+            for one in done_in(self._file.read_batches(path), self.work.record):
+                failed = isinstance(one.record, DoctogresError)
+                joined.records[one.slide_id] = one.record if failed else keep(one.record)
+                joined.hashes.update((file.name, file.md5) for file in one.files)
+        except UpstreamError:
+            return False
+        names = [slide.slide_id for slide in self._of(share)]
+        step = about["together"] or max(1, len(names))
+        joined.together.extend(names[start : start + step] for start in range(0, len(names), step))
+        return True
 
     def _refusal(self, missing: Sequence[Share], found: Mapping[int, list[Path]]) -> MissingSharesError:
         """Names the missing shares and, of those that are there in another state, why they do not count."""
@@ -168,14 +181,15 @@ class Shares:
         """Why the newest of these files is not the share that is needed; empty if there are none."""
         for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
             try:
-                table, about = self._file.read_arrow(path)
+                about = self._file.read_about(path)
+                rows = [row for batch in self._file.read_batches(path, STATE) for row in batch.to_pylist()]
             except UpstreamError as error:
                 return str(error)
             if about["code"] != self.code:
                 return "was made by another version of the code"
             if about["settings"] != self._settings:
                 return "was made with other settings"
-            then = dict(zip(*(table[column].to_pylist() for column in ("slide_id", "state")), strict=True))
+            then = {row["slide_id"]: row["state"] for row in rows}
             changed = [slide for slide, state in self._states(share) if then.get(slide) != state]
             return f"was made before these slides changed: {listed(changed)}"
         return ""
@@ -192,16 +206,15 @@ class Shares:
         name = f"{share.number}-of-{share.count}-{digest_of(self.code, self._settings, self._states(share))}.parquet"
         return self.folder / name
 
-    def _read(self, path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
-        """The content of a share; None if it is missing or damaged, and is to be made again."""
+    def _intact(self, path: Path) -> dict[str, Any] | None:
+        """What a share says about itself; None if it is missing or damaged, and is to be made again."""
         try:
-            return self._file.read_arrow(path) if path.is_file() else None
+            about = self._file.read_about(path) if path.is_file() else None
+            for _ in self._file.read_batches(path) if about else ():
+                pass
         except UpstreamError:
             return None
-
-    def _decoded(self, table: pa.Table) -> Iterator[Done]:
-        for batch in table.to_batches():
-            yield from (Done.from_row(row, self.work.record) for row in batch.to_pylist())
+        return about
 
     def _of(self, share: Share) -> list[Slide]:
         return self._divided(share.count)[share]

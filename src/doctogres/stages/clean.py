@@ -9,7 +9,8 @@ import pandas as pd
 from doctogres.catalogue import LOCAL
 from doctogres.cleaning.cohort import CleanResult, NothingUsableError, clean_cohort
 from doctogres.cleaning.decisions import OUTCOME_OF, read_decisions
-from doctogres.cleaning.evidence import Measuring
+from doctogres.cleaning.evidence import Evidence, Measuring
+from doctogres.cleaning.thumbnails import Thumbnails
 from doctogres.drawing import contact_sheet, shrunk
 from doctogres.errors import CohortError
 from doctogres.files import file_digest, workspace
@@ -74,7 +75,12 @@ def clean(
     where = chosen(engine, spark_master)
     if share := Share.parse(shard):
         return make_share(shares, share, where, rerun=rerun, strict=strict)
-    if joined := made_elsewhere(shares, shard, where, rerun=rerun):
+    used, thumbnails = set(slides.loc[slides["outcome"] == KEPT, "slide_id"]), Thumbnails()
+
+    def keep(measured: Evidence) -> Evidence | None:
+        return thumbnails.take(measured) if measured.slide_id in used else None
+
+    if joined := made_elsewhere(shares, shard, where, rerun=rerun, keep=keep):
         hashes = file_hashes(root, [LABELS]) | joined.hashes
     else:
         hashes = file_hashes(root, [LABELS, *slide_files(root, slides)])
@@ -95,6 +101,7 @@ def clean(
                 annotations=annotations,
                 hashes=hashes,
                 measured=joined.records if joined else None,
+                thumbnails=thumbnails,
                 progress=report,
             )
         except NothingUsableError as error:

@@ -1,6 +1,8 @@
 """What `shard=` and `engine=` mean for a stage: where the records of its slides are made."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from doctogres.catalogue import JOIN, SPARK
 from doctogres.errors import CohortError
@@ -30,13 +32,20 @@ def make_share(
     return StageResult(shares.stage, "", {"share": str(written.path)}, metrics, reused=not written.new, summary=said)
 
 
-def made_elsewhere(shares: Shares, shard: str, engine: Engine, *, rerun: bool = False) -> Joined | None:
-    """What shares or Spark have made; None if this process is to do the work."""
+def made_elsewhere(
+    shares: Shares,
+    shard: str,
+    engine: Engine,
+    *,
+    rerun: bool = False,
+    keep: Callable[[Any], Any] = lambda record: record,
+) -> Joined | None:
+    """What shares or Spark have made, see `Shares.join`; None if this process is to do the work."""
     if shard != JOIN and isinstance(engine, Threads):
         return None
     if shard != JOIN:
         shares.write(WHOLE, engine, again=rerun)
-    return shares.join()
+    return shares.join(keep)
 
 
 def chosen(engine: str, spark_master: str, *, hashed: bool = True, together: int | None = None) -> Engine:
