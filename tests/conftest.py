@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -60,6 +61,21 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """An empty folder as working directory, with its own SQLite store and workspace, connected."""
     with connected(new_store(empty_store, tmp_path), tmp_path, monkeypatch):
         yield tmp_path
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Fsspec's store in memory, empty, for addresses such as `memory://bucket`; the workspace of this process is empty."""
+    import fsspec
+
+    from doctogres import encoders
+
+    monkeypatch.setenv("DOCTOGRES_WORKSPACE", str(tmp_path / "workspace"))
+    found = fsspec.filesystem("memory")
+    yield found
+    found.store.clear()
+    found.pseudo_dirs[:] = [""]
+    encoders.forget_copies()
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,10 @@
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -19,15 +17,11 @@ ADDRESS = "memory://bucket/study"
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
-    """A store with three files; the workspace of this process is empty."""
-    monkeypatch.setenv("DOCTOGRES_WORKSPACE", str(tmp_path / "workspace"))
-    found = fsspec.filesystem("memory")
+def store(in_memory: MemoryFileSystem) -> MemoryFileSystem:
+    """A store with three files."""
     for name in ("a.png", "b.png", "deep/er/c.png"):
-        found.pipe_file(f"/bucket/study/{name}", name.encode())
-    yield found
-    found.store.clear()
-    found.pseudo_dirs[:] = [""]
+        in_memory.pipe_file(f"/bucket/study/{name}", name.encode())
+    return in_memory
 
 
 @pytest.fixture

@@ -140,13 +140,13 @@ class TrainSettings(BaseModel):
     )
     backbone: str = Field(
         "convnext_tiny",
-        description="any timm architecture, local-dir:FOLDER or hf-hub:NAME (as timm saves encoders); several, "
+        description="any timm architecture, local-dir:FOLDER (path or address) or hf-hub:NAME (as timm saves encoders); several, "
         "comma-separated, predict together",
     )
     weights: str = Field(
         "imagenet",
         description="backbone weights: imagenet (timm's download, or the folder's or repository's own), none, or a safetensors "
-        "file; comma-separated, one for each backbone, or one for all",
+        "file (path or address); comma-separated, one for each backbone, or one for all",
     )
     normalisation: str = Field(
         "weights",

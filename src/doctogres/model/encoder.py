@@ -13,11 +13,22 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from timm.models import PretrainedCfg, load_state_dict
 
-from doctogres.encoders import CONFIG_FILE, HUB, LOCAL, SUFFIX, WEIGHTS_FILES, repository, source_of, weights_in
+from doctogres.encoders import (
+    CONFIG_FILE,
+    HUB,
+    LOCAL,
+    SUFFIX,
+    WEIGHTS_FILES,
+    encoder_folder,
+    repository,
+    source_of,
+    weights_in,
+    weights_path,
+)
 from doctogres.errors import ParameterError, WeightsError
 from doctogres.model.architecture import Architecture
 from doctogres.model.configuration import Configuration, configuration_of_file, read_configuration
-from doctogres.model.weights import IMAGENET, NONE, check_local_weights, download_errors, hub_error, reason_of
+from doctogres.model.weights import IMAGENET, NONE, check_files, download_errors, hub_error, reason_of
 from doctogres.settings import channel_statistics
 
 EXPECTED: Final = ("mean", "std", "interpolation", "input_size")
@@ -38,11 +49,11 @@ def architecture_of(backbone: str, weights: str = NONE, normalisation: str = "we
         ParameterError: the architecture is unknown.
         WeightsError: the configuration or the weights cannot be had, or do not belong together.
     """
-    check_local_weights(backbone, weights)
+    check_files(backbone, weights)
     own = _own_configuration(backbone)
     of_timm = _of_timm(backbone, own.architecture if own else backbone)
     path, is_file = weights_file(backbone, weights), weights not in (NONE, IMAGENET)
-    shapes = weight_shapes(path) if path else {}
+    shapes = weight_shapes(path, weights if is_file else "") if path else {}
     of_file = configuration_of_file(path) if path and is_file else None
     _check_belongs(of_file, of_timm.architecture, weights)
     stated = [one for one in (of_timm, own, of_file) if one]
@@ -79,12 +90,18 @@ def weights_file(backbone: str, weights: str) -> Path | None:
     if weights == NONE:
         return None
     if weights != IMAGENET:
-        return Path(weights)
-    return weights_in(Path(place)) if kind == LOCAL else _from_hub(backbone, *WEIGHTS_FILES) if kind == HUB else None
+        return weights_path(weights)
+    if kind == LOCAL:
+        return weights_in(encoder_folder(place))
+    return _from_hub(backbone, *WEIGHTS_FILES) if kind == HUB else None
 
 
-def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def weight_shapes(path: Path, given: str = "") -> dict[str, tuple[int, ...]]:
     """Name -> shape of the tensors in a file.
+
+    Args:
+        path: the file.
+        given: what an error calls it, instead of its path.
 
     Raises:
         WeightsError: the file is damaged.
@@ -96,7 +113,7 @@ def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
     except DAMAGED as error:
         raise WeightsError(
-            f"weights={path}: no weights can be read from it ({reason_of(error)}); download it again"
+            f"weights={given or path}: no weights can be read from it ({reason_of(error)}); download it again"
         ) from error
 
 
@@ -105,7 +122,7 @@ def _own_configuration(backbone: str) -> Configuration | None:
     kind, place = source_of(backbone)
     if not kind:
         return None
-    path = Path(place) / CONFIG_FILE if kind == LOCAL else _from_hub(backbone, CONFIG_FILE)
+    path = encoder_folder(place) / CONFIG_FILE if kind == LOCAL else _from_hub(backbone, CONFIG_FILE)
     found = read_configuration(path)
     if found is None:
         raise WeightsError(

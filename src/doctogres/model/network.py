@@ -51,7 +51,8 @@ def create_network(
     architecture = architecture_of(backbone, weights, normalisation)
     path = weights_file(backbone, weights)
     if path:
-        return _with_small_head(_from_file(architecture, path, classes=classes, size=size, dropout=dropout))
+        given = str(path) if weights == IMAGENET else weights
+        return _with_small_head(_from_file(architecture, path, given, classes=classes, size=size, dropout=dropout))
     if weights == IMAGENET:
         return _with_small_head(_downloaded(architecture, classes=classes, size=size, dropout=dropout))
     return build_network(architecture, classes=classes, size=size, dropout=dropout)
@@ -146,12 +147,12 @@ def pretrained_config(backbone: str) -> Any:
     return config
 
 
-def _from_file(architecture: Architecture, path: Path, **shape: Any) -> nn.Module:
+def _from_file(architecture: Architecture, path: Path, given: str, **shape: Any) -> nn.Module:
     try:
         return _filled(architecture, path, **shape)
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise WeightsError(
-            f"weights={path}: not the weights of {architecture.name} ({shorten(str(error), 200)}); give a file of that "
+            f"weights={given}: not the weights of {architecture.name} ({shorten(str(error), 200)}); give a file of that "
             f"architecture, or name its arguments as `model_args` in a {CONFIG_FILE} beside it"
         ) from error
 

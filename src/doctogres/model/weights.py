@@ -4,9 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from doctogres.encoders import CONFIG_FILE, HUB, LOCAL, SUFFIX, WEIGHTS_FILES, repository, source_of, weights_in
+from doctogres.encoders import (
+    CONFIG_FILE,
+    HUB,
+    LOCAL,
+    SUFFIX,
+    WEIGHTS_FILES,
+    encoder_folder,
+    repository,
+    source_of,
+    weights_in,
+    weights_path,
+)
 from doctogres.errors import WeightsError
 from doctogres.presets import replaced
+from doctogres.remote import check_usable, is_address
 from doctogres.settings import Preset
 
 NONE: Final = "none"
@@ -24,8 +36,9 @@ def check_weights(backbone: str, weights: str) -> None:
 
     Raises:
         WeightsError: a file is not there, or a download is neither in the cache nor on offer.
+        RemoteError: an address cannot be read.
     """
-    check_local_weights(backbone, weights)
+    check_files(backbone, weights)
     kind, name = source_of(backbone)
     if kind == HUB:
         _check_repository(backbone, (CONFIG_FILE,))
@@ -35,22 +48,46 @@ def check_weights(backbone: str, weights: str) -> None:
         _ask(name)
 
 
+def check_files(backbone: str, weights: str) -> None:
+    """Refuses a folder or a file that is not there, of this machine or at an address."""
+    check_local_weights(backbone, weights)
+    if is_address(weights):
+        weights_path(weights)
+    if source_of(backbone)[0] == LOCAL:
+        _check_folder(backbone, weights)
+
+
 def check_local_weights(backbone: str, weights: str) -> None:
-    """Refuses a folder or a file that is not there, without a network."""
+    """Refuses a folder or a file that is not there; asks no other machine, so that one at an address may be missing."""
     kind, place = source_of(backbone)
-    if weights not in (NONE, IMAGENET) and not (weights.endswith(SUFFIX) and Path(weights).is_file()):
+    if weights not in (NONE, IMAGENET):
+        _check_file(weights)
+    if is_address(place):
+        check_usable("backbone", place)
+    elif kind == LOCAL:
+        _check_folder(backbone, weights)
+
+
+def _check_file(weights: str) -> None:
+    there = weights if is_address(weights) else Path(weights).absolute()
+    if is_address(weights):
+        check_usable("weights", weights)
+    if not (weights.endswith(SUFFIX) and (is_address(weights) or Path(weights).is_file())):
         raise WeightsError(
-            f"weights={weights}: not {IMAGENET}, not {NONE}, and no such {SUFFIX} file ({Path(weights).absolute()} was tried); "
-            "give one of these"
+            f"weights={weights}: not {IMAGENET}, not {NONE}, and no such {SUFFIX} file ({there} was tried); give one of these"
         )
-    if kind != LOCAL:
-        return
-    if not (Path(place) / CONFIG_FILE).is_file():
+
+
+def _check_folder(backbone: str, weights: str) -> None:
+    place = source_of(backbone)[1]
+    folder = encoder_folder(place)
+    if not (folder / CONFIG_FILE).is_file():
+        there = place if is_address(place) else folder.absolute()
         raise WeightsError(
-            f"backbone={backbone}: there is no {(Path(place) / CONFIG_FILE).absolute()}; give a folder that timm saved an "
-            f"encoder in, with {CONFIG_FILE} and {WEIGHTS_FILES[0]}"
+            f"backbone={backbone}: there is no {there}/{CONFIG_FILE}; give a folder that timm saved an encoder in, with "
+            f"{CONFIG_FILE} and {WEIGHTS_FILES[0]}"
         )
-    if weights == IMAGENET and weights_in(Path(place)) is None:
+    if weights == IMAGENET and weights_in(folder) is None:
         raise WeightsError(
             f"backbone={backbone}: neither {' nor '.join(WEIGHTS_FILES)} nor one other {SUFFIX} file is in the folder; put one "
             f"there, or {OTHERS}"
