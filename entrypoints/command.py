@@ -20,14 +20,15 @@ from doctogres.addresses import check_address, check_environment, masked
 from doctogres.catalogue import ALARMED, ALARMS, JOIN, STAGES, Input, Parameter
 from doctogres.disk import naming_full_disk
 from doctogres.errors import DoctogresError, MissingSharesError, ParameterError, show_error
-from doctogres.files import keep_private, replacing, sweep, temporary_files, temporary_folder, workspace
+from doctogres.files import keep_private, sweep, temporary_files, temporary_folder, workspace
 from doctogres.launcher import RUN_VARIABLE, Launch, find_launch, typed_command
 from doctogres.presets import AUTO, PRESETS, load_preset
+from doctogres.remote import send
 from doctogres.settings import Preset
 
 from .interruption import held, interruptible
 from .outages import outage
-from .paths import check_paths
+from .paths import JSON, check_paths
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -84,7 +85,10 @@ def _option(name: str, default: str | int | bool, what: str, kind: click.ParamTy
 
 
 JSON_OPTION: Final = _option(
-    "json", "", "file for the result as JSON, which is otherwise printed before the summary", click.STRING
+    JSON,
+    "",
+    "file (path or address) for the result as JSON, which is otherwise printed before the summary",
+    click.STRING,
 )
 
 
@@ -184,11 +188,11 @@ def _begin() -> None:
         )
 
 
-def _print_result(result: "StageResult", json_file: str) -> None:
+def _print_result(result: "StageResult", json_file: str, temporary: Path) -> None:
     """The result as JSON for programs, on a line or in a file; then, at the end of the terminal, what people read."""
     if json_file:
-        with replacing(Path(json_file)) as partial:
-            partial.write_text(result.to_json() + "\n", encoding="utf-8")
+        (written := temporary / "result.json").write_text(result.to_json() + "\n", encoding="utf-8")
+        send(written, json_file)
     else:
         print(result.to_json(), flush=True)
     print(result.for_people(), flush=True)
@@ -205,7 +209,7 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
 
     def decorate(function: Callable[..., "StageResult | None"]) -> OneLineCommand:
         def callback(**values: Any) -> None:
-            json_file = values.pop(JSON_OPTION.name)
+            json_file = values.pop(JSON)
             keep_private()
             check_environment()
             overrides = {str(setting.name): values.pop(str(setting.name)) for setting in settings}
@@ -219,8 +223,8 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
                 raise ParameterError(f"{name} runs in a single process; use torchrun or accelerate only for `train`")
             if process_count() > 1 and chosen_later:
                 raise ParameterError(f"preset={AUTO} chooses in a single process; give one of {', '.join(PRESETS)}")
-            check_paths(stage, values)  # before MLflow is loaded, which takes seconds
-            with naming_full_disk(*_written_folders()), temporary_files():
+            check_paths(stage, values | {JSON: json_file})  # before MLflow is loaded, which takes seconds
+            with naming_full_disk(*_written_folders()), temporary_files() as temporary:
                 if is_leader() and values.get("shard", "") in ("", JOIN):  # a share needs no store
                     _begin()
                 if chosen_later:
@@ -228,10 +232,10 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
 
                     values["preset"] = chosen_preset(stage, values, given)
                 result = function(**values)
-            if result is not None:
-                _print_result(result, json_file)
-                if result.metrics.get(ALARMS):
-                    sys.exit(ALARMED)
+                if result is not None:
+                    _print_result(result, json_file, temporary)
+            if result is not None and result.metrics.get(ALARMS):
+                sys.exit(ALARMED)
 
         params: list[click.Parameter] = [*map(parameter_option, stage.parameters), *settings, JSON_OPTION]
         return OneLineCommand(name, callback=callback, help=stage.purpose, params=params)

@@ -14,6 +14,7 @@ from doctogres.settings import Preset, listed
 from doctogres.slides.layout import check_path
 
 SQLITE: Final = "sqlite:///"
+JSON: Final = "json"  # the option for the result
 ADDRESSABLE: Final = (
     "data",
     "decisions",
@@ -25,6 +26,7 @@ ADDRESSABLE: Final = (
     "evaluation",
     MODEL,
     "output",
+    JSON,
 )
 
 
@@ -56,8 +58,14 @@ def check_paths(stage: Stage, values: Mapping[str, Any]) -> None:
         _check_creatable("output", Path(values["output"]))
     elif values.get("output"):
         _check_output(Path(values["output"]))
+    if is_address(values.get("target") or ""):
+        raise ParameterError(
+            f"target={values['target']}: the cohort is drawn on this machine; give the path of a folder"
+        )
     if "target" in values:
         _check_creatable("target", Path(values["target"]))
+    if values.get(JSON):
+        _check_json(Path(values[JSON]))
     if str(values.get("storage", "")).startswith(SQLITE):
         _check_creatable("storage", Path(values["storage"].removeprefix(SQLITE)).parent)
     _check_creatable(WORKSPACE_VARIABLE, workspace())
@@ -88,6 +96,13 @@ def _check_output(path: Path) -> None:
         )
     if not os.access(folder, os.W_OK):
         raise ParameterError(f"output={path}: nothing can be written in {folder}; name a file in another folder")
+
+
+def _check_json(path: Path) -> None:
+    """Refuses a file that could not be written at the end; its folder need not be there."""
+    if path.is_dir():
+        raise ParameterError(f"{JSON}={path}: this is a folder; name a file in it, such as {path / 'result.json'}")
+    _check_creatable(JSON, path.parent)
 
 
 def _check_creatable(name: str, folder: Path) -> None:

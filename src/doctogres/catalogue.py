@@ -92,7 +92,7 @@ PRESET: Final = Parameter(
     "preset",
     "demo",
     "settings of all stages: demo (synthetic slides), small (real slides without an accelerator), challenge (full training), "
-    "auto (the one of these that suits cohort and machine), or the path of your own YAML file",
+    "auto (the one of these that suits cohort and machine), or the path or address of your own YAML file",
 )
 SEED: Final = Parameter("seed", 7, "seed for splits, weights, sample order and augmentation")
 DECISIONS: Final = Parameter(

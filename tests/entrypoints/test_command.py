@@ -1,15 +1,19 @@
 """Values that cannot be used are refused with one line, before any work."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from doctogres.errors import ParameterError
 from doctogres.presets import PRESETS, load_preset, replaced
+from doctogres.remote import local
 from doctogres.settings import Preset
 from entrypoints.reference import ROOT, command_of
 from tests.stores import new_store
@@ -112,6 +116,18 @@ def test_a_process_that_fails_leaves_no_traceback(empty_store: Path, tmp_path: P
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("clean: error: nowhere does not exist")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["memory://bucket/results/init.json", "results/init.json"])
+def test_the_result_goes_to_a_path_or_an_address(
+    in_memory: Any, store: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (store / "slides").mkdir()
+    Image.new("RGB", (64, 64)).save(store / "slides" / "a.png")
+    command_of("init").main(["--data", "slides", "--output", "", "--json", place])
+    result = json.loads(local(place).read_text("utf-8"))
+    assert (result["stage"], result["metrics"]["slides"]) == ("init", 1)
+    assert result["run_id"] not in capsys.readouterr().out.splitlines()[0]
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -60,6 +60,11 @@ def test_a_relative_path_that_is_not_there_says_where_it_was_looked_for(
         ("export", {"output": "file/export"}, "output=file/export: "),
         ("predict", {"output": "s3://KEY:secret@bucket/submission.csv"}, "output=s3://"),
         ("demo_data", {"target": "file/demo"}, "target=file/demo: "),
+        ("demo_data", {"target": "s3://bucket/demo"}, "target=s3://bucket/demo: the cohort is drawn on this machine"),
+        ("clean", {"json": "folder"}, "json=folder: this is a folder"),
+        ("clean", {"json": "file/result.json"}, "json="),
+        ("clean", {"json": "gs://bucket/result.json"}, "json=gs://bucket/result.json: gs:// needs another package"),
+        ("clean", {"json": "s3://KEY:secret@bucket/result.json"}, "json=s3://"),
         ("tune", {"storage": "sqlite:///file/study.db"}, "storage="),
     ],
 )
@@ -85,6 +90,16 @@ def test_what_is_no_path_or_exists_passes(here: Path, value: str) -> None:
     check_paths(STAGES["train"], {"patches": value, "preset": load_preset("demo")})
     check_paths(STAGES["predict"], {"model": value, "output": "submission.csv"})
     check_paths(STAGES["export"], {"model": value, "output": "here"})  # as the first export has left it
+
+
+def test_an_address_passes_and_nobody_is_asked(here: Path) -> None:
+    address = "s3://bucket.example/x.safetensors"
+    for name, value in (("weights", f"none,{address}"), ("backbone", f"test_vit, local-dir:{address}")):
+        check_paths(
+            STAGES["train"], {"preset": load_preset("demo", {"backbone": "a,b", "weights": "none", name: value})}
+        )
+    check_paths(STAGES["clean"], {"json": "s3://bucket.example/result.json"})
+    check_paths(STAGES["clean"], {"json": "missing/result.json"})  # its folder is made
 
 
 def test_nothing_heavy_is_loaded_for_a_refusal(here: Path) -> None:

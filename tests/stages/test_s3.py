@@ -1,5 +1,6 @@
-"""Slides, tables and outputs in a bucket of a real S3 server: the commands, with the credentials of their environment."""
+"""Slides, tables, recipes, weights and outputs in a bucket of a real S3 server: the commands, with the credentials of their environment."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import timm
+import yaml
+from safetensors.torch import save_file
 
 from tests.s3 import BUCKET, SECRET, Bucket, s3_server
 from tests.servers import ROOT, json_line
@@ -69,8 +73,21 @@ def test_clean_takes_the_same_cohort_for_the_same_wherever_it_lies(site: Site, s
     by_address = site.result("clean", "--data", site.data)
     in_a_folder = site.result("clean", "--data", str(small_cohort))
     assert (in_a_folder["reused"], in_a_folder["run_id"]) == (True, by_address["run_id"])
-    patched = site.result("patch", "--cohort", by_address["run_id"], "--data", site.data)
+    patched = site.result("patch", "--cohort", by_address["run_id"], "--data", site.data, "--patch_size", "64")
     assert set(patched["artifacts"]) == {"patches"}
+
+
+def test_a_recipe_and_its_weights_are_read_and_the_result_is_written_there(site: Site) -> None:
+    save_file(timm.create_model("test_resnet").state_dict(), site.folder / "own.safetensors")
+    weights = f"none,{site.bucket.upload(site.folder / 'own.safetensors', 'lab/own.safetensors')}"
+    recipe = {"backbone": "test_resnet,test_resnet", "weights": weights, "epochs": 1, "recipe": "probe"}
+    (site.folder / "mine.yaml").write_text(yaml.safe_dump({"train": recipe, "evaluate": {"resamples": 100}}))
+    preset, result = site.bucket.upload(site.folder / "mine.yaml", "lab/mine.yaml"), f"s3://{BUCKET}/results/train.json"
+    done = site.run("train", "--preset", preset, "--json", result)
+    assert done.returncode == 0, done.stderr[-2000:]
+    trained = json.loads(site.bucket.files.cat_file(result))
+    in_a_folder = site.result("train", "--preset", "mine.yaml", "--weights", "none,own.safetensors")
+    assert (in_a_folder["reused"], in_a_folder["run_id"]) == (True, trained["run_id"])
 
 
 def test_decisions_are_read_and_the_table_of_init_is_written_there(site: Site) -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from doctogres.errors import ParameterError
+from doctogres.remote import check_usable, is_address, local
 from doctogres.settings import SEARCHED_ANSWERS, Preset, is_used
 
 PRESETS: Final = ("demo", "small", "challenge")
@@ -28,11 +28,12 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Preset
     """The preset with some of its settings replaced.
 
     Args:
-        name: one of `PRESETS`, or the path of a YAML file with the same structure.
+        name: one of `PRESETS`, or the path or address of a YAML file with the same structure.
         overrides: setting name -> value (text is parsed as the setting's type).
 
     Raises:
         ParameterError: the preset or a setting is unknown, or a value is not allowed; the message says what is.
+        RemoteError: the address cannot be read.
     """
     preset = _valid(_preset_content(name), f"preset={name}: ")
     check_default_in_space(preset)
@@ -52,8 +53,10 @@ def _preset_content(name: str) -> Any:
     if not name.endswith((".yaml", ".yml")):
         problem = "only a command chooses one, for its cohort" if name == AUTO else "no such preset"
         raise ParameterError(f"preset={name}: {problem}; give {', '.join(PRESETS)}, or the path of a YAML file")
+    if is_address(name):
+        check_usable("preset", name)
     try:
-        return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+        return yaml.safe_load(local(name).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ParameterError(f"preset={name}: the file cannot be read: {reason}") from error
