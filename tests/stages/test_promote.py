@@ -1,14 +1,23 @@
 """A person moves aliases, with the command or in the UI: where they end up, and what is recorded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import mlflow
+import psycopg
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 
 from doctogres.errors import ParameterError
 from doctogres.registry.versions import RegisteredModel
 from doctogres.stages.promote import promote
+from entrypoints.outages import outage
 from tests.stages.test_register import REGISTERED, enter, evaluated, served, stage, tags, trained
 
 pytestmark = pytest.mark.slow
@@ -110,7 +119,7 @@ def test_the_first_reason_of_the_gate_stays_when_it_decides_again(store: Path) -
 def test_aliases_never_share_a_version_whenever_it_stops(two: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rollback is killed before each of its calls to the registry in turn, and then repeated."""
     calls = ("set_registered_model_alias", "delete_registered_model_alias", "set_registered_model_tag")
-    for allowed in range(6):
+    for allowed in range(7):
         REGISTERED.set_alias("2", "champion")
         left = [allowed]
         with monkeypatch.context() as patcher:
@@ -119,7 +128,7 @@ def test_aliases_never_share_a_version_whenever_it_stops(two: None, monkeypatch:
             try:
                 REGISTERED.set_alias("1", "champion")
             except KeyboardInterrupt:
-                assert allowed < 4
+                assert allowed < 5
         aliases = REGISTERED.aliases()
         assert aliases["champion"] in {"1", "2"}
         assert aliases.get("former-champion") != aliases["champion"]
@@ -138,3 +147,63 @@ def counted(call, left):
         return call(*arguments, **options)
 
     return wrapped
+
+
+@contextmanager
+def database_gone(*, commits: int) -> Iterator[None]:
+    """From some commit on, the database neither takes it nor answers anything else, until the block ends."""
+    left = commits
+
+    def refuse() -> None:
+        raise OperationalError("COMMIT", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
+
+    def commit(_: Connection) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            refuse()
+
+    def execute(*_: Any) -> None:
+        if left < 0:
+            refuse()
+
+    for name, listener in (("commit", commit), ("before_cursor_execute", execute)):
+        event.listen(Engine, name, listener)
+    try:
+        yield
+    finally:
+        for name, listener in (("commit", commit), ("before_cursor_execute", execute)):
+            event.remove(Engine, name, listener)
+
+
+def test_a_database_that_goes_away_at_any_moment_costs_no_rollback(two: None) -> None:
+    user = mlflow.get_run(promote(version="2").run_id).data.tags["mlflow.user"]
+    said: list[str] = []
+    for commits in count():
+        REGISTERED.set_alias("2", "champion")
+        MlflowClient().set_model_version_tag("doctogres", "1", "promoted_by", "somebody before")
+        with suppress(MlflowException):
+            with saying(said), database_gone(commits=commits):
+                promote(version="former-champion", reason="scanner B")
+            break  # it has ended before
+        aliases = REGISTERED.aliases()
+        assert aliases["champion"] in {"1", "2"}
+        assert aliases.get("former-champion") != aliases["champion"]
+        promote(version="former-champion", reason="scanner B")
+        assert REGISTERED.aliases() == {"champion": "1", "former-champion": "2"}
+        assert (tags("1")["promoted_by"], tags("1")["promoted_reason"]) == (user, "scanner B")
+    assert len(said) == commits > 10
+    assert {line.partition(" (")[0] for line in said} == {"the database failed or cannot be reached"}
+
+
+@contextmanager
+def saying(said: list[str]) -> Iterator[None]:
+    """Notes what a command says of the error that ends the block; no run stays open, as none does when a process ends."""
+    try:
+        yield
+    except MlflowException as error:
+        said.append(outage(error))
+        raise
+    finally:
+        while mlflow.active_run():
+            mlflow.end_run()

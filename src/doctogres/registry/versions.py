@@ -20,6 +20,7 @@ LATEST_REASON_TAG: Final = "latest_gate_reason"  # of a later one
 PROMOTED_TAG: Final = "promoted_by"  # on versions that became champion: gate, force, a user's name, or BY_HAND
 BY_HAND: Final = "by hand, outside doctogres"
 SET_TAG: Final = "doctogres.champion"  # of the registered model: the version that was last made champion here
+NEXT_TAG: Final = "doctogres.next_champion"  # set before the alias moves: whoever finds it there was interrupted
 PROPOSED_TAG: Final = "proposed_alias"  # until a person runs `promote`
 EVALUATION_TAG: Final = "evaluation_run"
 COMPARED_TAG: Final = "compared_with"
@@ -145,6 +146,8 @@ class RegisteredModel:
                 client.delete_registered_model_alias(self.name, other)
         before = aliases.get(alias, version)
         if aliases.get(alias) != version:
+            if alias == CHAMPION:
+                client.set_registered_model_tag(self.name, NEXT_TAG, version)
             client.set_registered_model_alias(self.name, alias, version)
         if alias == CHAMPION:
             if before != version:
@@ -152,10 +155,10 @@ class RegisteredModel:
             client.set_registered_model_tag(self.name, SET_TAG, version)
 
     def notice_moved_champion(self) -> str:
-        """A sentence if somebody has moved `champion` since it was last set here, such as in the UI; otherwise empty.
+        """A sentence if `champion` was moved in the UI, or here but not to the end; otherwise empty.
 
-        The move stays. The version that was champion before becomes `former-champion`, and the new one's tags say that it
-        was promoted by hand.
+        The move stays, and is completed: the version that was champion before becomes `former-champion`. The new one's tags
+        say that it was promoted by hand if it was.
         """
         client, champion = MlflowClient(), self.champion()
         if champion is None:
@@ -164,12 +167,15 @@ class RegisteredModel:
         before = tags.get(SET_TAG, version)
         if before == version:
             return ""
-        self.set_alias(version, CHAMPION)
+        interrupted = tags.get(NEXT_TAG) == version
         known = {str(one.version) for one in client.search_model_versions(f"name = '{self.name}'")}
         if before in known:
             client.set_registered_model_alias(self.name, FORMER, before)
-        client.set_model_version_tag(self.name, version, PROMOTED_TAG, BY_HAND)
-        return f"{CHAMPION} was moved by hand from version {before} to version {version}"
+        if not interrupted:
+            client.set_model_version_tag(self.name, version, PROMOTED_TAG, BY_HAND)
+        self.set_alias(version, CHAMPION)  # last: what is interrupted before is noticed again
+        how = "in a command that was interrupted" if interrupted else "by hand"
+        return f"{CHAMPION} was moved {how} from version {before} to version {version}"
 
 
 def reason_of(version: ModelVersion) -> str:
