@@ -9,6 +9,7 @@ export MLFLOW_EXPERIMENT_NAME ?= doctogres
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR ?= false
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
 PORT ?= 5001
 APP_PORT ?= 8501
 DATA ?= data/demo

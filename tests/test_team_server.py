@@ -54,7 +54,7 @@ class Team:
     def start(self) -> None:
         (self.folder / "login.ini").write_text(
             f"[mlflow]\ndefault_permission = EDIT\ndatabase_uri = {self.database.format('study')}\nadmin_username = admin\n"
-            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            "auth_cache_ttl_seconds = 60\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         )
         command = [
             str(Path(sys.executable).parent / "mlflow"), "server", "--app-name", "basic-auth", "--workers", "1",
