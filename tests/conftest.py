@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.stores import connected, made_once, new_store
+from tests.stores import connected, made_once, new_store, plain_environment
+from tests.warm import warm
 
 settings.register_profile("doctogres", deadline=None)  # no test is about time
 settings.load_profile("doctogres")
@@ -61,6 +62,17 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """An empty folder as working directory, with its own SQLite store and workspace, connected."""
     with connected(new_store(empty_store, tmp_path), tmp_path, monkeypatch):
         yield tmp_path
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The path of a `python` that has nothing left to import, for tests that run several commands: tests/warm.py."""
+    root = Path(__file__).parents[1]
+    environment = plain_environment() | {
+        "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    with warm(tmp_path_factory.mktemp("warm"), environment, ["python"]) as programs:
+        yield str(programs / "python")
 
 
 @pytest.fixture

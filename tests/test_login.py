@@ -20,9 +20,10 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("user")
-    return plain_environment() | {"DOCTOGRES_WORKSPACE": str(folder), "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+def environment(warm_python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of a user's commands, and as PYTHON the program that runs them."""
+    folder, path = tmp_path_factory.mktemp("user"), f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    return plain_environment() | {"DOCTOGRES_WORKSPACE": str(folder), "PYTHONPATH": path, "PYTHON": warm_python}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def clean(
     environment: dict[str, str], cohort: Path, folder: Path, *, seed: int = 7
 ) -> subprocess.CompletedProcess[str]:
     command = [
-        sys.executable,
+        environment["PYTHON"],
         "-m",
         "entrypoints.clean",
         "--data",

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -117,6 +118,7 @@ def become(words: list[str], environment: dict[str, str], folder: str, *, files:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # looked for anew: TMPDIR may be another
     sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, "utf-8", closefd=False) for number in (1, 2))
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     status: Any = 0

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +20,8 @@ FOLDERS = ("store", "artifacts", "workspace", "tmp")
 class Project:
     """A store, its artifacts, a workspace and temporary files, one of which lies on a small disk."""
 
-    def __init__(self, folder: Path, empty_store: Path, data: Path):
-        self.folder, self.data = folder, data
+    def __init__(self, folder: Path, empty_store: Path, data: Path, python: str):
+        self.folder, self.data, self.python = folder, data, python
         for name in FOLDERS:
             (folder / name).mkdir(exist_ok=True)
         store = new_store(empty_store, folder / "store")
@@ -35,7 +34,7 @@ class Project:
         }
 
     def run(self, stage: str, *options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"entrypoints.{stage}", "--data", str(self.data), *options]
+        command = [self.python, "-m", f"entrypoints.{stage}", "--data", str(self.data), *options]
         return subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
@@ -66,8 +65,8 @@ def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
 
 
 @pytest.fixture
-def project(disk: SmallDisk, tmp_path: Path, empty_store: Path, small_cohort: Path) -> Project:
-    return Project(tmp_path, empty_store, small_cohort)
+def project(disk: SmallDisk, tmp_path: Path, empty_store: Path, small_cohort: Path, warm_python: str) -> Project:
+    return Project(tmp_path, empty_store, small_cohort, warm_python)
 
 
 @pytest.mark.parametrize(

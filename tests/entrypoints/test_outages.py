@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -69,12 +68,12 @@ def test_a_bug_is_not_called_an_outage(error: Exception) -> None:
     assert outage(wrapped(error)) == ""
 
 
-def user(folder: Path, store: str, data: str, **given: str) -> subprocess.Popen[str]:
+def user(python: str, folder: Path, store: str, data: str, **given: str) -> subprocess.Popen[str]:
     environment = plain_environment() | {
         "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "DOCTOGRES_WORKSPACE": str(folder / "workspace"),
         "MLFLOW_TRACKING_URI": store, "AWS_MAX_ATTEMPTS": "1",
     }  # fmt: skip
-    command = [sys.executable, "-m", "entrypoints.clean", "--data", data]
+    command = [python, "-m", "entrypoints.clean", "--data", data]
     return subprocess.Popen(command, cwd=folder, env=environment | given, stdout=-1, stderr=-1, text=True)
 
 
@@ -93,43 +92,48 @@ def check_done(process: "subprocess.Popen[str]") -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["expired", "gone"])
-def test_a_bucket_of_slides_fails_on_the_way(empty_store: Path, small_cohort: Path, tmp_path: Path, fault: str) -> None:
+def test_a_bucket_of_slides_fails_on_the_way(
+    empty_store: Path, small_cohort: Path, warm_python: str, tmp_path: Path, fault: str
+) -> None:
     store = new_store(empty_store, tmp_path)
     with s3_server(tmp_path) as bucket, failing(bucket, "GET", after=40, fault=fault) as proxy:
         data = bucket.upload(small_cohort, "study/demo")
         given = bucket.environment | {"AWS_ENDPOINT_URL": proxy.url}
-        check_stopped(user(tmp_path, store, data, **given), f"{data}/")
+        check_stopped(user(warm_python, tmp_path, store, data, **given), f"{data}/")
         fetched = tmp_path / "workspace" / "fetched"
         assert [path.name for path in fetched.iterdir()] == ["files"]
         kept = [path for path in fetched.rglob("*") if path.is_file()]
         assert 0 < len(kept) < 82
         assert not [path for path in kept if path.name.endswith(".partial")]
         proxy.heal()
-        check_done(user(tmp_path, store, data, **given))
+        check_done(user(warm_python, tmp_path, store, data, **given))
         assert proxy.served <= 84 - len(kept) + 10  # what was missing, and the listing
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["expired", "gone"])
 def test_the_bucket_of_the_artifacts_fails_on_the_way(
-    empty_store: Path, small_cohort: Path, tmp_path: Path, fault: str
+    empty_store: Path, small_cohort: Path, warm_python: str, tmp_path: Path, fault: str
 ) -> None:
     store = new_store(empty_store, tmp_path)
     SqlAlchemyStore(store, str(tmp_path)).create_experiment("doctogres", artifact_location=f"s3://{BUCKET}/mlflow")
     with s3_server(tmp_path) as bucket, failing(bucket, "PUT", after=2, fault=fault) as proxy:
         given = bucket.environment | {"AWS_ENDPOINT_URL": proxy.url, "MLFLOW_S3_ENDPOINT_URL": proxy.url}
-        check_stopped(user(tmp_path, store, str(small_cohort), **given), "the bucket of the tracking store's artifacts")
+        check_stopped(
+            user(warm_python, tmp_path, store, str(small_cohort), **given),
+            "the bucket of the tracking store's artifacts",
+        )
         assert not [name for name in bucket.files.find(f"{BUCKET}/mlflow") if name.endswith("result.json")]
         proxy.heal()
-        check_done(user(tmp_path, store, str(small_cohort), **given))
+        check_done(user(warm_python, tmp_path, store, str(small_cohort), **given))
         assert [name for name in bucket.files.find(f"{BUCKET}/mlflow") if name.endswith("result.json")]
 
 
 @pytest.mark.slow
-def test_the_database_goes_away_on_the_way(small_cohort: Path, tmp_path: Path) -> None:
+def test_the_database_goes_away_on_the_way(small_cohort: Path, warm_python: str, tmp_path: Path) -> None:
     with postgres_server() as address:
         store, host = address.format("tracking"), address.partition("host=")[2]
-        process = user(tmp_path, store, str(small_cohort))
+        process = user(warm_python, tmp_path, store, str(small_cohort))
         with psycopg.connect(host=host, user=USER, dbname="postgres", autocommit=True) as link:
             while not _running(store):
                 assert process.poll() is None, process.communicate()
@@ -138,7 +142,7 @@ def test_the_database_goes_away_on_the_way(small_cohort: Path, tmp_path: Path) -
             link.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'tracking'")
             check_stopped(process, "the database failed or cannot be reached")
             link.execute("ALTER DATABASE tracking ALLOW_CONNECTIONS true")
-        check_done(user(tmp_path, store, str(small_cohort)))
+        check_done(user(warm_python, tmp_path, store, str(small_cohort)))
 
 
 def _running(store: str) -> bool:

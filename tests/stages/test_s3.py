@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +30,18 @@ class Site:
         folder: the user's.
         bucket: the bucket.
         data: the cohort's address.
+        python: that runs the user's commands.
         environment: of the user's commands.
     """
 
     folder: Path
     bucket: Bucket
     data: str
+    python: str
     environment: dict[str, str]
 
     def run(self, stage: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"entrypoints.{stage}", *options]
+        command = [self.python, "-m", f"entrypoints.{stage}", *options]
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, check=False
         )
@@ -59,14 +60,16 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(empty_store: Path, small_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    empty_store: Path, small_cohort: Path, warm_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("user")
     with s3_server(folder) as bucket:
         environment = plain_environment() | bucket.environment | {
             "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "HOME": str(folder), "TMPDIR": str(folder),
             "MLFLOW_TRACKING_URI": new_store(empty_store, folder), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        yield Site(folder, bucket, bucket.upload(small_cohort, "study/demo"), environment)
+        yield Site(folder, bucket, bucket.upload(small_cohort, "study/demo"), warm_python, environment)
 
 
 def test_clean_takes_the_same_cohort_for_the_same_wherever_it_lies(site: Site, small_cohort: Path) -> None:
