@@ -238,8 +238,8 @@ FIRST: Final = (
     "make demo",
     "mlflow run . -e register --env-manager local -P promote=force -P model_name=doctogres-demo",
     "mlflow run . -e register --env-manager local -P promote=force",
-    "mlflow run . --env-manager local -P preset=small",
     "python -m entrypoints.init --data data/demo",
+    "mlflow run . --env-manager local -P data=cohort.csv -P preset=small",
     "python -m entrypoints.demo_data --target north --size 30 --seed 11 && cd north && "
     "python -c \"import shutil; shutil.make_archive('../north', 'zip')\"",
 )
