@@ -83,30 +83,28 @@ def test_a_killed_worker_loses_nothing_and_nothing_comes_twice(
 ) -> None:
     work = Measuring(small_cohort)
     here = rows(work, done(work, slides))
-    for attack in range(2):
-        (folder := tmp_path / str(attack)).mkdir()
-        with cluster(folder) as attacked:
-            held: list[int] = []
+    with cluster(tmp_path) as attacked:
+        held: list[int] = []
 
-            def strike(attacked: Cluster = attacked, held: list[int] = held) -> None:
-                for _ in range(1200):
-                    running = [one for one in attacked.executors("worker1") if "python" in one.name()]
-                    if len(running) > 1:  # Spark's daemon and the process that does a task
-                        for process in running:
-                            os.kill(process.pid, signal.SIGSTOP)  # so that it dies with slides in its hands
-                        held.extend(process.pid for process in running)
-                        time.sleep(1)
-                        attacked.kill("worker1")
-                        return
-                    time.sleep(0.02)
+        def strike() -> None:
+            for _ in range(1200):
+                running = [one for one in attacked.executors("worker1") if "python" in one.name()]
+                if len(running) > 1:  # Spark's daemon and the process that does a task
+                    for process in running:
+                        os.kill(process.pid, signal.SIGSTOP)  # so that it dies with slides in its hands
+                    held.extend(process.pid for process in running)
+                    time.sleep(1)
+                    attacked.kill("worker1")
+                    return
+                time.sleep(0.02)
 
-            striker = threading.Thread(target=strike)
-            striker.start()
-            there = rows(work, Spark(attacked.master)(work, slides))
-            striker.join()
-            assert len(held) > 1
-            assert attacked.processes["worker1"].wait(10) == -signal.SIGKILL
-        assert there == here
+        striker = threading.Thread(target=strike)
+        striker.start()
+        there = rows(work, Spark(attacked.master)(work, slides))
+        striker.join()
+        assert len(held) > 1
+        assert attacked.processes["worker1"].wait(10) == -signal.SIGKILL
+    assert there == here
 
 
 @dataclass(frozen=True)

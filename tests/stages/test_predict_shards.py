@@ -150,7 +150,7 @@ def test_spark_answers_and_scores_as_one_machine_does(
     options: dict[str, Any] = {"model": str(model), "cohort": cohort, "split": "holdout", "seed": 1}
     options["preset"] = load_preset("demo", {"resamples": 100})
     (folder := tmp_path / "cluster").mkdir()
-    with cluster(folder) as made:
+    with cluster(folder, workers=1) as made:  # each worker loads PyTorch anew for every stage
         there: dict[str, Any] = {"engine": "spark", "spark_master": made.master}
         by_spark, scored = run(slides, model, **there), evaluate(**options, **there)
     assert run(slides, model).run_id == by_spark.run_id
