@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from doctogres.cleaning.evidence import Measuring
 from doctogres.errors import ParameterError
 from doctogres.presets import load_preset
-from doctogres.records.slide import HashedFile, Slide, done, slides_of
+from doctogres.records.slide import HashedFile, Slide, Threads, slides_of
 from doctogres.records.spark import Spark, SparkError
 from doctogres.slides.cohort import find_slides
 from doctogres.slides.table import CohortTable
@@ -47,8 +48,8 @@ def slides(small_cohort: Path) -> list[Slide]:
     return slides_of(find_slides(small_cohort))
 
 
-def rows(work: Measuring, made: Any) -> list[dict[str, Any]]:
-    return [one.to_row(work.record) for one in made]
+def rows(made: Iterable[pa.RecordBatch]) -> list[dict[str, Any]]:
+    return [row for batch in made for row in batch.to_pylist()]
 
 
 def test_a_cluster_gives_the_records_of_one_machine_and_a_bad_slide_is_a_row(
@@ -59,8 +60,8 @@ def test_a_cluster_gives_the_records_of_one_machine_and_a_bad_slide_is_a_row(
         replace(slides[1], slide_id="gone", mask="gone.png"),
     ]
     given, work = [*slides[:20], *bad, *slides[20:]], Measuring(small_cohort)
-    here = rows(work, done(work, given))
-    there = rows(work, Spark(two_workers.master)(work, given))
+    here = rows(Threads()(work, given))
+    there = rows(Spark(two_workers.master)(work, given))
     assert there == here
     reasons = {row["slide_id"]: row["record"]["reason"] for row in there}
     assert reasons["no_picture"].startswith("unreadable_image")
@@ -82,7 +83,7 @@ def test_a_killed_worker_loses_nothing_and_nothing_comes_twice(
     tmp_path: Path, small_cohort: Path, slides: list[Slide]
 ) -> None:
     work = Measuring(small_cohort)
-    here = rows(work, done(work, slides))
+    here = rows(Threads()(work, slides))
     with cluster(tmp_path) as attacked:
         held: list[int] = []
 
@@ -100,7 +101,7 @@ def test_a_killed_worker_loses_nothing_and_nothing_comes_twice(
 
         striker = threading.Thread(target=strike)
         striker.start()
-        there = rows(work, Spark(attacked.master)(work, slides))
+        there = rows(Spark(attacked.master)(work, slides))
         striker.join()
         assert len(held) > 1
         assert attacked.processes["worker1"].wait(10) == -signal.SIGKILL

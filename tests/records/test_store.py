@@ -8,9 +8,10 @@ from typing import ClassVar
 import pyarrow as pa
 import pytest
 
+from doctogres.cleaning.evidence import Evidence
 from doctogres.errors import DoctogresError, MissingSharesError
 from doctogres.records.share import WHOLE, Share
-from doctogres.records.slide import BATCH, Slide, Threads
+from doctogres.records.slide import BATCH, Done, Slide, Threads, done_batches, problems_in
 from doctogres.records.store import Shares
 
 SIZE = 10_000  # bytes of a record
@@ -76,3 +77,18 @@ def test_a_share_that_is_damaged_in_the_middle_is_named_by_the_join_and_made_aga
     assert not shares.write(Share(1, 2), Threads()).new
     assert shares.write(Share(2, 2), Threads()).new
     assert len(shares.join().records) == SLIDES
+
+
+def test_an_engine_reports_every_slide_and_gives_bounded_batches_that_know_their_problems(tmp_path: Path) -> None:
+    shares, work = shares_in(tmp_path)
+    reported: list[tuple[int, int]] = []
+    batches = Threads()(work, shares.slides[: BATCH + 3], lambda *counts: reported.append(counts))
+    first, last = batches
+    assert reported == [(number + 1, BATCH + 3) for number in range(BATCH + 3)]
+    assert (len(first), len(last)) == (BATCH, 3)
+    assert (problems_in(first), problems_in(last)) == (1, 0)
+    unusable = [
+        Done(f"{number}", "", (), Evidence(f"{number}", reason)) for number, reason in enumerate(["", "gone", ""])
+    ]
+    (batch,) = done_batches([*unusable, Done("3", "", (), DoctogresError("unlucky"))], Evidence)
+    assert problems_in(batch) == 2

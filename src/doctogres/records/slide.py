@@ -3,7 +3,7 @@
 import os
 import platform
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Protocol, Self
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from doctogres.engine import map_slides
 from doctogres.errors import DoctogresError
@@ -18,6 +19,10 @@ from doctogres.files import digest_of, file_digest
 from doctogres.records.codec import arrow_type, from_row, to_row
 
 BATCH: Final = 256  # rows of Arrow that are in memory at a time: 10 KB each in `clean`
+
+
+def unreported(done: int, total: int) -> None:
+    """Reports no progress."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,10 @@ class Engine(Protocol):
     @property
     def together(self) -> int | None: ...
 
-    def __call__(self, work: Work, slides: Sequence[Slide]) -> Iterator["Done"]:
-        """Yields what became of every slide, in order."""
+    def __call__(
+        self, work: Work, slides: Sequence[Slide], report: Callable[[int, int], None] = ...
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields what became of every slide, in order, as batches of `done_schema`; `report` as in `progress`."""
         ...
 
 
@@ -161,6 +168,14 @@ def done_in(batches: Iterable[pa.RecordBatch], kind: type[Any]) -> Iterator[Done
     return (Done.from_row(row, kind) for batch in batches for row in batch.to_pylist())
 
 
+def problems_in(batch: pa.RecordBatch) -> int:
+    """In how many rows of `done_schema` there is no record, or one that says that the slide cannot be used: its `reason`."""
+    failed, records = len(batch) - int(batch["error"].null_count), batch["record"]
+    if records.type.get_field_index("reason") < 0:
+        return failed
+    return failed + sum(map(bool, pc.struct_field(records, "reason").to_pylist()))
+
+
 def _error(code: str, text: str) -> DoctogresError:
     error = DoctogresError(text)
     error.code = code  # type: ignore[misc]  # a class's constant elsewhere
@@ -200,9 +215,16 @@ class Threads:
     hashed: bool = True
     together: ClassVar[int | None] = None
 
-    def __call__(self, work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
+    def __call__(
+        self, work: Work, slides: Sequence[Slide], report: Callable[[int, int], None] = unreported
+    ) -> Iterator[pa.RecordBatch]:
         """See `done`."""
-        return done(work, slides, hashed=self.hashed)
+        return done_batches(self._reported(work, slides, report), work.record)
+
+    def _reported(self, work: Work, slides: Sequence[Slide], report: Callable[[int, int], None]) -> Iterator[Done]:
+        for number, one in enumerate(done(work, slides, hashed=self.hashed), 1):
+            yield one
+            report(number, len(slides))
 
 
 def state_of(root: Path, slide: Slide) -> str:

@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +23,13 @@ import pyarrow as pa
 import doctogres
 from doctogres.errors import DoctogresError, ParameterError
 from doctogres.files import digest_of
-from doctogres.records.slide import Done, Slide, Work, done, done_schema
+from doctogres.records.slide import Slide, Work, done, done_batches, done_schema, unreported
 
 TASKS_PER_CORE: Final = 8  # so that no core waits long for the last one
 FEWEST, MOST = 8, 64  # slides in a task: one costs a tenth of a second besides, and is lost with its worker
 SLIDES_PER_JOB: Final = 4096  # whose records Java holds at a time: 10 KB each in `clean`
+ID: Final = "id"  # Spark's name for the numbers of a range
+ROWS: Final = "rows"
 RAISED: Final = re.compile(r"(?!org\.|java)([\w.]+(?:Error|Exception)): (.+)")
 STANDALONE: Final = "spark://"
 SECONDS: Final = 10  # for a master to answer
@@ -46,7 +48,7 @@ class SparkError(DoctogresError):
 
 @dataclass(frozen=True)
 class Spark:
-    """The engine; call it with work and slides for their records, in order.
+    """The engine; call it with work and slides for their records, in order, in batches.
 
     Attributes:
         master: `local[*]` or `spark://HOST:7077`.
@@ -58,8 +60,10 @@ class Spark:
     hashed: bool = True
     together: int | None = None
 
-    def __call__(self, work: Work, slides: Sequence[Slide]) -> Iterator[Done]:
-        """Yields what became of every slide, in order.
+    def __call__(
+        self, work: Work, slides: Sequence[Slide], report: Callable[[int, int], None] = unreported
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields what became of every slide, in order, as batches of `done_schema`.
 
         Raises:
             SparkError: a task failed on several workers, or the cluster cannot be used.
@@ -73,6 +77,7 @@ class Spark:
             at_once = max(1, SLIDES_PER_JOB // size)
             for start in range(0, len(tasks), at_once):
                 yield from _job(session, work, tasks[start : start + at_once], hashed=self.hashed)
+                report(min(len(slides), (start + at_once) * size), len(slides))
 
 
 def slides_per_task(slides: int, cores: int) -> int:
@@ -80,31 +85,42 @@ def slides_per_task(slides: int, cores: int) -> int:
     return min(MOST, max(FEWEST, slides // (TASKS_PER_CORE * cores)))
 
 
-def _job(session: Any, work: Work, tasks: Sequence[Sequence[Slide]], *, hashed: bool) -> Iterator[Done]:
+def _job(session: Any, work: Work, tasks: Sequence[Sequence[Slide]], *, hashed: bool) -> Iterator[pa.RecordBatch]:
     from pyspark.errors import PySparkException
-    from pyspark.sql.pandas.types import from_arrow_schema
 
-    schema, sent = done_schema(work.record), session.sparkContext.broadcast(tasks)
+    sent = session.sparkContext.broadcast(tasks)
 
     def run(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import SparkFiles, TaskContext
 
         context = TaskContext.get()
         own = replace(work, model=Path(SparkFiles.get(_place(work.model)))) if work.model else work  # type: ignore[type-var]
-        for number in (number for batch in numbers for number in batch["id"].to_pylist()):
-            for one in done(own, sent.value[number], workers=context.cpus() if context else 1, hashed=hashed):
-                yield pa.RecordBatch.from_pylist([one.to_row(work.record)], schema)
+        for number in (number for batch in numbers for number in batch[ID].to_pylist()):
+            made = done(own, sent.value[number], workers=context.cpus() if context else 1, hashed=hashed)
+            yield pa.RecordBatch.from_pydict(
+                {ROWS: [_packed(done_batches(made, work.record), done_schema(work.record))]}
+            )
 
     try:
         numbers = session.range(0, len(tasks), 1, len(tasks))  # a task of Spark's for each
-        found = numbers.mapInArrow(run, from_arrow_schema(schema)).toArrow()
+        found = numbers.mapInArrow(run, f"{ROWS} binary").toArrow()
     except PySparkException as error:
         raise SparkError(f"engine=spark: {_reason(error)}") from error
+    batches = [batch for rows in found[ROWS] for batch in pa.ipc.open_stream(rows.as_buffer())]
     slides = [slide.slide_id for task in tasks for slide in task]
-    made = {row["slide_id"]: Done.from_row(row, work.record) for row in found.to_pylist()}
-    if len(found) != len(slides) or made.keys() != set(slides):
-        raise SparkError(f"engine=spark: {len(found)} records of {len(slides)} slides came back; run the command again")
-    return (made[slide] for slide in slides)
+    made = [slide for batch in batches for slide in batch["slide_id"].to_pylist()]
+    if made != slides:
+        raise SparkError(f"engine=spark: {len(made)} records of {len(slides)} slides came back; run the command again")
+    return iter(batches)
+
+
+def _packed(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> bytes:
+    """A task's rows as one value of Spark's: Java would take each column of each row into its own form and back."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+    return bytes(sink.getvalue())
 
 
 @contextmanager

@@ -14,13 +14,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+
 from doctogres.engine import map_slides
 from doctogres.errors import CohortError, DoctogresError, MissingSharesError, UpstreamError, listed
 from doctogres.files import digest_of
 from doctogres.parquet import TableFile
-from doctogres.progress import Reporter, counted, reporter
+from doctogres.progress import counted, reporter
 from doctogres.records.share import Share, divided
-from doctogres.records.slide import Done, Engine, Slide, Work, done_batches, done_in, done_schema, state_of
+from doctogres.records.slide import Engine, Slide, Work, done_in, done_schema, problems_in, state_of
 
 FOLDER: Final = "shards"
 STATE: Final = ("slide_id", "state")
@@ -59,12 +61,11 @@ class _Tally:
     states: set[tuple[str, str]] = field(default_factory=set)
     problems: int = 0
 
-    def passing(self, made: Iterable[Done], report: Reporter, total: int) -> Iterator[Done]:
-        for number, one in enumerate(made, 1):
-            self.states.add((one.slide_id, one.state))
-            self.problems += _has_problem(one.record)
-            yield one
-            report(number, total)
+    def passing(self, made: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in made:
+            self.states.update(zip(*(batch[column].to_pylist() for column in STATE), strict=True))
+            self.problems += problems_in(batch)
+            yield batch
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,7 @@ class Shares:
         planned, path, slides = self._states(share), self._path(share), self._of(share)
         if not again and (there := self._intact(path)):
             return Written(path, len(slides), there["problems"])
-        kind, tally = self.work.record, _Tally()
-        made = tally.passing(engine(self.work, slides), reporter(f"{self.stage} {share}", "slides"), len(slides))
+        tally, report = _Tally(), reporter(f"{self.stage} {share}", "slides")
 
         def about() -> dict[str, Any]:
             if changed := [slide for (slide, _) in set(planned) - tally.states]:
@@ -120,7 +120,8 @@ class Shares:
             found = {"problems": tally.problems, "together": engine.together}
             return {"code": self.code, "settings": self._settings, **found}
 
-        self._file.write_batches(done_batches(made, kind), done_schema(kind), path, about)
+        made = tally.passing(engine(self.work, slides, report))
+        self._file.write_batches(made, done_schema(self.work.record), path, about)
         return Written(path, len(slides), tally.problems, new=True)
 
     def join(self, keep: Callable[[Any], Any] = lambda record: record) -> Joined:
@@ -245,8 +246,3 @@ def _ranges(numbers: Sequence[int]) -> str:
     runs = [list(run) for _, run in groupby(enumerate(numbers), lambda placed: placed[1] - placed[0])]
     ends = [(run[0][1], run[-1][1]) for run in runs]
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
-
-
-def _has_problem(record: Any) -> bool:
-    """Whether there is no record, or one that says that the slide cannot be used."""
-    return isinstance(record, DoctogresError) or bool(getattr(record, "reason", ""))

@@ -19,7 +19,7 @@ from doctogres.files import digest_of
 from doctogres.model.answer import SlideAnswer
 from doctogres.names import artifact_name, class_key, interval
 from doctogres.progress import counted
-from doctogres.records.slide import slides_of
+from doctogres.records.slide import done_in, slides_of
 from doctogres.serving.answers import read_answers
 from doctogres.serving.loading import checked_folder, load_classifier, training_record
 from doctogres.settings import Preset, listed
@@ -98,7 +98,8 @@ def evaluate(
         if engine == SPARK:
             work = Answering(root, checked_folder(address))
             made = chosen_engine(engine, spark_master, hashed=False)(work, rows)
-            answered: Iterator[SlideAnswer] = map(answer_of, rows, (one.record for one in made))
+            records = (one.record for one in done_in(made, work.record))
+            answered: Iterator[SlideAnswer] = map(answer_of, rows, records)
         else:
             answered = score(classifier, slides, root)
         said = list(counted(answered, name, "slides", len(slides)))
