@@ -4,7 +4,7 @@ Values are escaped, and missing ones are errors.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -26,7 +26,12 @@ def _templates(package: str) -> Environment:
 
 def page(package: str, template: str, **values: Any) -> str:
     """Renders a template of one of our packages; text in `values` is escaped unless it is already `Markup`."""
-    return _templates(package).get_template(template).render(values)
+    return "".join(pieces(package, template, **values))
+
+
+def pieces(package: str, template: str, **values: Any) -> Iterator[str]:
+    """As `page`, piece by piece: a page of many pictures need not be in memory, nor its `values`, which may be iterators."""
+    return _templates(package).get_template(template).generate(values)
 
 
 def part(package: str, template: str, macro: str) -> Callable[..., Markup]:

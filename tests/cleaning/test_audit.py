@@ -8,6 +8,7 @@ import pytest
 from doctogres.cleaning import audit
 from doctogres.cleaning.cohort import clean_cohort
 from doctogres.cleaning.decisions import Decision
+from doctogres.cleaning.pictures import Pictures
 from doctogres.settings import CleanSettings
 from tests.cleaning.drawn_slides import write_slide
 
@@ -113,3 +114,19 @@ def test_a_long_page_is_cut_and_says_so_but_keeps_every_decision(cohort, monkeyp
     shown = re.findall(r'<article data-slide="(\w+)">', page)
     assert set(names) & set(shown) == {"img_0003", "img_0005", "img_0009"}
     assert set(names) <= set(result.decisions["slide_id"])
+
+
+def test_the_page_is_made_piece_by_piece_and_holds_one_picture_at_a_time(cohort, monkeypatch):
+    read, thumbnail = [], Pictures.thumbnail
+
+    def noted(self, slide):
+        read.append(slide)
+        return thumbnail(self, slide)
+
+    monkeypatch.setattr(Pictures, "thumbnail", noted)
+    result = clean_cohort(cohort, CleanSettings(slime="repair"), seed=7)
+    shown = 0
+    for piece in result.audit():
+        shown += piece.count("<figure>")
+        assert len(read) <= shown + 2  # a slide and its twin
+    assert len(read) == shown > 2

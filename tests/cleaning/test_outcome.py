@@ -27,7 +27,7 @@ def decided(*slides: Evidence, labels: str = "", slime: str = "drop", **settings
     """The outcomes; a letter of `labels` for each slide."""
     given = {found.slide_id: label for found, label in zip(slides, labels or "a" * len(slides), strict=True)}
     chosen = CleanSettings.model_validate({"slime": slime, **settings})
-    return decide({found.slide_id: found for found in slides}, given, chosen)[0]
+    return decide({found.slide_id: found for found in slides}, {}, given, chosen)[0]
 
 
 def told(outcome: Outcome) -> tuple[str, str | None, str | None]:

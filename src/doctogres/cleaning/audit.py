@@ -6,14 +6,16 @@ it in a frame that allows scripts but neither downloads nor the modern clipboard
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from doctogres.cleaning.decisions import REPAIR
 from doctogres.cleaning.evidence import Evidence
-from doctogres.cleaning.thumbnails import Thumbnails
-from doctogres.pages import page
+from doctogres.cleaning.pictures import Pictures
+from doctogres.pages import pieces
 from doctogres.slides.images import data_address
 from doctogres.slides.reasons import Reason, parsed
 from doctogres.slides.table import DROPPED, KEPT, REPAIRED, REVIEW, usable
@@ -39,15 +41,15 @@ def render_audit(
     twins: pd.DataFrame,
     reviewed: pd.DataFrame,
     evidence: Mapping[str, Evidence],
-    thumbnails: Thumbnails,
+    pictures: Pictures,
     *,
     title: str = "Cleaning audit",
-) -> str:
-    """Renders the page for a cohort table; the other tables are those of `CleanResult`."""
+) -> Iterator[str]:
+    """Yields the page for a cohort table, piece by piece; the other tables are those of `CleanResult`."""
     rows = table.set_index("slide_id", drop=False)
     counts = table["outcome"].value_counts()
     tiles = {outcome: int(counts.get(outcome, 0)) for outcome in (KEPT, REVIEW, REPAIRED, DROPPED)}
-    return page(
+    return pieces(
         __package__,
         "audit.html",
         title=title,
@@ -58,7 +60,7 @@ def render_audit(
         shares=shares.to_dict("records"),
         twins=_twin_groups(twins),
         most=MOST_CARDS,
-        sections=list(_sections(rows, reviewed, evidence, thumbnails)),
+        sections=list(_sections(rows, reviewed, evidence, pictures)),
     )
 
 
@@ -83,31 +85,28 @@ def _twin_groups(twins: pd.DataFrame) -> dict[str, list[list[dict[Any, Any]]]]:
 
 
 def _sections(
-    rows: pd.DataFrame, reviewed: pd.DataFrame, evidence: Mapping[str, Evidence], thumbnails: Thumbnails
+    rows: pd.DataFrame, reviewed: pd.DataFrame, evidence: Mapping[str, Evidence], pictures: Pictures
 ) -> Iterator[dict[str, Any]]:
-    """The page's headings, each with its number of slides and, by reason, the cards that are shown and how many there are."""
-    findings = {row["slide_id"]: row for row in reviewed.to_dict("records")}
+    """The page's headings, each with its number of slides and, by reason, its cards, their number and that of all slides."""
+    findings = reviewed.set_index("slide_id", drop=False)
     for outcome, (heading, what) in SECTIONS.items():
-        shown = rows[rows["slide_id"].isin(findings.keys()) & (rows["outcome"] == outcome)]
-        by_reason = shown.groupby(shown["reason"].map(Reason.of), sort=True)
-        codes = {
-            code: (
-                [_card(row, rows, evidence, thumbnails) for row in _first([findings[slide] for slide in group.index])],
-                len(group),
-            )
-            for code, group in by_reason
-        }
+        shown = rows[rows["slide_id"].isin(findings.index) & (rows["outcome"] == outcome)]
+        codes = {}
+        for code, group in shown.groupby(shown["reason"].map(Reason.of), sort=True):
+            first = _first(findings.loc[group.index])
+            card = partial(_card, rows=rows, evidence=evidence, pictures=pictures)
+            codes[code] = map(card, first.to_dict("records")), len(first), len(group)
         if codes:
             yield {"heading": heading, "what": what, "slides": len(shown), "codes": codes}
 
 
-def _first(findings: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
+def _first(findings: pd.DataFrame) -> pd.DataFrame:
     """As many slides as a page can show, and all with a decision: the page's CSV has those that it shows."""
-    return [row for number, row in enumerate(findings) if number < MOST_CARDS or row["decision"]]
+    return findings[(np.arange(len(findings)) < MOST_CARDS) | (findings["decision"] != "")]
 
 
 def _card(
-    row: Mapping[Any, Any], rows: pd.DataFrame, evidence: Mapping[str, Evidence], thumbnails: Thumbnails
+    row: Mapping[Any, Any], rows: pd.DataFrame, evidence: Mapping[str, Evidence], pictures: Pictures
 ) -> dict[str, Any]:
     """What the page shows about a slide."""
     slide, twin = row["slide_id"], _text(row["twin_of"])
@@ -117,8 +116,8 @@ def _card(
         splat = f"splat: {measured.splat_share:.2%} of the picture; {left}"
     code, sentence = parsed(row["automatic_reason"])
     return {
-        "slide": _pictured(slide, rows, thumbnails),
-        "twin": _pictured(twin, rows, thumbnails) if twin else None,
+        "slide": _pictured(slide, rows, pictures),
+        "twin": _pictured(twin, rows, pictures) if twin else None,
         "label": _text(row["label"]),
         "other_label": _text(row["twin_label"]) if twin and row["label"] != row["twin_label"] else None,
         "splat": splat,
@@ -131,8 +130,8 @@ def _card(
     }
 
 
-def _pictured(slide: str, rows: pd.DataFrame, thumbnails: Thumbnails) -> dict[str, str]:
-    picture = thumbnails.of(slide)
+def _pictured(slide: str, rows: pd.DataFrame, pictures: Pictures) -> dict[str, str]:
+    picture = pictures.thumbnail(slide)
     address = data_address(picture, "jpeg") if picture else ""
     return {"name": slide, "outcome": _text(rows["outcome"].get(slide)), "thumbnail": address}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from doctogres.cleaning.audit import render_audit
 from doctogres.cleaning.decisions import DROP, Decision, apply_decisions, check_effective, check_known, decision_table
 from doctogres.cleaning.evidence import Evidence, Measuring
 from doctogres.cleaning.outcome import decide, merged_groups, rare_classes
-from doctogres.cleaning.thumbnails import Thumbnails
+from doctogres.cleaning.pictures import Pictures
 from doctogres.errors import CohortError
 from doctogres.records.slide import slides_of
 from doctogres.settings import CleanSettings
@@ -29,7 +30,7 @@ class CleanResult:
 
     Attributes:
         table: a row per slide found, with the columns of the cohort table.
-        audit_html: the audit page.
+        audit: yields the audit page, piece by piece.
         outcomes: number of slides by outcome.
         reasons: number of slides by reason code.
         class_shares: label, slides_before, slides_after, share_before, share_after.
@@ -39,13 +40,18 @@ class CleanResult:
     """
 
     table: pd.DataFrame
-    audit_html: str
+    audit: Callable[[], Iterator[str]]
     outcomes: dict[str, int]
     reasons: dict[str, int]
     class_shares: pd.DataFrame
     twins: pd.DataFrame
     decisions: pd.DataFrame
     fold_names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def audit_html(self) -> str:
+        """The audit page."""
+        return "".join(self.audit())
 
 
 class NothingUsableError(CohortError):
@@ -67,7 +73,7 @@ def clean_cohort(
     annotations: str = "",
     hashes: Mapping[str, str] | None = None,
     measured: Mapping[str, Evidence] | None = None,
-    thumbnails: Thumbnails | None = None,
+    pictures: Pictures | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CleanResult:
@@ -85,7 +91,7 @@ def clean_cohort(
         annotations: which outlines are lesions, where masks are GeoJSON; see `read_outlines`.
         hashes: MD5 of files that are already hashed, by their path relative to `root`.
         measured: of every slide that is used, if they were measured elsewhere: no slide is read then.
-        thumbnails: of these slides, if they were taken out of `measured`.
+        pictures: what was taken out of `measured`.
         workers: number of threads, one per core by default.
         progress: called with (slides measured, slides to measure).
 
@@ -102,12 +108,12 @@ def clean_cohort(
         if measured is None
         else (measured[slide] for slide in kept["slide_id"])
     )
-    thumbnails = thumbnails or Thumbnails()
-    evidence = {one.slide_id: thumbnails.take(one) for one in found}
+    pictures = Pictures() if pictures is None else pictures
+    evidence = {one.slide_id: pictures.take(one) for one in found}
     labels: dict[str, str] = dict(slides.loc[slides["label"].notna(), ["slide_id", "label"]].itertuples(index=False))
     given: dict[str, str] = dict(slides.loc[slides["group"].notna(), ["slide_id", "group"]].itertuples(index=False))
     wanted = {slide for slide, decided in decisions.items() if decided.decision != DROP}
-    outcomes, joined = decide(evidence, labels, settings, wanted)
+    outcomes, joined = decide(evidence, pictures, labels, settings, wanted)
 
     table = slides.set_index("slide_id", drop=False)
     decided = pd.DataFrame([vars(outcome) for outcome in outcomes.values()], index=list(outcomes), dtype=object)
@@ -135,7 +141,7 @@ def clean_cohort(
     shares = _class_shares(table)
     result = CleanResult(
         table=table,
-        audit_html=render_audit(table, shares, twins, reviewed, evidence, thumbnails),
+        audit=partial(render_audit, table, shares, twins, reviewed, evidence, pictures),
         outcomes={str(name): int(count) for name, count in table["outcome"].value_counts().items()},
         reasons=_reason_counts(table),
         class_shares=shares,
@@ -155,13 +161,13 @@ def _measure(
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Evidence]:
-    files = [slide.with_hashes(hashes) for slide in slides_of(slides)]
+    files = (slide.with_hashes(hashes) for slide in slides_of(slides))
     if progress is not None:
-        progress(0, len(files))
+        progress(0, len(slides))
     for number, measured in enumerate(Measuring(root)(files, workers=workers), 1):
         yield measured
         if progress is not None:
-            progress(number, len(files))
+            progress(number, len(slides))
 
 
 def _drop_rare_classes(table: pd.DataFrame) -> None:

@@ -131,8 +131,7 @@ def decision_table(
     """
     shown = table[(table["outcome"] != KEPT) | (table["reason"] != "")]
     rows = []
-    for row in shown.to_dict("records"):
-        slide = str(row["slide_id"])
+    for slide, label, twin in shown[["slide_id", "label", "twin_of"]].itertuples(index=False, name=None):
         given = decisions.get(slide, Decision(""))
         # Without a decision, the final row: a class may have become too small only after the decisions.
         source = automatic if given.decision else table
@@ -145,9 +144,9 @@ def decision_table(
                 "possible": " ".join(possible_decisions(evidence.get(slide), reason)),
                 "automatic_outcome": outcome,
                 "automatic_reason": reason,
-                "label": row["label"],
-                "twin_of": row["twin_of"],
-                "twin_label": table["label"].get(row["twin_of"]),
+                "label": label,
+                "twin_of": twin,
+                "twin_label": table["label"].get(twin),
             }
         )
     columns = ["slide_id", "decision", "reason", "possible", "automatic_outcome", "automatic_reason"]

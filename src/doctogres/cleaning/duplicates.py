@@ -11,7 +11,8 @@ then on grey values, on tissue only, because glass looks the same on all slides.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import product
+from typing import Final, Self
 
 import cv2
 import numpy as np
@@ -34,6 +35,9 @@ MAX_BUCKET: Final = 64  # candidates of one slide in one draw; beyond that the d
 MIN_CORRELATION: Final = 0.85
 MIN_OVERLAP: Final = 0.75  # intersection over union of the two tissue areas
 MIN_PIXELS: Final = 24  # of a square, tissue visible in both slides
+CHUNK: Final = 256  # hashes that are in memory at a time
+HASH_BYTES: Final = 2 * (2 * HASH_BITS**2 + SIDE**2 + 2 * SIDE**2 // 8)
+SPLITS: Final = (2 * SIDE**2, 2 * SIDE**2 * 9 // 8)  # where the tissue and what is hidden begin in a packed hash
 
 
 _Pairs = tuple[NDArray[np.int64], NDArray[np.int64], bool]  # first, second, whether the second is transposed
@@ -54,6 +58,18 @@ class PictureHash:
     grey: NDArray[np.uint8]
     tissue: NDArray[np.uint8]
     hidden: NDArray[np.uint8]
+
+    def packed(self) -> bytes:
+        """All of it in HASH_BYTES bytes."""
+        return b"".join(array.tobytes() for array in (self.coefficients, self.grey, self.tissue, self.hidden))
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> Self:
+        """The reverse of `packed`."""
+        coefficients = np.frombuffer(packed, np.float16, 2 * HASH_BITS**2)
+        grey, tissue, hidden = np.split(np.frombuffer(packed, np.uint8)[coefficients.nbytes :], SPLITS)
+        tissue, hidden = tissue.reshape(2, -1), hidden.reshape(2, -1)
+        return cls(coefficients.reshape(2, HASH_BITS, HASH_BITS), grey.reshape(2, SIDE, SIDE), tissue, hidden)
 
 
 def hash_picture(
@@ -80,7 +96,10 @@ def hash_picture(
 
 
 def near_duplicates(prints: Sequence[PictureHash]) -> list[tuple[int, ...]]:
-    """The clusters of two or more near-duplicates, as positions in `prints`, each sorted."""
+    """The clusters of two or more near-duplicates, as positions in `prints`, each sorted.
+
+    `prints` may read a hash from the disk whenever it is asked for it: no more than a few are held at a time.
+    """
     from scipy.cluster.hierarchy import DisjointSet  # half a second to import, which a reused run does not need
 
     copies = DisjointSet(range(len(prints)))
@@ -114,28 +133,42 @@ def _are_copies(first: PictureHash, second: PictureHash, view: int, turn: int) -
 def _candidate_pairs(prints: Sequence[PictureHash]) -> list[tuple[int, int, int, int]]:
     """The sorted (first, second, view, turn), first < second, whose hashes are close once the second is turned."""
     candidates: set[tuple[int, int, int, int]] = set()
+    hashes, tissue = _hashes(prints)
     for view in range(2):
-        shown = [i for i, it in enumerate(prints) if np.bitwise_count(it.tissue[view]).sum() >= MIN_PIXELS]
+        shown = np.flatnonzero(tissue[:, view] >= MIN_PIXELS)
         if len(shown) < 2:
             continue
-        coefficients = np.stack([prints[index].coefficients[view] for index in shown])
-        hashes = [_packed(_turned_bits(coefficients, turn)) for turn in range(len(TURNS))]
-        for first, second, transposed in _bucket_pairs(_turned_bits(coefficients, 0)):
+        seen = hashes[view][:, shown]
+        for first, second, transposed in _bucket_pairs(_even_bits(seen[0])):
             for turn, (quarters, _) in enumerate(TURNS):
                 if quarters % 2 == transposed:
-                    distance = np.bitwise_count(hashes[0][first] ^ hashes[turn][second]).sum(axis=1, dtype=np.uint16)
+                    distance = np.bitwise_count(seen[0][first] ^ seen[turn][second]).sum(axis=1, dtype=np.uint16)
                     near = np.flatnonzero(distance <= MAX_DISTANCE)
-                    pairs = zip(first[near].tolist(), second[near].tolist(), strict=True)
-                    candidates.update((shown[i], shown[j], view, turn) for i, j in pairs)
+                    pairs = zip(shown[first[near]].tolist(), shown[second[near]].tolist(), strict=True)
+                    candidates.update((i, j, view, turn) for i, j in pairs)
     return sorted(candidates)
 
 
-def _bucket_pairs(bits: NDArray[np.bool_]) -> Iterator[_Pairs]:
+def _hashes(prints: Sequence[PictureHash]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Of every view and turn the bits of all slides as words, (2, turns, slides, 4); their pixels of tissue, (slides, 2)."""
+    hashes = np.empty((2, len(TURNS), len(prints), HASH_BITS**2 // 64), np.uint64)
+    tissue = np.empty((len(prints), 2), np.int64)
+    for start in range(0, len(prints), CHUNK):
+        chunk = [prints[place] for place in range(start, min(start + CHUNK, len(prints)))]
+        stop = start + len(chunk)
+        tissue[start:stop] = [np.bitwise_count(it.tissue).sum(axis=1) for it in chunk]
+        coefficients = np.stack([it.coefficients for it in chunk])
+        for view, turn in product(range(2), range(len(TURNS))):
+            hashes[view, turn, start:stop] = _packed(_turned_bits(coefficients[:, view], turn))
+    return hashes, tissue
+
+
+def _bucket_pairs(even: NDArray[np.bool_]) -> Iterator[_Pairs]:
     """Pairs of slides that agree in all bits of a draw, or all pairs if there are few slides; first < second.
 
-    Bits are drawn from the quarter of the bits (slides, 16, 16) that flips and half turns do not change.
+    Bits are drawn from the quarter of the bits (slides, 8, 8) that flips and half turns do not change.
     """
-    slides, even = len(bits), bits[:, ::2, ::2]
+    slides = len(even)
     flat = [values.reshape(slides, -1) for values in (even, even.swapaxes(1, 2))]
     upright, lying = (np.ascontiguousarray(values.T, dtype=np.int32) for values in flat)
     words = [np.packbits(values, axis=1).view(np.uint64)[:, 0] for values in flat]
@@ -196,6 +229,13 @@ def _turned_bits(coefficients: NDArray[np.float16], turn: int) -> NDArray[np.boo
 def _packed(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """Bits (slides, 16, 16) as words, (slides, 4)."""
     return np.packbits(bits.reshape(len(bits), -1), axis=1).view(np.uint64)
+
+
+def _even_bits(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Of `_packed` bits those that flips and half turns do not change, (slides, 8, 8)."""
+    side = HASH_BITS // 2
+    rows = words.view(np.uint8).reshape(len(words), HASH_BITS, 2)[:, ::2]  # a row of 16 bits is two bytes
+    return np.unpackbits(np.ascontiguousarray(rows), axis=2).view(np.bool_)[..., ::2].reshape(-1, side, side)
 
 
 def _box(tissue: NDArray[np.uint8]) -> tuple[slice, slice]:

@@ -28,7 +28,7 @@ MAX_THUMBNAIL_SIZE = 320  # pixels on the long side
 MIN_REST_SHARE = 0.1  # of the silhouette that is not splat; with less, the splat's own colour is judged
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # all of a cohort are in memory
 class Evidence:
     """The measurements of one slide; `reason` is set when its files cannot be used at all.
 

@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
-from doctogres.cleaning.duplicates import near_duplicates
+from doctogres.cleaning.duplicates import PictureHash, near_duplicates
 from doctogres.cleaning.evidence import Evidence
 from doctogres.cleaning.twins import TwinFinding, judge_copies, judge_twins, twin_groups
 from doctogres.settings import CleanSettings
@@ -27,12 +27,16 @@ class Outcome:
 
 
 def decide(
-    evidence: Mapping[str, Evidence], labels: Mapping[str, str], settings: CleanSettings, wanted: Collection[str] = ()
+    evidence: Mapping[str, Evidence],
+    hashes: Mapping[str, PictureHash],
+    labels: Mapping[str, str],
+    settings: CleanSettings,
+    wanted: Collection[str] = (),
 ) -> tuple[dict[str, Outcome], dict[str, list[tuple[str, ...]]]]:
     """The outcome of every slide in `evidence`, and the groups of slides that must stay on one side of a split.
 
-    The groups are the slides with byte-identical `mask` or `picture`, and the `near-copy` clusters of slides that are
-    not dropped or that a manual decision keeps (`wanted`).
+    `hashes` are those of the slides' pictures. The groups are the slides with byte-identical `mask` or `picture`, and the
+    `near-copy` clusters of slides that are not dropped or that a manual decision keeps (`wanted`).
     """
     outcomes = {slide: _alone(measured) for slide, measured in evidence.items()}
     readable = [slide for slide, outcome in outcomes.items() if outcome.outcome != DROPPED]
@@ -47,12 +51,26 @@ def decide(
         if len(kept) > 1:
             _apply(outcomes, judge_copies(kept, evidence, labels, reason=Reason.SAME_PICTURE))
     compared = [slide for slide in readable if outcomes[slide].outcome != DROPPED or slide in wanted]
-    hashes = [picture for slide in compared if (picture := evidence[slide].picture_hash) is not None]
-    copies = [tuple(compared[index] for index in cluster) for cluster in near_duplicates(hashes)]
+    hashed = [slide for slide in compared if slide in hashes]
+    clusters = near_duplicates(_Chosen(hashes, hashed))
+    copies = [tuple(hashed[index] for index in cluster) for cluster in clusters]
     for slide in compared:
         if evidence[slide].splat_share and outcomes[slide].outcome != DROPPED:
             outcomes[slide] = _slimed(evidence[slide], outcomes[slide], copies, evidence, settings)
     return outcomes, {"mask": twins, "picture": pictures, "near-copy": copies}
+
+
+class _Chosen(Sequence[PictureHash]):
+    """The hashes of some slides, each asked for when it is needed."""
+
+    def __init__(self, hashes: Mapping[str, PictureHash], slides: Sequence[str]):
+        self.hashes, self.slides = hashes, slides
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.hashes[self.slides[place]]
+
+    def __len__(self) -> int:
+        return len(self.slides)
 
 
 def can_be_used(measured: Evidence) -> bool:

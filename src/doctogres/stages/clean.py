@@ -6,11 +6,11 @@ from typing import Final
 
 import pandas as pd
 
-from doctogres.catalogue import LOCAL
+from doctogres.catalogue import LOCAL, SPARK
 from doctogres.cleaning.cohort import CleanResult, NothingUsableError, clean_cohort
 from doctogres.cleaning.decisions import OUTCOME_OF, read_decisions
 from doctogres.cleaning.evidence import Evidence, Measuring
-from doctogres.cleaning.thumbnails import Thumbnails
+from doctogres.cleaning.pictures import Pictures
 from doctogres.drawing import contact_sheet, shrunk
 from doctogres.errors import CohortError
 from doctogres.files import file_digest, workspace
@@ -71,19 +71,18 @@ def clean(
     ignored = column_names(ignore_columns)
     root = open_cohort(data, workspace=workspace())
     slides = find_slides(root, ignore_columns=ignored, subgroups=subgroups, annotations=annotations)
-    shares = _shares(root, slides)
-    where = chosen(engine, spark_master)
-    if share := Share.parse(shard):
-        return make_share(shares, share, where, rerun=rerun, strict=strict)
-    used, thumbnails = set(slides.loc[slides["outcome"] == KEPT, "slide_id"]), Thumbnails()
+    joined, pictures = None, Pictures()
+    if shard or engine == SPARK:
+        shares, where = _shares(root, slides), chosen(engine, spark_master)
+        if share := Share.parse(shard):
+            return make_share(shares, share, where, rerun=rerun, strict=strict)
+        used = set(slides.loc[slides["outcome"] == KEPT, "slide_id"])
 
-    def keep(measured: Evidence) -> Evidence | None:
-        return thumbnails.take(measured) if measured.slide_id in used else None
+        def keep(measured: Evidence) -> Evidence | None:
+            return pictures.take(measured) if measured.slide_id in used else None
 
-    if joined := made_elsewhere(shares, shard, where, rerun=rerun, keep=keep):
-        hashes = file_hashes(root, [LABELS]) | joined.hashes
-    else:
-        hashes = file_hashes(root, [LABELS, *slide_files(root, slides)])
+        joined = made_elsewhere(shares, shard, where, rerun=rerun, keep=keep)
+    hashes = file_hashes(root, [LABELS]) | (joined.hashes if joined else file_hashes(root, slide_files(root, slides)))
     digest = content_digest(hashes)
 
     def body(run: StageRun) -> None:
@@ -101,7 +100,7 @@ def clean(
                 annotations=annotations,
                 hashes=hashes,
                 measured=joined.records if joined else None,
-                thumbnails=thumbnails,
+                pictures=pictures,
                 progress=report,
             )
         except NothingUsableError as error:
@@ -134,7 +133,8 @@ def _shares(root: Path, slides: pd.DataFrame) -> Shares:
 
 def _publish_audit(run: StageRun, result: CleanResult) -> None:
     """The pages on which a person decides about slides."""
-    run.publish("audit").write_text(result.audit_html, encoding="utf-8")
+    with run.publish("audit").open("w", encoding="utf-8") as page:
+        page.writelines(result.audit())
     write_csv(result.decisions, run.publish("decisions"))
 
 
