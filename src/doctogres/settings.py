@@ -148,6 +148,13 @@ class TrainSettings(BaseModel):
         description="backbone weights: imagenet (timm's download, or the folder's or repository's own), none, or a safetensors "
         "file (path or address); comma-separated, one for each backbone, or one for all",
     )
+    stages: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="how many feature stages of the backbone are used (of a transformer: blocks); the layers after them, which "
+        "know most of what the backbone was trained for, are taken out; 0 uses all of it",
+    )
     normalisation: str = Field(
         "weights",
         description="mean and standard deviation of the input: weights (as their configuration says), imagenet, half "

@@ -329,11 +329,12 @@ def test_a_probe_is_a_model_like_any_other(store, views, small_cohort):
     assert 0 <= scored.metrics["novel"] <= 1
 
 
-def test_a_probes_out_of_fold_answers_are_those_of_its_network(store, views, small_cohort):
+@pytest.mark.parametrize("stages", [0, 4])
+def test_a_probes_out_of_fold_answers_are_those_of_its_network(store, views, small_cohort, stages):
     """A model whose only fold left out is the first one, served: the same answers, through features or through pixels."""
     _, cut = views
     manifest = Manifest.read(find_artifact(cut.run_id, stage="patch", name="patches").path)
-    preset = load_preset("demo", QUICK | PROBE)
+    preset = load_preset("demo", QUICK | PROBE | {"stages": stages})
     parts = training_parts(manifest, manifest.patch.views, cache=workspace())
     sources = sources_of(preset, manifest.patch)
     probes = ProbeSources.load(preset, parts, sources, 5)

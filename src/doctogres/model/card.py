@@ -63,4 +63,4 @@ class ClassifierCard(BaseModel):
     @property
     def networks(self) -> str:
         """The networks in words: `5 × mobilenetv2_100 on window224`."""
-        return ", ".join(f"{source.members} × {source.architecture.name} on {source.view}" for source in self.sources)
+        return ", ".join(f"{source.members} × {source.architecture.title} on {source.view}" for source in self.sources)

@@ -37,13 +37,16 @@ DAMAGED: Final = (SafetensorError, RuntimeError, OSError, EOFError, KeyError, Va
 VIT: Final = "timm.models.vision_transformer"
 
 
-def architecture_of(backbone: str, weights: str = NONE, normalisation: str = "weights") -> Architecture:
+def architecture_of(
+    backbone: str, weights: str = NONE, normalisation: str = "weights", stages: int = 0
+) -> Architecture:
     """The architecture of an encoder, with the input that its weights expect.
 
     Args:
         backbone: timm's name, `local-dir:FOLDER` or `hf-hub:NAME`.
         weights: `imagenet` (timm's download, or those in the folder or repository), `none`, or a safetensors file.
         normalisation: as for `settings.channel_statistics`.
+        stages: how many of its feature stages are kept; 0 for the whole network.
 
     Raises:
         ParameterError: the architecture is unknown.
@@ -61,6 +64,7 @@ def architecture_of(backbone: str, weights: str = NONE, normalisation: str = "we
     arguments = {name: value for one in stated for name, value in one.arguments.items()}
     fields = {name: value for one in stated for name, value in one.expected.items()} | {
         "name": of_timm.architecture,
+        "stages": stages,
         "arguments": arguments | _shown_by(shapes, of_timm.architecture, arguments),
         "normalised_by": [one.origin for one in stated if "mean" in one.expected][-1],
         "assumed": weights != NONE and (last is None or "mean" not in last.expected),

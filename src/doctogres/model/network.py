@@ -19,6 +19,7 @@ from doctogres.errors import ParameterError, WeightsError
 from doctogres.files import replacing
 from doctogres.model.architecture import Architecture
 from doctogres.model.encoder import architecture_of, weight_shapes, weights_file
+from doctogres.model.stages import keep_stages
 from doctogres.model.weights import IMAGENET, NONE, OTHERS, download_errors, reason_of
 
 Channels = tuple[float, ...] | torch.Tensor  # one number per channel
@@ -32,6 +33,7 @@ def create_network(
     weights: str = NONE,
     dropout: float = 0.0,
     normalisation: str = "weights",
+    stages: int = 0,
 ) -> nn.Module:
     """A timm architecture with a fresh head.
 
@@ -43,12 +45,13 @@ def create_network(
             file of the same architecture.
         dropout: rate before the classifier.
         normalisation: as for `settings.channel_statistics`.
+        stages: how many of its feature stages are kept; 0 for the whole network.
 
     Raises:
         ParameterError: the architecture is unknown.
         WeightsError: the download failed or the file does not fit; random weights are never used silently.
     """
-    architecture = architecture_of(backbone, weights, normalisation)
+    architecture = architecture_of(backbone, weights, normalisation, stages)
     path = weights_file(backbone, weights)
     if path:
         given = str(path) if weights == IMAGENET else weights
@@ -76,7 +79,7 @@ def build_network(
         source: more of timm's configuration: where weights lie that are loaded at once.
 
     Raises:
-        ParameterError: timm's version does not know the arguments.
+        ParameterError: timm's version does not know the arguments, or cannot cut the architecture after this stage.
     """
     arguments = {name: _layer(name, value) for name, value in architecture.arguments.items()}
     config = timm.get_pretrained_cfg(architecture.name)
@@ -97,6 +100,8 @@ def build_network(
             f"backbone={architecture.name}: timm {timm.__version__} does not take the arguments of its configuration "
             f"({reason_of(error)}); correct `model_args` in {CONFIG_FILE}"
         ) from error
+    if architecture.stages:
+        keep_stages(network, architecture.name, architecture.stages, classes=classes)
     return network
 
 
@@ -170,8 +175,9 @@ def _filled(architecture: Architecture, path: Path, *, classes: int, size: int, 
     rows = {shape[0] for name, shape in weight_shapes(path).items() if name in head}
     stored = rows.pop() if rows else 0  # 0: a file of features only
     source = {"file": os.fspath(path), "num_classes": stored}
-    filled = build_network(architecture, classes=stored, size=size, dropout=dropout, source=source)
-    body = {name: value for name, value in filled.state_dict().items() if name not in head}
+    whole = architecture.model_copy(update={"stages": 0})
+    filled = build_network(whole, classes=stored, size=size, dropout=dropout, source=source).state_dict()
+    body = {name: filled[name] for name in fresh.state_dict() if name not in head}
     fresh.load_state_dict({**fresh.state_dict(), **body})
     return fresh
 

@@ -55,7 +55,7 @@ def _of_backbone(preset: Preset, recipe: TrainSettings, sample: Sample, cohort: 
     samples = _samples(sample.pixels, PATCHES if on_cpu else recipe.batch_size, classes)
     rows = np.arange(len(samples.targets))
     with tempfile.TemporaryDirectory() as folder:
-        source = Source(recipe.backbone, "none", recipe.normalisation, "")
+        source = Source(recipe.backbone, "none", recipe.normalisation, "", recipe.stages)
         given = {"classes": classes, "seed": 0}
         cache = Path(folder) / "features"  # as in a workspace, which has a record of what is in use
         features = ProbeFeatures(source, samples, rows, settings=recipe, folder=cache, progress=_silent, **given)

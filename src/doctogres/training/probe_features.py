@@ -63,7 +63,12 @@ class ProbeFeatures:
         torch.manual_seed(self.seed)
         size, source = self.samples.pixels.shape[1], self.source
         return create_network(
-            source.backbone, classes=self.classes, size=size, weights=source.weights, normalisation=source.normalisation
+            source.backbone,
+            classes=self.classes,
+            size=size,
+            weights=source.weights,
+            normalisation=source.normalisation,
+            stages=source.stages,
         )
 
     def turn(self, number: int) -> Features:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from doctogres.errors import ParameterError
-from doctogres.model.architecture import Architecture
+from doctogres.model.architecture import Architecture, titled
 from doctogres.model.encoder import architecture_of
 from doctogres.model.fusion import JOINED
 from doctogres.settings import PatchSettings, Preset, TrainSettings, listed
@@ -18,14 +18,15 @@ class Source:
     weights: str
     normalisation: str
     view: str
+    stages: int = 0  # how many of the backbone's are used; 0 for all of it
 
     def __str__(self) -> str:
-        return f"{self.backbone} on {self.view}"
+        return f"{titled(self.backbone, self.stages)} on {self.view}"
 
     @cached_property
     def architecture(self) -> Architecture:
         """What its networks are built from, and how their input is normalised."""
-        return architecture_of(self.backbone, self.weights, self.normalisation)
+        return architecture_of(self.backbone, self.weights, self.normalisation, self.stages)
 
     def settings(self, train: TrainSettings) -> TrainSettings:
         """The settings of the training of this source alone."""
@@ -63,5 +64,7 @@ def sources_of(recipe: Preset, patch: PatchSettings) -> list[Source]:
             "fusion=features: only the probe has one head for all views and backbones; give recipe=probe"
         )
     return [
-        Source(backbone, weights, train.normalisation, view) for backbone, weights in train.encoders for view in views
+        Source(backbone, weights, train.normalisation, view, train.stages)
+        for backbone, weights in train.encoders
+        for view in views
     ]

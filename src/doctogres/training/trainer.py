@@ -106,6 +106,7 @@ class Trainer:
             weights=settings.weights,
             normalisation=settings.normalisation,
             dropout=settings.dropout,
+            stages=settings.stages,
         )
         check_patch_size(network, settings.backbone, samples.pixels.shape[1])
         self.mean, self.std = normalisation(network)
