@@ -43,12 +43,14 @@ from doctogres.training.sources import Source, sources_of
 Probabilities = npt.NDArray[np.float64]  # (slides, classes)
 
 VIEWS: Final = "window,regions,tiles"
-BOXES: Final = {"views": "regions", "head": "logistic", "logistic_c": 0.01, "tta": False}
+WHOLE: Final = {"stages": 0}  # of the backbone
+BOXES: Final = {**WHOLE, "views": "regions", "head": "logistic", "logistic_c": 0.01, "tta": False}
 WINDOWS: Final = {"views": "window"}
+BOTH_HEADS: Final = {**WHOLE, "head": "blend", "lda_shrinkage": 0.95, "logistic_c": 0.0001}
 PLAIN: Final = {"aggregation": "mean", "tta": False}
 # The notebook built its optimizer while the backbone was frozen, so only the head ever trained.
 NOTEBOOK: Final = {
-    "recipe": "finetune", "views": "regions", "start": "random", "unfreeze_every": 10_000, "epochs": 100, "patience": 25,
+    **WHOLE, "recipe": "finetune", "views": "regions", "start": "random", "unfreeze_every": 10_000, "epochs": 100, "patience": 25,
     "learning_rate": 1e-4, "batch_size": 8, "augmentation": False, "ema": 0.0,
 }  # fmt: skip
 
@@ -70,21 +72,25 @@ class Row:
 REFERENCE: Final = "tight boxes, regression"
 BY_AREA: Final = "tight boxes, regression, mean by area"
 WIDE: Final = "windows, regression"
-PRESET: Final = "preset `small`: windows and tight boxes, both heads"
+PRESET: Final = "preset `small`: windows and tight boxes, both heads, backbone to its last stage"
 ROWS: Final = (
     Row(REFERENCE, {**BOXES, "aggregation": "mean"}),
     Row("the notebook's: tight boxes, a head trained with Lion", {**NOTEBOOK, **PLAIN}),
-    Row("tiles, fine-tuned with MixUp", {"recipe": "finetune", "views": "tiles", "mixup": 0.2, **PLAIN}),
+    Row("tiles, fine-tuned with MixUp", {**WHOLE, "recipe": "finetune", "views": "tiles", "mixup": 0.2, **PLAIN}),
     Row(BY_AREA, {**BOXES, "aggregation": "area_mean"}),
-    Row(WIDE, {**WINDOWS, "head": "logistic", "logistic_c": 0.001, "aggregation": "mean"}),
+    Row(WIDE, {**WHOLE, **WINDOWS, "head": "logistic", "logistic_c": 0.001, "aggregation": "mean"}),
     Row("mean of the two models above", mean_of=(BY_AREA, WIDE)),
-    Row("windows, discriminant analysis", {**WINDOWS, "head": "lda"}),
-    Row("windows, both heads", WINDOWS),
-    Row("tight boxes, both heads", {"views": "regions"}),
-    Row("tiles, both heads", {"views": "tiles"}),
+    Row("windows, discriminant analysis", {**WINDOWS, **BOTH_HEADS, "head": "lda"}),
+    Row("tiles, both heads", {"views": "tiles", **BOTH_HEADS}),
+    Row("windows and tight boxes, both heads", BOTH_HEADS),
+    Row("windows, both heads, backbone to its last stage", WINDOWS),
+    Row("tight boxes, both heads, backbone to its last stage", {"views": "regions"}),
     Row(PRESET),
     Row("the same, each view as important as the other", {"view_weights": ""}),
-    Row("the same, features joined", {"fusion": "features", "aggregation": "log_mean", "head": "lda"}),
+    Row(
+        "the same, features joined",
+        {"fusion": "features", "aggregation": "log_mean", "head": "lda", "lda_shrinkage": 0.95},
+    ),
     Row("windows, fine-tuned from the probe", {**WINDOWS, "recipe": "finetune", "start": "probe"}),
 )
 

@@ -150,10 +150,10 @@ class TrainSettings(BaseModel):
     )
     stages: int = Field(
         0,
-        ge=0,
+        ge=-100,
         le=100,
-        description="how many feature stages of the backbone are used (of a transformer: blocks); the layers after them, which "
-        "know most of what the backbone was trained for, are taken out; 0 uses all of it",
+        description="how many feature stages of the backbone are used (of a transformer: blocks), the layers after them taken out; "
+        "-1: up to the last one, but not what follows it, such as MobileNet's last convolution, -2: one fewer; 0: all of it",
     )
     normalisation: str = Field(
         "weights",

@@ -42,14 +42,16 @@ def test_a_cut_network_pools_the_output_of_its_last_stage(tmp_path, backbone, le
     whole = weights_file(tmp_path / "weights.safetensors", backbone)
     stages = len(whole.feature_info) - less
     pictures = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    network: Any = create_network(
-        backbone, classes=3, size=SIZE, weights=str(tmp_path / "weights.safetensors"), stages=stages
-    ).eval()
+    options: dict[str, Any] = {"classes": 3, "size": SIZE, "weights": str(tmp_path / "weights.safetensors")}
+    network: Any = create_network(backbone, stages=stages, **options).eval()
+    counted_from_the_end: Any = create_network(backbone, stages=-1 - less, **options).eval()
     with torch.inference_mode():
         (expected,) = whole.forward_intermediates(pictures, indices=[stages - 1], intermediates_only=True)
         found = network.forward_head(network.forward_features(pictures), pre_logits=True)
+        also = counted_from_the_end.forward_head(counted_from_the_end.forward_features(pictures), pre_logits=True)
         assert network(pictures).shape == (2, 3)
     assert torch.allclose(found, expected.mean((2, 3)), atol=1e-4)
+    assert torch.equal(found, also)
     assert network.num_features == expected.shape[1]
 
 
@@ -78,9 +80,10 @@ def test_a_heat_map_is_that_of_the_last_stage_that_is_left():
     assert maps.shape == (2, SIZE // 8, SIZE // 8)  # the whole network ends at a 16th or less
 
 
-def test_more_stages_than_there_are_are_refused():
-    with pytest.raises(ParameterError, match=r"stages=6: test_resnet has 5 stages; give at most"):
-        create_network("test_resnet", classes=3, size=SIZE, stages=6)
+@pytest.mark.parametrize("stages", [6, -6])
+def test_more_stages_than_there_are_are_refused(stages):
+    with pytest.raises(ParameterError, match=rf"stages={stages}: test_resnet has 5 stages; give -5 to 5"):
+        create_network("test_resnet", classes=3, size=SIZE, stages=stages)
 
 
 def test_an_architecture_that_cannot_be_cut_is_named():

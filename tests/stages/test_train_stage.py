@@ -329,7 +329,7 @@ def test_a_probe_is_a_model_like_any_other(store, views, small_cohort):
     assert 0 <= scored.metrics["novel"] <= 1
 
 
-@pytest.mark.parametrize("stages", [0, 4])
+@pytest.mark.parametrize("stages", [0, -2])
 def test_a_probes_out_of_fold_answers_are_those_of_its_network(store, views, small_cohort, stages):
     """A model whose only fold left out is the first one, served: the same answers, through features or through pixels."""
     _, cut = views

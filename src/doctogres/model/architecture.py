@@ -19,12 +19,12 @@ class Architecture(BaseModel):
     interpolation: str  # of the pictures that the weights were trained on, by timm's name
     input_size: tuple[Literal[3], int, int]  # channels, height, width of these
     normalised_by: str  # what states mean and std: a file, timm, or the setting
-    stages: int = Field(0, ge=0)  # how many of timm's feature stages are kept, see `stages`; 0 for the whole network
+    stages: int = 0  # which of timm's feature stages are kept, see `keep_stages`; 0 for the whole network
     assumed: bool = False  # the weights came without mean and std, so these may not be theirs
 
     @property
     def title(self) -> str:
-        """The name, and what of it is used: `mobilenetv2_100 (first 5 stages)`."""
+        """The name, and what of it is used: `mobilenetv2_100 (stages=-1)`."""
         return titled(self.name, self.stages)
 
     def __str__(self) -> str:
@@ -34,5 +34,5 @@ class Architecture(BaseModel):
 
 
 def titled(backbone: str, stages: int) -> str:
-    """A backbone's name, and how many of its stages are used if not all are."""
-    return f"{backbone} (first {stages} stages)" if stages else backbone
+    """A backbone's name, and which of its stages are used if not all of it is."""
+    return f"{backbone} (stages={stages})" if stages else backbone

@@ -46,7 +46,7 @@ def architecture_of(
         backbone: timm's name, `local-dir:FOLDER` or `hf-hub:NAME`.
         weights: `imagenet` (timm's download, or those in the folder or repository), `none`, or a safetensors file.
         normalisation: as for `settings.channel_statistics`.
-        stages: how many of its feature stages are kept; 0 for the whole network.
+        stages: which of its feature stages are kept, see `keep_stages`; 0 for the whole network.
 
     Raises:
         ParameterError: the architecture is unknown.

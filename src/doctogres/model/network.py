@@ -45,7 +45,7 @@ def create_network(
             file of the same architecture.
         dropout: rate before the classifier.
         normalisation: as for `settings.channel_statistics`.
-        stages: how many of its feature stages are kept; 0 for the whole network.
+        stages: which of its feature stages are kept, see `keep_stages`; 0 for the whole network.
 
     Raises:
         ParameterError: the architecture is unknown.

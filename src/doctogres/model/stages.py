@@ -17,8 +17,8 @@ def keep_stages(network: nn.Module, backbone: str, stages: int, *, classes: int)
     Args:
         network: a timm classifier.
         backbone: its name, for errors.
-        stages: how many of timm's feature stages are kept (blocks, in a transformer). All of them is also a cut: what follows
-            the last one, such as the 1x1 convolution of the MobileNet and EfficientNet families, is taken out.
+        stages: how many of timm's feature stages are kept (blocks, in a transformer), counted from the end if negative: -1 keeps
+            all and takes out what follows the last one, such as the 1x1 convolution of the MobileNet and EfficientNet families.
         classes: number of outputs of the new head.
 
     Raises:
@@ -26,14 +26,19 @@ def keep_stages(network: nn.Module, backbone: str, stages: int, *, classes: int)
     """
     cut: Any = getattr(network, "prune_intermediate_layers", None)
     if cut is None:
-        raise ParameterError(f"stages={stages}: timm cannot cut {backbone} after a stage; give stages=0, which uses all of it")
+        raise ParameterError(
+            f"stages={stages}: timm cannot cut {backbone} after a stage; give stages=0, which uses all of it"
+        )
     listed: Any = network.feature_info
-    if stages > len(listed):
-        raise ParameterError(f"stages={stages}: {backbone} has {len(listed)} stages; give at most that many, or 0 for all of it")
+    kept = stages if stages > 0 else len(listed) + 1 + stages
+    if not 1 <= kept <= len(listed):
+        raise ParameterError(
+            f"stages={stages}: {backbone} has {len(listed)} stages; give -{len(listed)} to {len(listed)}"
+        )
     pooling = _pooling(network)
-    cut([stages - 1], prune_norm=False, prune_head=True)
+    cut([kept - 1], prune_norm=False, prune_head=True)
     network.reset_classifier(classes, pooling)  # type: ignore[operator]
-    network.feature_info = listed[:stages]
+    network.feature_info = listed[:kept]
 
 
 def _pooling(network: Any) -> str:

@@ -18,7 +18,7 @@ class Source:
     weights: str
     normalisation: str
     view: str
-    stages: int = 0  # how many of the backbone's are used; 0 for all of it
+    stages: int = 0  # which of the backbone's are used, see `keep_stages`; 0 for all of it
 
     def __str__(self) -> str:
         return f"{titled(self.backbone, self.stages)} on {self.view}"
