@@ -176,7 +176,9 @@ def database_gone(*, commits: int) -> Iterator[None]:
             event.remove(Engine, name, listener)
 
 
-def test_a_database_that_goes_away_at_any_moment_costs_no_rollback(two: None) -> None:
+def test_a_database_that_goes_away_at_any_moment_costs_no_rollback(
+    two: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     user = mlflow.get_run(promote(version="2").run_id).data.tags["mlflow.user"]
     said: list[str] = []
     for commits in count():
@@ -194,6 +196,7 @@ def test_a_database_that_goes_away_at_any_moment_costs_no_rollback(two: None) ->
         assert (tags("1")["promoted_by"], tags("1")["promoted_reason"]) == (user, "scanner B")
     assert len(said) == commits > 10
     assert {line.partition(" (")[0] for line in said} == {"the database failed or cannot be reached"}
+    assert "an interrupted command has moved champion from version 2 to version 1; the move" in capsys.readouterr().out
 
 
 @contextmanager

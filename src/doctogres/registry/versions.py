@@ -174,8 +174,10 @@ class RegisteredModel:
         if not interrupted:
             client.set_model_version_tag(self.name, version, PROMOTED_TAG, BY_HAND)
         self.set_alias(version, CHAMPION)  # last: what is interrupted before is noticed again
-        how = "in a command that was interrupted" if interrupted else "by hand"
-        return f"{CHAMPION} was moved {how} from version {before} to version {version}"
+        move = f"from version {before} to version {version}"
+        if interrupted:
+            return f"an interrupted command has moved {CHAMPION} {move}; the move is complete now"
+        return f"{CHAMPION} was moved by hand {move}"
 
 
 def reason_of(version: ModelVersion) -> str:
