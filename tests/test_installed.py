@@ -86,7 +86,7 @@ def test_paths_are_those_of_the_folder_in_which_mlflow_run_was_typed(tmp_path: P
         "-e",
         "demo_data",
     ]
-    given = ["-P", "target=slides", "-P", "size=40"]
+    given = ["-P", "target=slides", "-P", "size=12"]
     done = subprocess.run(
         [*command, *given], cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True, check=False
     )
