@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +76,9 @@ class Processes(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.wait(0.05):
-            self.seen.update(
-                subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, check=True).stdout.splitlines()
-            )
+            for words in Path("/proc").glob("[0-9]*/cmdline"):  # as `ps` does, at a fifth of its cost
+                with suppress(OSError):  # it has ended
+                    self.seen.add(words.read_bytes().replace(b"\0", b" "))
 
     def __enter__(self) -> "Processes":
         self.start()
