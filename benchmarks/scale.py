@@ -32,6 +32,7 @@ SIDE: Final = 256  # pixels
 BASES: Final = 48
 CLASSES: Final = 3
 LOCAL: Final = "local"
+STAGES: Final = ("clean", "patch", "predict")
 ROOT: Final = Path(__file__).parents[1]
 MODEL_FOLDER: Final = "model"
 MODEL: Final = ("--recipe", "probe", "--params", "none", "--ensemble", "false")
@@ -144,8 +145,10 @@ def _memory(process: psutil.Popen) -> int:
     return total
 
 
-def stage_costs(home: Path, data: Path, model: str, engines: Sequence[str]) -> dict[tuple[str, str], Cost]:
-    """The cost of every stage with every engine; an engine is local, a number of shares, or spark and its cores."""
+def stage_costs(
+    home: Path, data: Path, model: str, engines: Sequence[str], stages: Sequence[str]
+) -> dict[tuple[str, str], Cost]:
+    """The cost of the stages with every engine; an engine is local, a number of shares, or spark and its cores."""
     found: dict[tuple[str, str], Cost] = {}
     common = ("--preset", "demo", "--patch_size", "64")
     for engine in engines:
@@ -154,6 +157,8 @@ def stage_costs(home: Path, data: Path, model: str, engines: Sequence[str]) -> d
             ("patch", ("--cohort", "latest", *common)),
             ("predict", ("--data", str(data), "--model", model, "--preset", "demo", "--overlays", "0", "--output", "")),
         ):
+            if stage not in stages:
+                continue
             words = (f"entrypoints.{stage}", *given, "--rerun", "true")
             if engine == LOCAL:
                 found[stage, engine] = measured(words, home)
@@ -189,6 +194,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where cohorts and results go; it needs 0.3 MB for each slide")
     parser.add_argument("slides", type=int, nargs="+")
     parser.add_argument("--engines", nargs="*", default=[LOCAL], help="local, a number of shares, spark1, spark2, ...")
+    parser.add_argument("--stages", nargs="*", default=STAGES, choices=STAGES, help="clean comes before patch")
     options = parser.parse_args()
     folder = options.folder.resolve()
     bases = drawn_bases()
@@ -204,14 +210,14 @@ def main() -> None:
             partial.rename(data)
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
-        if not model:
+        if not model and "predict" in options.stages:
             (folder / "model").mkdir(exist_ok=True)
             model = (
                 fitted(folder / "model", data)
                 if not (folder / "model" / "model").is_dir()
                 else str(folder / "model" / "model")
             )
-        for (stage, engine), cost in stage_costs(home, data, model, options.engines).items():
+        for (stage, engine), cost in stage_costs(home, data, model, options.engines, options.stages).items():
             print(f"| {' | '.join([stage, engine, str(count), *cost.row(count)])} |", flush=True)
         audit = max(path.stat().st_size for path in home.rglob("audit.html"))
         store = (home / "mlflow.db").stat().st_size

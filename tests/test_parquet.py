@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from doctogres.errors import UpstreamError
@@ -113,3 +114,10 @@ def test_a_file_that_is_damaged_in_the_middle_is_refused_where_it_is_read(path: 
     assert FILE.read_about(path) == {}
     with pytest.raises(UpstreamError, match=r"trees\.parquet: not a table of trees \("):
         list(FILE.read_batches(path))
+
+
+def test_the_metadata_is_in_the_file_once(path: Path) -> None:
+    FILE.write(TREES, path, {"figures": "x" * 1000})
+    assert path.read_bytes().count(b"x" * 1000) == 1
+    assert FILE.read(path)[1]["figures"] == "x" * 1000
+    assert b"doctogres" not in (pq.read_schema(path).metadata or {})  # there it would be encoded a second time

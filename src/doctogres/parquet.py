@@ -36,9 +36,7 @@ class TableFile:
     def write(self, rows: pd.DataFrame, path: Path, about: Mapping[str, Any]) -> None:
         """Writes the rows with `about` (JSON-serialisable) as metadata; a killed process leaves no half-written file."""
         content = pa.Table.from_pandas(rows, preserve_index=False)
-        metadata = {**(content.schema.metadata or {}), KEY: self._metadata(about)}
-        with replacing(path) as partial:
-            pq.write_table(content.replace_schema_metadata(metadata), partial)
+        self.write_batches(content.to_batches(), content.schema, path, lambda: about)
 
     def write_batches(
         self,

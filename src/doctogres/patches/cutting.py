@@ -184,14 +184,15 @@ def cut_cohort(
     Returns:
         The manifest and the parts of the pixel cache, view by view (kept regions only, in the manifest's order).
     """
-    slides, cuts = slides_to_cut(cohort), list[CutSlide | DoctogresError]()
-    for cut in cut_slides(slides, root, settings, cache=cache):
-        if isinstance(cut, DoctogresError) and not is_unreadable(cut):
-            raise cut
-        cuts.append(cut)
-        if progress:
-            progress(len(cuts), len(slides))
-    manifest = manifest_of(cohort, cuts, root, settings, source=source)
+    slides = slides_to_cut(cohort)
+
+    def cuts() -> Iterator[CutSlide | DoctogresError]:
+        for number, cut in enumerate(cut_slides(slides, root, settings, cache=cache), 1):
+            yield cut
+            if progress:
+                progress(number, len(slides))
+
+    manifest = manifest_of(cohort, cuts(), root, settings, source=source)
     record_shares(manifest, [[slide.slide_id for slide in slides]], cache)
     return manifest, [part.path for view in settings.views for part in view_parts(manifest, view, cache)]
 
@@ -218,7 +219,7 @@ def manifest_of(
         DoctogresError: a slide cannot be cut for another reason than its pixels.
     """
     slides = cohort.usable
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     masks: list[tuple[MaskFit, npt.NDArray[np.float64], str]] = []
     measured: dict[str, dict[str, float | None]] = {}
     row: Any
@@ -252,30 +253,17 @@ def manifest_of(
     )
 
 
-def _slide_rows(row: Any, view: str, found: Found) -> list[dict[str, Any]]:
-    rows = []
+def _slide_rows(row: Any, view: str, found: Found) -> Iterator[tuple[Any, ...]]:
     stem = f"{row.slide_id}-{view}" if view not in (REGIONS, WHOLE) else row.slide_id
     for index, (x, y, width, height, area) in enumerate(found.patches.tolist()):
-        rows.append({
-            "patch_id": f"{stem}-{index:03d}", "slide_id": row.slide_id,
-            "x": x, "y": y, "width": width, "height": height, "area": area,
-            "mask_fraction": area / (width * height),
-            "label": row.label, "group": row.group, "fold": row.fold,
-            "outcome": KEPT if found.kept[index] else DROPPED, "reason": found.reasons[index], "view": view,
-        })  # fmt: skip
-    return rows
+        outcome, reason = KEPT if found.kept[index] else DROPPED, found.reasons[index]
+        box = x, y, width, height, area, area / (width * height)
+        yield f"{stem}-{index:03d}", row.slide_id, *box, row.label, row.group, row.fold, outcome, reason, view
 
 
-def _unreadable_row(row: Any, view: str, reason: str) -> dict[str, Any]:
-    empty = dict.fromkeys(("x", "y", "width", "height", "area"), 0) | {"mask_fraction": 0.0}
-    about = {
-        "patch_id": row.slide_id,
-        "slide_id": row.slide_id,
-        "label": row.label,
-        "group": row.group,
-        "fold": row.fold,
-    }
-    return about | empty | {"outcome": DROPPED, "reason": reason, "view": view}
+def _unreadable_row(row: Any, view: str, reason: str) -> tuple[Any, ...]:
+    box = 0, 0, 0, 0, 0, 0.0
+    return row.slide_id, row.slide_id, *box, row.label, row.group, row.fold, DROPPED, reason, view
 
 
 def _check_scales(slides: Sequence[Slide], settings: PatchSettings) -> None:

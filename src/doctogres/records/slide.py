@@ -4,7 +4,7 @@ import os
 import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, Self
@@ -25,7 +25,7 @@ def unreported(done: int, total: int) -> None:
     """Reports no progress."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # all of a cohort are in memory
 class HashedFile:
     """A file's path below the cohort's folder, and its MD5; empty where its disk failed."""
 
@@ -33,7 +33,7 @@ class HashedFile:
     md5: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Slide:
     """A row of `slides.cohort.find_slides` or of a cohort table, without its label; `files` where they were read already."""
 
@@ -232,7 +232,7 @@ def state_of(root: Path, slide: Slide) -> str:
     status = [
         (name, found.st_size, found.st_mtime_ns) for name in slide.readable(root) for found in [(root / name).stat()]
     ]
-    return digest_of(vars(replace(slide, files=())), status)
+    return digest_of(asdict(replace(slide, files=())), status)
 
 
 def _read(root: Path, slide: Slide, hashed: bool) -> tuple[str, Slide]:

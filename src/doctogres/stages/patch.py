@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from doctogres.catalogue import LOCAL
+from doctogres.catalogue import LOCAL, SPARK
 from doctogres.cleaning.reading import read_slide
 from doctogres.disk import size_text
 from doctogres.drawing import class_colours, contact_sheet, overlay
@@ -54,12 +54,13 @@ def patch(
     upstream = find_artifact(cohort, stage="clean", name="cohort")
     table = CohortTable.read(upstream.path)
     root = slide_root(table.root, data)
-    shares, where = _shares(table, root, preset.patch), chosen(engine, spark_master, hashed=False, together=TOGETHER)
+    where = chosen(engine, spark_master, hashed=False, together=TOGETHER)
     if share:
-        return make_share(shares, share, where, rerun=rerun)
+        return make_share(_shares(table, root, preset.patch), share, where, rerun=rerun)
 
     def body(run: StageRun) -> None:
-        if joined := made_elsewhere(shares, shard, where, rerun=rerun):
+        if shard or engine == SPARK:
+            joined = made_elsewhere(_shares(table, root, preset.patch), shard, where, rerun=rerun)
             manifest = manifest_of(table, joined.records.values(), root, preset.patch, source=upstream.uri)
             record_shares(manifest, joined.together, workspace())
         else:

@@ -39,10 +39,8 @@ def made_elsewhere(
     *,
     rerun: bool = False,
     keep: Callable[[Any], Any] = lambda record: record,
-) -> Joined | None:
-    """What shares or Spark have made, see `Shares.join`; None if this process is to do the work."""
-    if shard != JOIN and isinstance(engine, Threads):
-        return None
+) -> Joined:
+    """What shares or Spark have made, see `Shares.join`."""
     if shard != JOIN:
         shares.write(WHOLE, engine, again=rerun)
     return shares.join(keep)
