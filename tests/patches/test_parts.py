@@ -1,6 +1,8 @@
 """The parts of the pixel cache: how slides are divided among them, and who may write them."""
 
 import multiprocessing
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from doctogres.errors import CohortError, DoctogresError
 from doctogres.files import file_digest
+from doctogres.patches import cutting
 from doctogres.patches import parts as parts_module
 from doctogres.patches.cutting import CutSlide, cut_cohort, cut_slides, manifest_of, slides_to_cut
 from doctogres.patches.manifest import Manifest
@@ -213,3 +216,18 @@ def test_a_slide_whose_pixels_cannot_be_read_is_a_dropped_row(cohort, tmp_path):
         pd.testing.assert_frame_equal(manifest.kept_of(view), expected)
     pixels = all_pixels(manifest, tmp_path / "cache")
     assert [len(pixels[view]) for view in SETTINGS.views] == [len(manifest.kept_of(view)) for view in SETTINGS.views]
+
+
+def test_what_was_found_on_a_slide_is_not_kept_until_the_last(cohort, tmp_path, monkeypatch):
+    refs, alive = [], []
+
+    def noted(*given: Any, **options: Any) -> Iterator[Any]:
+        for found in cut_slides(*given, **options):
+            refs.append(weakref.ref(found))
+            alive.append(sum(ref() is not None for ref in refs))
+            yield found
+
+    monkeypatch.setattr(cutting, "cut_slides", noted)
+    cut(cohort, tmp_path / "cache")
+    assert len(alive) == SLIDES
+    assert max(alive) <= 3
