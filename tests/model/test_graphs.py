@@ -2,11 +2,13 @@
 
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytest
@@ -49,6 +51,7 @@ def test_without_pytorch_the_answer_is_the_same(classifier: SlideClassifier, sav
 import sys; sys.modules.update(torch=None, timm=None)
 import json, numpy as np
 from pathlib import Path
+from typing import Final
 from doctogres.model.classifier import SlideClassifier
 slide = np.load({str(tmp_path / "slide.npz")!r})
 model = SlideClassifier.load(Path({str(saved)!r}), graphs=True)
@@ -135,3 +138,30 @@ def test_networks_with_attention_heads_and_those_that_openvino_cannot_run_have_n
         folder = tmp_path / str(number)
         replace(classifier, networks=(network,)).save(folder)
         assert not list(folder.glob("graph*"))
+
+
+INTERRUPTED: Final = """
+import signal, threading
+import numpy as np
+from doctogres.model.graphs import CompiledGraph, openvino
+
+ops = openvino().opset13
+given = ops.parameter([-1, 3], np.float32)
+graphs = [CompiledGraph(openvino().Model([ops.relu(given)], [given]))]
+print(graphs[0](np.ones((2, 3), np.float32))[0].sum())
+dropping = threading.Thread(target=graphs.clear)
+dropping.start()
+dropping.join()
+signal.signal(signal.SIGTERM, lambda number, frame: print("interrupted"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_signal_does_no_harm_after_another_thread_has_dropped_the_last_graph():
+    found = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )
+    assert (found.returncode, found.stdout.split()) == (0, ["6.0", "interrupted"]), found.stderr

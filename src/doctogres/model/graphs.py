@@ -13,6 +13,7 @@ import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +46,16 @@ def openvino() -> Any:
     return openvino
 
 
+@cache
+def _core() -> Any:
+    """OpenVINO's core, one for the process.
+
+    Where a processor needs it (AMX), the core's CPU plugin gives the thread that loads it another stack for signals, and frees
+    this stack when the core ends, in whatever thread that is: the next Ctrl-C or SIGTERM would crash the process.
+    """
+    return openvino().Core()
+
+
 class CompiledGraph:
     """A graph that runs on all cores, in float32, for any number of patches.
 
@@ -52,7 +63,7 @@ class CompiledGraph:
     """
 
     def __init__(self, model: Any):
-        self._request = openvino().compile_model(model, "CPU", SETTINGS).create_infer_request()
+        self._request = _core().compile_model(model, "CPU", SETTINGS).create_infer_request()
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
@@ -199,7 +210,7 @@ def _read(weights: Path, xml: Path, constants: Path, number: int, card: Classifi
     parts = np.fromfile(weights, np.uint8), stored.pop(CONSTANTS)
     whole = openvino().Tensor(openvino().Type.u8, [sum(map(len, parts))])
     np.concatenate(parts, out=whole.data)
-    graph = CompiledGraph(openvino().Core().read_model(xml.read_bytes(), whole))
+    graph = CompiledGraph(_core().read_model(xml.read_bytes(), whole))
     wanted = [stored[str(place)] for place in range(len(stored))]
     given = graph(probe(card.patch.patch_size), *PROBE_STATISTICS)
     if reason := difference(wanted, given, each=len(wanted) // source.members):
