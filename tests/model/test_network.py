@@ -21,6 +21,7 @@ from doctogres.model.network import (
     standardise,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 BACKBONES = ("test_convnext", "convnext_atto", "test_resnet", "mobilenetv2_100", "test_efficientnet", "test_vit")
 TINY = ("test_convnext", "test_resnet", "test_efficientnet", "test_vit")
 
@@ -42,15 +43,6 @@ def weights_file(path, backbone, *, classes=1000, seed=5, drop=()):
 def head_names(network):
     inside = {id(parameter) for parameter in network.get_classifier().parameters()}
     return {name for name, parameter in network.named_parameters() if id(parameter) in inside}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small are faster on one thread, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -16,17 +16,9 @@ from doctogres.model.stages import keep_stages
 from doctogres.report.gradcam import gradcam
 from doctogres.training.features import head_reduction
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 64
 FAMILIES = ("test_resnet", "test_efficientnet", "test_convnext", "mobilenetv2_100", "mobilenetv3_small_050")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small are faster on one thread, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def weights_file(path, backbone):
