@@ -30,8 +30,8 @@ def model_card(facts: CardFacts, decision: GateDecision) -> str:
         _section("By class", _classes(facts)),
         _section("Calibration", _calibration(facts)),
         _section("Data", _data(facts)),
-        _section("Recipe", _recipe(facts)),
         _section("How to reproduce it", _again(facts)),
+        _section("Recipe", _recipe(facts)),
     ]
     return "\n\n".join(parts) + "\n"
 
