@@ -9,10 +9,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,3 +79,10 @@ def as_json(*rows: Mapping[str, object], **params: object) -> dict[str, object]:
         for row in rows
     ]
     return {"dataframe_records": encoded} | ({"params": params} if params else {})
+
+
+def processes_below() -> Iterator[tuple[psutil.Process, list[str]]]:
+    """The processes started by this one, directly or not, with the words of their commands; none that has ended."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # also a zombie
+            yield process, process.cmdline()

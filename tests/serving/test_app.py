@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
@@ -19,7 +18,7 @@ from doctogres.app.findings import percent
 from doctogres.serving.client import ask
 from doctogres.slides.images import encode_png
 from tests.browsers import browser
-from tests.servers import ROOT, as_json, free_port, running
+from tests.servers import ROOT, as_json, free_port, processes_below, running
 from tests.serving.drawn_requests import files
 
 __all__ = ["browser"]
@@ -272,7 +271,7 @@ def test_every_upload_is_in_memory_once(browser: Browser, tmp_path: Path) -> Non
         (tmp_path / f"S{number}.png").write_bytes(os.urandom(size))
     with page_of(browser, f"http://127.0.0.1:{free_port()}", tmp_path / "log") as page:
         page.get_by_role("button", name="Classify").wait_for()
-        (process,) = [child for child in psutil.Process().children() if "doctogres.app" in child.cmdline()]
+        (process,) = [process for process, words in processes_below() if "doctogres.app" in words]
         before = process.memory_info().rss
         drop(page, sorted(tmp_path.glob("S*.png")), slides=20)
         page.locator(".slides").get_by_role("button", name="S7.png").click()  # runs the page once more

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from doctogres.slides.images import encode_png
-from tests.servers import as_json, post
+from tests.servers import as_json, post, processes_below
 from tests.serving.conftest import serving
 from tests.serving.drawn_requests import LESION, TISSUE, drawn, files
 
@@ -107,8 +106,7 @@ def test_who_waits_when_the_server_is_stopped_gets_an_answer(
         clients = [pool.submit(rows_of, address, body(large(0))) for _ in range(CLIENTS)]
         wait(clients, return_when=FIRST_COMPLETED)
         own = {"uvicorn", address.rsplit(":", 1)[1]}
-        below = psutil.Process().children(recursive=True)
-        (server,) = [process for process in below if own <= {Path(word).name for word in process.cmdline()}]
+        (server,) = [process for process, words in processes_below() if own <= {Path(word).name for word in words}]
         server.terminate()
         assert [client.result() for client in clients] == [expected] * CLIENTS
 

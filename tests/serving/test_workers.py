@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from doctogres.serving.answers import read_answers
-from tests.servers import as_json, free_port, post
+from tests.servers import as_json, free_port, post, processes_below
 from tests.serving.conftest import serving
 from tests.serving.drawn_requests import files
 
@@ -23,14 +23,7 @@ pytestmark = pytest.mark.slow
 
 def workers() -> list[psutil.Process]:
     """The processes of this test's server that answer."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if any("spawn_main" in word for word in process.cmdline()):
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+    return [process for process, words in processes_below() if any("spawn_main" in word for word in words)]
 
 
 def until(condition: object, what: str) -> None:

@@ -316,7 +316,7 @@ def test_a_repeated_training_gives_the_same_curve_and_answers(flow: StageResult,
 def test_patch_says_what_the_pixels_take(flow: StageResult, module_store: Path) -> None:
     folder = module_store / "workspace" / "patches"
     size = size_text(sum(np.load(part).nbytes for part in folder.glob("*.npy")))
-    assert f"The pixels take {size} in 1 part in {folder}." in child(flow, "patch").data.tags[NOTE_TAG]
+    assert f"The pixels take {size} in 1 part in {markdown(str(folder))}." in child(flow, "patch").data.tags[NOTE_TAG]
 
 
 def test_training_rebuilds_lost_pixels(
