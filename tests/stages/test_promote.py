@@ -105,6 +105,13 @@ def test_a_move_in_the_ui_stays_and_the_next_registration_notices_it(
     assert moved not in capsys.readouterr().out
 
 
+def test_a_move_in_the_ui_back_to_a_version_promoted_before_is_no_interruption(two: None) -> None:
+    for version, before in ("1", "2"), ("2", "1"):
+        MlflowClient().set_registered_model_alias("doctogres", "champion", version)
+        moved = REGISTERED.notice_moved_champion()
+        assert moved == f"champion was moved by hand from version {before} to version {version}"
+
+
 def test_the_first_reason_of_the_gate_stays_when_it_decides_again(store: Path) -> None:
     first = evaluated(trained("first"), wrong=8)
     stage(first)

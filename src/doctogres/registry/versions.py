@@ -145,9 +145,9 @@ class RegisteredModel:
             if aliases.get(other) == version:
                 client.delete_registered_model_alias(self.name, other)
         before = aliases.get(alias, version)
+        if alias == CHAMPION:
+            client.set_registered_model_tag(self.name, NEXT_TAG, version)
         if aliases.get(alias) != version:
-            if alias == CHAMPION:
-                client.set_registered_model_tag(self.name, NEXT_TAG, version)
             client.set_registered_model_alias(self.name, alias, version)
         if alias == CHAMPION:
             if before != version:
