@@ -39,6 +39,7 @@ MODEL: Final = ("--recipe", "probe", "--params", "none", "--ensemble", "false")
 TRIES: Final = 30  # squares until one has tissue
 GLASS: Final = 190  # mean brightness of a square that is mostly glass
 POLL: Final = 0.05  # seconds between two looks at the memory
+NEW: Final = 0.25  # seconds after the start of a process
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,15 @@ def measured(command: Sequence[str], home: Path, **variables: str) -> Cost:
 
 
 def _memory(process: psutil.Popen) -> int:
-    """Memory of a process and all below it; what they share counts once for each."""
+    """Memory of a process and all below it; what they share counts once for each.
+
+    What was started just now does not count: until it runs a program of its own, it shares all memory of its parent.
+    """
     total = 0
     try:
-        for one in (process, *process.children(recursive=True)):
-            total += one.memory_info().rss
+        total += process.memory_info().rss
+        for one in process.children(recursive=True):
+            total += one.memory_info().rss if time.time() - one.create_time() > NEW else 0
     except psutil.Error:  # it has just ended
         pass
     return total
