@@ -194,10 +194,10 @@ def of_test_slides(inputs: Inputs, row: Row, slides: pd.DataFrame) -> Probabilit
         kept = ProbeSources.load(recipe, inputs.parts, sources, inputs.seed, holdout=True).kept(holdout=True)
     else:
         kept = kept_networks(_fine_tuned(inputs, recipe, holdout=True), recipe)
-    for _, ensemble in kept:
-        ensemble.compile_members(size=inputs.manifest.patch.patch_size)  # as a model that is loaded
     uncalibrated = Assessment(Calibration.none(recipe.answer.target_precision), {}, pd.DataFrame())
     classifier = classifier_of(inputs.manifest, inputs.parts, kept, uncalibrated, recipe, holdout=True)
+    for network in classifier.networks:
+        network.compile_members(size=inputs.manifest.patch.patch_size)  # as those of a model that is loaded
     return np.stack([answer.probabilities for answer in score(classifier, slides, inputs.cohort.root)])
 
 

@@ -49,3 +49,13 @@ def test_a_cohort_whose_folds_have_gaps_is_drawn_anew_all_the_same(part: Trainin
     gapped = replace(part, patches=PatchSet(table, part.patches.pixels), folds=["fold0", "fold2", "fold4"])
     left = [gapped.rows(fold, repeat=1, seed=7)[1] for fold in gapped.folds]
     np.testing.assert_array_equal(np.sort(np.concatenate(left)), np.arange(64))
+
+
+def test_the_hold_out_is_a_set_of_rows_of_its_own(part: TrainingPart) -> None:
+    known, held_out = part.row_sets(holdout=True)
+    np.testing.assert_array_equal(known, part.all_rows())
+    assert set(part.patches.table["fold"][held_out]) == {HOLDOUT}
+    np.testing.assert_array_equal(np.sort(np.concatenate([known, held_out])), part.all_rows(holdout=True))
+    assert len(part.row_sets()) == 1
+    part.patches.table["fold"] = "fold0"
+    assert len(part.row_sets(holdout=True)) == 1

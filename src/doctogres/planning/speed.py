@@ -58,7 +58,7 @@ def _of_backbone(preset: Preset, recipe: TrainSettings, sample: Sample, cohort: 
         source = Source(recipe.backbone, "none", recipe.normalisation, "", recipe.stages)
         given = {"classes": classes, "seed": 0}
         cache = Path(folder) / "features"  # as in a workspace, which has a record of what is in use
-        features = ProbeFeatures(source, samples, rows, settings=recipe, folder=cache, progress=_silent, **given)
+        features = ProbeFeatures(source, samples, [rows], settings=recipe, folder=cache, progress=_silent, **given)
         first, *others = (_timed(partial(features.turn, number)) for number in range(COPIES))
         width = features.turn(0).shape[1]
         _, turned = features.seconds

@@ -30,6 +30,11 @@ class TrainingPart:
         """Row numbers of all folds, with or without the hold-out."""
         return np.flatnonzero(holdout | (self.patches.table["fold"] != HOLDOUT)).astype(np.int64)
 
+    def row_sets(self, *, holdout: bool = False) -> list[Rows]:
+        """Row numbers of all folds and, if asked for, those of the hold-out, if it has patches: what is known of the former stays."""
+        held_out = np.flatnonzero(self.patches.table["fold"] == HOLDOUT).astype(np.int64)
+        return [self.all_rows(), held_out] if holdout and len(held_out) else [self.all_rows()]
+
     def rows(self, fold: str, *, repeat: int = 0, seed: int = 0, holdout: bool = False) -> tuple[Rows, Rows]:
         """Row numbers to train on and row numbers of the left-out fold.
 

@@ -1,6 +1,7 @@
 """The pooled features of a source's patches by its frozen backbone, for a probe."""
 
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,7 @@ class ProbeFeatures:
     Args:
         source: backbone, weights and view.
         samples: the patches of the view.
-        rows: row numbers, ascending.
+        rows: row numbers, ascending, in disjoint sets: the features of each set are cached on their own.
         classes: number of classes.
         settings: of the training.
         seed: of random weights.
@@ -42,7 +43,7 @@ class ProbeFeatures:
         self,
         source: Source,
         samples: Samples,
-        rows: npt.NDArray[np.int64],
+        rows: Sequence[npt.NDArray[np.int64]],
         *,
         classes: int,
         settings: TrainSettings,
@@ -50,13 +51,19 @@ class ProbeFeatures:
         folder: Path,
         progress: Progress,
     ):
-        self.source, self.samples, self.rows, self.classes, self.seed = source, samples, rows, classes, seed
+        self.source, self.samples, self.classes, self.seed = source, samples, classes, seed
+        together = np.concatenate(rows)
+        self._order = np.argsort(together)
+        self.rows = together[self._order]
         self.accelerator = make_accelerator(settings)
         self.network = self.new_network()
         check_patch_size(self.network, source.backbone, samples.pixels.shape[1])
         self.network.to(self.accelerator.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         autocast = self.accelerator.autocast
-        self.frozen = FrozenFeatures(self.network, samples, rows, folder=folder, autocast=autocast, progress=progress)
+        self._frozen = [
+            FrozenFeatures(self.network, samples, one, folder=folder, autocast=autocast, progress=progress)
+            for one in rows
+        ]
 
     def new_network(self) -> nn.Module:
         """The backbone with a head that is to be replaced."""
@@ -73,7 +80,7 @@ class ProbeFeatures:
 
     def turn(self, number: int) -> Features:
         """The features of all rows in one of the eight TURNS."""
-        return self.frozen.pooled(Copy(turn=number))
+        return np.concatenate([frozen.pooled(Copy(turn=number)) for frozen in self._frozen])[self._order]
 
     @cached_property
     def plain(self) -> Features:

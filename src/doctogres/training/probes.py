@@ -64,7 +64,7 @@ class ProbeSources:
             return ProbeFeatures(
                 source,
                 part.samples,
-                part.all_rows(holdout=holdout),
+                part.row_sets(holdout=holdout),
                 classes=classes,
                 settings=recipe.train,
                 seed=seed,
