@@ -2,7 +2,8 @@
 
 Every row is preset `small` with a few other settings, on the same patches and the same folds of whole patients. The hold-out
 takes no part, so a row has the score that `train` would log for it. With `--test`, every recipe is also fitted to all training
-slides, the hold-out included (as by `final=all`), and classifies the labelled test slides: nothing may be chosen by them.
+slides, the hold-out included (as by `final=all`) or, by `--test training`, without it, and classifies the labelled test slides:
+nothing may be chosen by them.
 """
 
 import argparse
@@ -69,6 +70,7 @@ class Row:
         return self.settings.get("recipe") == "finetune"
 
 
+ALL, TRAINING = "all", "training"  # slides
 REFERENCE: Final = "tight boxes, regression"
 BY_AREA: Final = "tight boxes, regression, mean by area"
 WIDE: Final = "windows, regression"
@@ -185,27 +187,27 @@ def out_of_fold(inputs: Inputs, row: Row) -> tuple[pd.DataFrame, Probabilities, 
     return gathered.slides, gathered.repeats[row.name][0], seconds
 
 
-def of_test_slides(inputs: Inputs, row: Row, slides: pd.DataFrame) -> Probabilities:
-    """What the recipe, fitted to all training slides as by `final=all`, says of these slides."""
+def of_test_slides(inputs: Inputs, row: Row, slides: pd.DataFrame, *, holdout: bool = True) -> Probabilities:
+    """What the recipe, fitted to all training slides, with the hold-out as by `final=all` or without it, says of these slides."""
     recipe = inputs.recipe(row)
     kept: Kept
     if recipe.train.recipe == "probe":
         sources = sources_of(recipe, inputs.manifest.patch)
-        kept = ProbeSources.load(recipe, inputs.parts, sources, inputs.seed, holdout=True).kept(holdout=True)
+        kept = ProbeSources.load(recipe, inputs.parts, sources, inputs.seed, holdout=holdout).kept(holdout=holdout)
     else:
-        kept = kept_networks(_fine_tuned(inputs, recipe, holdout=True), recipe)
+        kept = kept_networks(_fine_tuned(inputs, recipe, holdout=holdout), recipe)
     uncalibrated = Assessment(Calibration.none(recipe.answer.target_precision), {}, pd.DataFrame())
-    classifier = classifier_of(inputs.manifest, inputs.parts, kept, uncalibrated, recipe, holdout=True)
+    classifier = classifier_of(inputs.manifest, inputs.parts, kept, uncalibrated, recipe, holdout=holdout)
     for network in classifier.networks:
         network.compile_members(size=inputs.manifest.patch.patch_size)  # as those of a model that is loaded
     return np.stack([answer.probabilities for answer in score(classifier, slides, inputs.cohort.root)])
 
 
 def _compared(
-    inputs: Inputs, slides: pd.DataFrame, found: Mapping[str, Probabilities]
+    inputs: Inputs, slides: pd.DataFrame, found: Mapping[str, Probabilities], reference: str
 ) -> dict[str, dict[str, Estimate]]:
-    """Macro-F1 of every row, and its paired difference from the first one; whole patients are resampled."""
-    reference, *others = found
+    """Macro-F1 of every row, and its paired difference from the reference; whole patients are resampled."""
+    others = [name for name in found if name != reference]
     comparison = compare(
         slides["label"].tolist(),
         {name: [probabilities] for name, probabilities in found.items()},
@@ -218,13 +220,14 @@ def _compared(
     return {"macro-F1": comparison.values, "less the reference": comparison.differences}
 
 
-def recipe_table(inputs: Inputs, rows: Sequence[Row], *, test: bool = False) -> pd.DataFrame:
+def recipe_table(inputs: Inputs, rows: Sequence[Row], *, test: str = "", reference: str = REFERENCE) -> pd.DataFrame:
     """A row per recipe.
 
     Args:
         inputs: the cohort.
-        rows: the first one is the reference; rows of `mean_of` come after the rows that they average.
-        test: also score them on the test slides.
+        rows: those of `mean_of` come after the rows that they average.
+        test: also score them on the test slides, fitted to `all` training slides or to those outside the hold-out.
+        reference: the name of the row that the others are compared with.
 
     Returns:
         Index: the rows' names. Columns: `macro-F1` and `less the reference`, estimates, then the same of the test slides, and
@@ -243,10 +246,10 @@ def recipe_table(inputs: Inputs, rows: Sequence[Row], *, test: bool = False) -> 
             continue
         slides, found[row.name], seconds[row.name] = out_of_fold(inputs, row)
         if test:
-            tested[row.name] = of_test_slides(inputs, row, test_slides)
-    columns: dict[str, Any] = _compared(inputs, slides, found)
+            tested[row.name] = of_test_slides(inputs, row, test_slides, holdout=test == ALL)
+    columns: dict[str, Any] = _compared(inputs, slides, found, reference)
     if test:
-        scored = _compared(inputs, test_slides, tested)
+        scored = _compared(inputs, test_slides, tested, reference)
         columns |= {f"{name}, test slides": estimates for name, estimates in scored.items()}
     columns["CPU minutes"] = {name: spent / 60 for name, spent in seconds.items()}
     return pd.DataFrame(columns, index=pd.Index(list(found), name="recipe"))
@@ -284,7 +287,14 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other settings of the preset")
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="rows whose names contain one of these")
     parser.add_argument("--probes", action="store_true", help="leave out the rows for which networks are trained")
-    parser.add_argument("--test", action="store_true", help="also score the test slides; nothing may be chosen by them")
+    parser.add_argument(
+        "--test", nargs="?", const=ALL, default="", choices=[ALL, TRAINING],
+        help="also score the test slides, fitted to all training slides or without the hold-out; nothing may be chosen by them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reference", default=REFERENCE, choices=[row.name for row in ROWS], metavar="ROW",
+        help="the name of the row that the others are compared with",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument(
         "--cache", type=Path, help="folder that keeps features and networks, which then cost nothing again"
@@ -297,7 +307,8 @@ def main() -> None:
         inputs = Inputs.prepare(options.data.resolve(), preset, options.seed)
         slides = next(iter(inputs.parts.values())).slides
         print(f"{len(slides)} slides of {slides['group'].nunique()} groups outside the hold-out", flush=True)
-        print(markdown(recipe_table(inputs, chosen_rows(options.only, probes=options.probes), test=options.test)))
+        rows = chosen_rows([*options.only, options.reference] if options.only else [], probes=options.probes)
+        print(markdown(recipe_table(inputs, rows, test=options.test, reference=options.reference)))
 
 
 if __name__ == "__main__":

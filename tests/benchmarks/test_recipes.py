@@ -22,7 +22,8 @@ SEED = 5
 @pytest.mark.slow
 def test_a_row_is_what_train_reports_and_what_evaluate_measures(store, small_cohort):
     preset = load_preset("small", SMALL)
-    table = recipe_table(Inputs.prepare(small_cohort, preset, SEED), ROWS, test=True)
+    inputs = Inputs.prepare(small_cohort, preset, SEED)
+    table = recipe_table(inputs, ROWS, test="all")
 
     assert list(table.index) == [row.name for row in ROWS]
     assert table["CPU minutes"].gt(0).all()
@@ -37,9 +38,12 @@ def test_a_row_is_what_train_reports_and_what_evaluate_measures(store, small_coh
     own: Any = table.loc[PRESET, "macro-F1"]
     assert own.value == pytest.approx(evidence["metrics"]["macro_f1"]["value"], abs=1e-12)
     assert own.low == pytest.approx(evidence["metrics"]["macro_f1"]["low"], abs=0.02)
-    on_test = evaluate(model=trained.artifacts[SECOND], cohort=cleaned, split="test", preset=preset, seed=SEED)
-    scored: Any = table.loc[PRESET, "macro-F1, test slides"]
-    assert scored.value == pytest.approx(on_test.metrics["macro_f1"], abs=1e-12)
+    without = recipe_table(inputs, chosen_rows(["small"], probes=True), test="training", reference=PRESET)
+    assert without["less the reference, test slides"].isna().tolist() == [False, True]
+    for found, model in (table, trained.artifacts[SECOND]), (without, trained.artifacts["model"]):
+        on_test = evaluate(model=model, cohort=cleaned, split="test", preset=preset, seed=SEED)
+        scored: Any = found.loc[PRESET, "macro-F1, test slides"]
+        assert scored.value == pytest.approx(on_test.metrics["macro_f1"], abs=1e-12)
 
 
 def test_rows_are_chosen_by_name_with_what_they_need():
