@@ -85,8 +85,9 @@ def test_everything_since_main_has_changed_whether_committed_or_not(project: Pat
     ],
 )
 def test_what_is_left_when_the_time_is_over_is_not_run(
-    tmp_path: Path, end: float, done: int, failed: bool, status: int
+    tmp_path: Path, end: float, done: int, failed: bool, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     (tmp_path / "test_two.py").write_text("def test_one(): pass\n\n\ndef test_two(): assert False\n")
     stopwatch = Stopwatch(end)
     options = [
