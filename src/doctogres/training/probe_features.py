@@ -80,7 +80,8 @@ class ProbeFeatures:
 
     def turn(self, number: int) -> Features:
         """The features of all rows in one of the eight TURNS."""
-        return np.concatenate([frozen.pooled(Copy(turn=number)) for frozen in self._frozen])[self._order]
+        pooled = [frozen.pooled(Copy(turn=number)) for frozen in self._frozen]
+        return pooled[0] if len(pooled) == 1 else np.concatenate(pooled)[self._order]
 
     @cached_property
     def plain(self) -> Features:
