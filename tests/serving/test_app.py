@@ -248,7 +248,7 @@ def test_the_sample_slide_is_classified_until_a_file_is_dropped(browser: Browser
         page.locator("input[type=file]").first.set_input_files(drawn(tmp_path, 1))
         page.locator(".slides tr", has_text="S1.png").wait_for()
         assert list(table(page)) == ["S1.png"]
-        assert page.locator(".patches").count() == 0
+        page.locator(".patches").wait_for(state="detached")  # when the page has run to its end
 
 
 def test_without_a_model_the_page_says_whom_to_ask(browser: Browser, tmp_path: Path) -> None:
