@@ -10,6 +10,7 @@ from doctogres.cleaning.cohort import clean_cohort
 from doctogres.patches.cutting import cut_cohort
 from doctogres.presets import load_preset
 from doctogres.serving.contract import RequestedSlide
+from doctogres.slides.cohort import find_slides
 from doctogres.slides.geojson import Outline, write_outlines
 from doctogres.slides.masks import read_mask
 from doctogres.slides.outlines import region_shape
@@ -34,7 +35,8 @@ def test_outlines_and_masks_make_the_same_patches(small_cohort: Path, outlined: 
     preset = load_preset("demo", {})
     tables, patches = [], []
     for root, annotations in ((small_cohort, ""), (outlined, "Tumor")):
-        table = clean_cohort(root, preset.clean, seed=1, annotations=annotations).table
+        slides = find_slides(root, annotations=annotations)
+        table = clean_cohort(root, preset.clean, seed=1, slides=slides).table
         manifest, _ = cut_cohort(CohortTable(table, root, ""), root, preset.patch, cache=tmp_path / root.name)
         tables.append(table)
         patches.append(manifest.rows.drop(columns=["patch_id"]))

@@ -1,6 +1,6 @@
 """Cleans a whole cohort: measures and judges every slide, merges groups, and splits the usable slides."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -20,7 +20,7 @@ from doctogres.slides.cohort import find_slides
 from doctogres.slides.reasons import Reason, by_reason
 from doctogres.slides.site_folds import site_folds
 from doctogres.slides.splits import HOLDOUT, assign_folds, check_no_leakage
-from doctogres.slides.subgroups import AUTO, subgroup_columns
+from doctogres.slides.subgroups import subgroup_columns
 from doctogres.slides.table import COLUMNS, DROPPED, KEPT, checked, usable
 
 
@@ -67,10 +67,8 @@ def clean_cohort(
     settings: CleanSettings,
     *,
     seed: int,
+    slides: pd.DataFrame | None = None,
     decisions: Mapping[str, Decision] | None = None,
-    ignore_columns: Collection[str] = (),
-    subgroups: str = AUTO,
-    annotations: str = "",
     hashes: Mapping[str, str] | None = None,
     measured: Mapping[str, Evidence] | None = None,
     pictures: Pictures | None = None,
@@ -85,10 +83,8 @@ def clean_cohort(
         root: the cohort's folder.
         settings: the policy.
         seed: of the split.
+        slides: what `find_slides` found, if it was not called with the folder alone.
         decisions: manual decisions by slide; they override the policy.
-        ignore_columns: label columns that look like patient columns but are not.
-        subgroups: columns of the labels that are kept, see `subgroups.chosen_keys`.
-        annotations: which outlines are lesions, where masks are GeoJSON; see `read_outlines`.
         hashes: MD5 of files that are already hashed, by their path relative to `root`.
         measured: of every slide that is used, if they were measured elsewhere: no slide is read then.
         pictures: what was taken out of `measured`.
@@ -100,7 +96,7 @@ def clean_cohort(
         CohortError: not a cohort, the label table cannot be read, or a decision is not possible.
     """
     decisions = decisions or {}
-    slides = find_slides(root, ignore_columns=ignore_columns, subgroups=subgroups, annotations=annotations)
+    slides = find_slides(root) if slides is None else slides
     check_known(decisions, slides["slide_id"])
     kept = slides[slides["outcome"] == KEPT]
     found = (

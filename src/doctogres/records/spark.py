@@ -26,8 +26,9 @@ from doctogres.files import digest_of
 from doctogres.records.slide import Slide, Work, done, done_batches, done_schema, unreported
 
 TASKS_PER_CORE: Final = 8  # so that no core waits long for the last one
-FEWEST, MOST = 8, 64  # slides in a task: one costs a tenth of a second besides, and is lost with its worker
-SLIDES_PER_JOB: Final = 4096  # whose records Java holds at a time: 10 KB each in `clean`
+FEWEST, MOST = 8, 256  # slides in a task: one costs a tenth of a second besides, and is lost with its worker
+SLIDES_PER_JOB: Final = 4096  # whose records Java holds at a time: 10 KB each in `clean`; more where many cores
+ROUNDS: Final = 4  # would have fewer tasks each than this: all wait for the last one of a job
 ID: Final = "id"  # Spark's name for the numbers of a range
 ROWS: Final = "rows"
 RAISED: Final = re.compile(r"(?!org\.|java)([\w.]+(?:Error|Exception)): (.+)")
@@ -72,9 +73,10 @@ class Spark:
         _check_installed()
         _check_reached(self.master)
         with _session(self.master, work.model) as session:
-            size = self.together or slides_per_task(len(slides), session.sparkContext.defaultParallelism)
+            cores = session.sparkContext.defaultParallelism
+            size = self.together or slides_per_task(len(slides), cores)
             tasks = [slides[start : start + size] for start in range(0, len(slides), size)]
-            at_once = max(1, SLIDES_PER_JOB // size)
+            at_once = tasks_per_job(size, cores)
             for start in range(0, len(tasks), at_once):
                 yield from _job(session, work, tasks[start : start + at_once], hashed=self.hashed)
                 report(min(len(slides), (start + at_once) * size), len(slides))
@@ -83,6 +85,11 @@ class Spark:
 def slides_per_task(slides: int, cores: int) -> int:
     """How many slides a task of Spark's has: few enough that all cores have work to the end, as many as that allows."""
     return min(MOST, max(FEWEST, slides // (TASKS_PER_CORE * cores)))
+
+
+def tasks_per_job(size: int, cores: int) -> int:
+    """How many tasks of this size are given to Spark together."""
+    return max(SLIDES_PER_JOB // size, ROUNDS * cores)
 
 
 def _job(session: Any, work: Work, tasks: Sequence[Sequence[Slide]], *, hashed: bool) -> Iterator[pa.RecordBatch]:
