@@ -40,7 +40,7 @@ def test_the_answer_is_kept_with_its_overlay_as_jpeg(url: str) -> None:
 def test_the_note_says_what_a_reader_must_know(url: str) -> None:
     unsure = answered(url, **UNSURE, mask_source="tissue", warnings=["no mask was given: 3 of 4 tiles ..."])
     assert unsure.status == Status.NOT_SURE
-    assert unsure.note == "the confidence 0.60 is below 0.70; no lesion mask: all tissue was classified"
+    assert unsure.note == "the confidence 0.60 is below 0.70; no lesion mask: tiles of the tissue were classified"
     turned = answered(url, warnings=["S1 (mask) states EXIF orientation 6"])
     assert turned.note == "S1_mask.png states EXIF orientation 6"
 

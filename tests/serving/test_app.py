@@ -124,7 +124,7 @@ def test_an_assistant_classifies_twenty_slides(browser: Browser, address: str, t
             "S4.png is not a picture this project reads; give a PNG, JPEG or TIFF file",
         ]
         assert rows["S7.png"][0] == "none"
-        assert "no lesion mask: all tissue was classified" in rows["S7.png"][-1]
+        assert "no lesion mask: tiles of the tissue were classified" in rows["S7.png"][-1]
         assert rows["none"][:2] == ["lost_mask.png", "Refused"]
         assert "no slide belongs to the mask lost_mask.png" in rows["none"][-1]
         counts = {status: sum(row[1] == status for row in rows.values()) for status in Status}
@@ -224,7 +224,7 @@ def test_an_answer_is_shown_with_everything_that_the_server_said(
             assert page.get_by_text(text).is_visible()
 
         shown = one_slide(page, slide)
-        assert "No lesion mask: all tissue was classified" in shown
+        assert "No lesion mask: tiles of the tissue were classified" in shown
         assert "no mask was given" in shown
 
         mask.write_bytes(encode_png(np.ones((9, 9), np.bool_)))

@@ -77,7 +77,7 @@ class Case:
         reasons = [parsed(reason)[1] for reason in self.answer["reasons"]]
         warnings = [text for text in self.answer["warnings"] if text not in self.answer["reasons"]]
         if self.answer["mask_source"] == "tissue":
-            warnings = ["no lesion mask: all tissue was classified"]
+            warnings = ["no lesion mask: tiles of the tissue were classified"]
         return "; ".join([*reasons, *warnings])
 
 

@@ -37,7 +37,7 @@ def notices(answer: Mapping[str, Any]) -> list[Notice]:
         text = f"{answer['label']} is the most probable subtype, but {why}"
         result.append(Notice("warning", "The model is not sure", text))
     if answer["mask_source"] == "tissue":
-        result.append(Notice("warning", "No lesion mask: all tissue was classified", warnings))
+        result.append(Notice("warning", "No lesion mask: tiles of the tissue were classified", warnings))
     elif warnings:
         result.append(Notice("note", "Note", warnings))
     return result

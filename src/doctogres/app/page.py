@@ -30,7 +30,7 @@ PURPOSE = Markup(
 )
 LIMITS = (
     f"{FORMAT_NAMES}, at most {LARGEST_FILE} MB each and {LARGEST_TOGETHER} MB together. A mask has the size of its slide and "
-    "is white on black, or is a GeoJSON file of outlines. Without a mask, all tissue is classified."
+    "is white on black, or is a GeoJSON file of outlines. Without a mask, tiles of the tissue are classified."
 )
 NO_FILES = Notice("error", "No slide", "Choose slide images first, or try the sample slide.")
 SAMPLE = "The sample slide was drawn by this program; it is not a patient's."

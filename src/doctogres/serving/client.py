@@ -57,7 +57,7 @@ def slide_body(
     Args:
         slide_id: identifies the slide in the answer and in errors.
         image: content of the image file.
-        mask: content of the mask file; without it the model classifies all tissue.
+        mask: content of the mask file; without it the model classifies tiles of the tissue.
         group: the patient, whose slides in one request are answered together, too; see `joined`.
         params: parameters of the request, such as `overlay=True`.
 
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="doctogres.client", description="Classifies a slide with a served model.")
     parser.add_argument("slide", type=Path, nargs="?", help=f"image file: {FORMAT_NAMES}")
     parser.add_argument(
-        "mask", type=Path, nargs="?", help="lesion mask of the same size; without it, all tissue is classified"
+        "mask", type=Path, nargs="?", help="lesion mask of the same size; without it, tiles of the tissue are classified"
     )
     parser.add_argument("--url", default=URL, help="address of the server (default: %(default)s)")
     parser.add_argument(
