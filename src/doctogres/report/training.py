@@ -41,6 +41,22 @@ def training_note(
     )
 
 
+def gain_over_probe(less: Estimate) -> str:
+    """What fine-tuning changed, in a sentence.
+
+    Args:
+        less: macro-F1 of the probe that the network started from less that of the network, on the same slides.
+    """
+    more = Estimate(-less.value, -less.high, -less.low)
+    if more.low > 0:
+        change = f"raised macro-F1 by {more}"
+    elif less.low > 0:
+        change = f"lowered macro-F1 by {less}"
+    else:
+        change = f"made no difference in macro-F1 that these slides show: {more}"
+    return f"Compared with the probe it started from, fine-tuning {change}."
+
+
 def _of_groups(assessment: Assessment) -> str:
     chosen = assessment.evidence["group_answer"]
     return f"One answer for all slides of a group: {chosen['method']} ({chosen['reason']})."
@@ -66,15 +82,8 @@ def _fine_tuned(members: Sequence[Member], recipe: Preset, assessment: Assessmen
     count = len(trained)
     kept = "all networks as one model" if recipe.train.ensemble else "the first network"
     start = next((row for row in assessment.evidence["aggregations"] if row["name"] == START), None)
-    gain = ""
-    if start and start["difference"]:
-        less = Estimate.from_dict(start["difference"])
-        added = Estimate(-less.value, -less.high, -less.low)
-        shown = "added" if added.low > 0 else "lost" if added.high < 0 else "is not shown to have changed"
-        gain = (
-            f" Fine-tuning {shown} macro-F1 over the probe it started from: {added}"
-            f"{' (the interval includes zero)' if added.low <= 0 <= added.high else ''}."
-        )
+    less = start["difference"] if start else None
+    gain = f" {gain_over_probe(Estimate.from_dict(less))}" if less else ""
     return (
         f"Trained {recipe.train.backbone} with {count} {'network' if count == 1 else 'networks'}, one per left-out fold, and kept "
         f"{kept}; the best epochs were {epochs} (chosen on the left-out folds).{gain}{warning}"
