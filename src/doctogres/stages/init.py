@@ -1,12 +1,13 @@
 """init: looks at a folder, says what it understood and what to mend, and writes cohort.csv."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 
-from doctogres.errors import CohortError
-from doctogres.remote import is_address, send
+from doctogres.errors import CohortError, ParameterError
+from doctogres.remote import is_address, local_files, send
 from doctogres.slides.layout import check_path
 from doctogres.slides.reasons import by_reason
 from doctogres.slides.survey import COLUMNS, Survey, survey
@@ -19,14 +20,17 @@ def init(*, data: str, output: str = "cohort.csv", strict: bool = False) -> Stag
 
     Raises:
         CohortError: not a folder, or there are no pictures in it.
+        ParameterError: another table is at `output`.
     """
     folder, address = check_path(data), data.rstrip("/") if is_address(data) else ""
     if not folder.is_dir():
         raise CohortError(f"data={data}: init looks at folders; unpack it first")
     found = survey(folder)
+    table = cohort_table(found, Path(output).resolve().parent, address=address)
+    if output:
+        _check_replaceable(output, table)
 
     def body(run: StageRun) -> None:
-        table = cohort_table(found, Path(output).resolve().parent, address=address)
         write_csv(table, path := run.publish("cohort"))
         lines = [f"{what:9}{said}" for what, said in found.counts().items()]
         to_mend = by_reason(found.problems)
@@ -41,6 +45,16 @@ def init(*, data: str, output: str = "cohort.csv", strict: bool = False) -> Stag
             print(f"init: {output}: look at it, then give it as data={output}", flush=True)
 
     return run_stage("init", body, settings={"data": address or str(found.root)}, inputs={}, rerun=True, strict=strict)
+
+
+def _check_replaceable(output: str, table: pd.DataFrame) -> None:
+    """Refuses to replace a table of other content: people correct it, and enter labels and patients there by hand."""
+    there = local_files([output])[output] if is_address(output) else Path(output)
+    write_csv(table, written := BytesIO())
+    if there.is_file() and there.read_bytes() != written.getvalue():
+        raise ParameterError(
+            f"output={output}: another table is there, and corrections in it would be lost; give another output, or move it away"
+        )
 
 
 def cohort_table(found: Survey, folder: Path, *, address: str = "") -> pd.DataFrame:
