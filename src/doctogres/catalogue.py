@@ -125,6 +125,7 @@ GEOJSON: Final = Parameter(
 )
 DEFAULT_NAME: Final = "doctogres"
 CHAMPION_ADDRESS: Final = f"models:/{DEFAULT_NAME}@champion"
+MODEL_FORMS: Final = "a models:/ or runs:/ URI, a run id of `train`, a model's folder, or latest"
 MODEL_NAME: Final = Parameter("model_name", DEFAULT_NAME, "name of the registered model")
 RERUN: Final = Parameter("rerun", False, "repeat the stage even if a finished run with the same fingerprint exists")
 STRICT: Final = Parameter("strict", False, "exit with an error if any slide could not be used")
@@ -163,7 +164,7 @@ TABLE: Final = (
         (
             Parameter("target", "data/demo", "folder to write the cohort to"),
             Parameter("size", 100, "total number of slides, training and test", least=12, most=100_000),
-            SEED,
+            Parameter("seed", SEED.default, "seed for drawing the slides"),
             RERUN,
         ),
         artifacts={"cohort": ""},
@@ -251,7 +252,7 @@ TABLE: Final = (
         "evaluate",
         "Scores a model on slides it was not trained on, and compares it with null models.",
         (
-            Input(MODEL, "train", MODEL, help=", or several of these, comma-separated, which are compared in pairs"),
+            Input(MODEL, "train", MODEL, help="; also a models:/ URI; several, comma-separated, are compared in pairs"),
             COHORT,
             Parameter(
                 "split",
@@ -325,11 +326,7 @@ TABLE: Final = (
         "Classifies slides without labels.",
         (
             DATA,
-            Parameter(
-                MODEL,
-                CHAMPION_ADDRESS,
-                "a models:/ or runs:/ URI, a run id of `train`, or latest",
-            ),
+            Parameter(MODEL, CHAMPION_ADDRESS, MODEL_FORMS),
             Parameter(
                 "output",
                 "submission.csv",
@@ -358,7 +355,7 @@ TABLE: Final = (
         "export",
         "Writes a model's networks for QuPath's WSInfer extension (TorchScript) or as ONNX.",
         (
-            Parameter(MODEL, CHAMPION_ADDRESS, "a models:/ or runs:/ URI, a run id of `train`, or latest"),
+            Parameter(MODEL, CHAMPION_ADDRESS, MODEL_FORMS),
             Parameter(
                 "format", "wsinfer", "wsinfer (TorchScript and config.json) or onnx", choices=("wsinfer", "onnx")
             ),
@@ -377,11 +374,7 @@ TABLE: Final = (
         "Compares the slides that a served model was sent with its training slides; exit status 3 if there is an alarm.",
         (
             Parameter("answers", "", "answer log: the folder or address that DOCTOGRES_ANSWER_LOG names on the server"),
-            Parameter(
-                MODEL,
-                CHAMPION_ADDRESS,
-                "the model that answered: a models:/ or runs:/ URI, a run id of `train`, or latest",
-            ),
+            Parameter(MODEL, CHAMPION_ADDRESS, f"the model that answered: {MODEL_FORMS}"),
             Parameter("since", "", "first day of the period (UTC), as 2026-11-01; empty for all"),
             Parameter("until", "", "last day of the period (UTC); empty for all"),
             Parameter("alpha", "0.05", "chance of an alarm in a period without a shift"),

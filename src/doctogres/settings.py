@@ -152,8 +152,8 @@ class TrainSettings(BaseModel):
         0,
         ge=-100,
         le=100,
-        description="how many feature stages of the backbone are used (of a transformer: blocks), the layers after them taken out; "
-        "-1: up to the last one, but not what follows it, such as MobileNet's last convolution, -2: one fewer; 0: all of it",
+        description="feature stages of the backbone to keep (transformers: blocks). 0: the whole backbone; 3: the first three; "
+        "-1: all stages, but not the layers after the last (such as MobileNet's last convolution); -2: one stage fewer",
     )
     normalisation: str = Field(
         "weights",

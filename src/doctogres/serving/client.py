@@ -206,7 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="doctogres.client", description="Classifies a slide with a served model.")
     parser.add_argument("slide", type=Path, nargs="?", help=f"image file: {FORMAT_NAMES}")
     parser.add_argument(
-        "mask", type=Path, nargs="?", help="lesion mask of the same size; without it, tiles of the tissue are classified"
+        "mask",
+        type=Path,
+        nargs="?",
+        help="lesion mask of the same size; without it, tiles of the tissue are classified",
     )
     parser.add_argument("--url", default=URL, help="address of the server (default: %(default)s)")
     parser.add_argument(
