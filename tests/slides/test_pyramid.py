@@ -214,7 +214,7 @@ def test_a_truncated_pyramid_is_refused(
 def test_a_pyramid_that_is_turned_or_deep_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels, "DECODED_PIXELS", 1000)
     turned = write_pyramid(tmp_path / "a.tif", RGB, extratags=[(274, 3, 1, 6, True)])
-    with pytest.raises(ImageError, match="a is stored turned, .* export it upright"):
+    with pytest.raises(ImageError, match="a is stored rotated; .* export it upright"):
         open_slide(turned, name="a")
     deep = write_pyramid(tmp_path / "b.tif", RGB.astype(np.uint16))
     with pytest.raises(ColourModeError, match="b holds 16-bit values, .* export it as 8-bit RGB"):

@@ -10,7 +10,7 @@ from doctogres.errors import WeightsError
 DEMO: Final = "demo"
 SMALL: Final = "small"
 CHALLENGE: Final = "challenge"
-MANY_GROUPS: Final = 400  # with fewer, fine-tuning a large network was not shown to beat a probe: benchmarks/README.md
+MANY_GROUPS: Final = 400  # from here on a large network is fine-tuned; a rule of thumb, which no benchmark has tested
 LEAST_ACCELERATOR: Final = 4 * 2**30  # bytes: a training step of ConvNeXt-Tiny on two patches needs about half of it
 
 
@@ -88,7 +88,7 @@ def choose(cohort: Cohort, machine: Machine) -> Choice:
         return Choice(SMALL, "nothing is trained")
     against = _against_challenge(cohort, machine)
     if not against:
-        why = f"{cohort.groups} patients are enough to fine-tune ConvNeXt-Tiny, and {machine.accelerator} can do it"
+        why = f"{cohort.groups} patients are enough, by a rule of thumb, to fine-tune ConvNeXt-Tiny, and {machine.accelerator} can do it"
         return Choice(CHALLENGE, why)
     if missing := machine.missing.get(SMALL):
         raise WeightsError(
@@ -103,7 +103,7 @@ def choose(cohort: Cohort, machine: Machine) -> Choice:
 def _against_challenge(cohort: Cohort, machine: Machine) -> str:
     """Why no large network is fine-tuned; empty if nothing speaks against it."""
     if cohort.groups < MANY_GROUPS:
-        return f"fine-tuning was not shown to be better with fewer than {MANY_GROUPS} patients"
+        return f"fewer than {MANY_GROUPS} patients are, by a rule of thumb, too few to fine-tune a large network"
     if not machine.accelerator:
         return "without an accelerator, fine-tuning a large network takes days"
     if 0 < machine.accelerator_memory < LEAST_ACCELERATOR:

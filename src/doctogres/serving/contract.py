@@ -220,7 +220,7 @@ def requested_slides(table: pd.DataFrame, annotations: str = "", mpp: float | No
     if table.empty or "image" not in table:
         raise RequestError(
             "the request contains no slides: give rows with a column image (the image file, as base64 in JSON or bytes in "
-            "Parquet), and optionally mask and slide_id",
+            "Parquet), and optionally mask, slide_id and group",
             kind="no_slides",
         )
     if len(table) > (limit := max_slides()):

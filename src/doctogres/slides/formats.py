@@ -155,7 +155,7 @@ def source_bytes(source: Source, name: str) -> bytes:
         return source.read_bytes()
     except OSError as error:
         raise ImageError(
-            f"{name} cannot be opened: {error.strerror or error}; check the path and its rights"
+            f"{name} cannot be opened: {error.strerror or error}; check the path and its permissions"
         ) from error
 
 

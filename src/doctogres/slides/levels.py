@@ -65,7 +65,7 @@ def _content(source: Source, name: str) -> Content | None:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.read(2) in signatures else None
     except OSError as error:
         raise ImageError(
-            f"{name} cannot be opened: {error.strerror or error}; check the path and its rights"
+            f"{name} cannot be opened: {error.strerror or error}; check the path and its permissions"
         ) from error
 
 
@@ -91,10 +91,10 @@ def _check(content: Content, page: Page, name: str) -> None:
             f"{name} has tiles of {tile} pixels, more than the limit of {MAX_TILE}; export it with tiles of 256 x 256"
         )
     if page.number(Tag.ORIENTATION, 1) != 1:
-        raise ImageError(f"{name} is stored turned, which is not read of a pyramid; export it upright")
+        raise ImageError(f"{name} is stored rotated; rotated pyramids cannot be read, so export it upright")
     if page.bits != 8:
         raise ColourModeError(
-            f"{name} holds {page.bits}-bit values, which are not read of a pyramid; export it as 8-bit RGB"
+            f"{name} holds {page.bits}-bit values, which cannot be read from a pyramid; export it as 8-bit RGB"
         )
     stated, inside = tiles_inside(content, page)
     if inside < stated:
