@@ -231,6 +231,10 @@ def stage_command(name: str) -> Callable[[Callable[..., "StageResult | None"]], 
                     from doctogres.planning.auto import chosen_preset
 
                     values["preset"] = chosen_preset(stage, values, given)
+                elif "preset" in values and is_leader():
+                    from doctogres.planning.auto import warn_of_demo
+
+                    warn_of_demo(stage, values, values["preset"])
                 result = function(**values)
                 if result is not None:
                     _print_result(result, json_file, temporary)

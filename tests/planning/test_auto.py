@@ -9,10 +9,12 @@ import pytest
 from doctogres.catalogue import STAGES
 from doctogres.errors import ParameterError, WeightsError
 from doctogres.planning import machine as looking
-from doctogres.planning.auto import chosen_preset
-from doctogres.planning.cohort import find_cohort
+from doctogres.planning.auto import chosen_preset, warn_of_demo
+from doctogres.planning.cohort import find_cohort, is_drawn
 from doctogres.presets import load_preset
 from doctogres.settings import Preset
+from doctogres.slides.cohort import open_cohort
+from doctogres.slides.table import COLUMNS, CohortTable
 from entrypoints.reference import command_of
 
 
@@ -69,6 +71,40 @@ def test_every_stage_that_sees_the_slides_chooses_the_same_and_says_why(
 def test_what_demo_data_drew_gets_the_demo(real: Path) -> None:
     (real / "cohort.json").write_text("{}")
     assert chosen("main", {"epochs": 3}, data=str(real)) == load_preset("demo", {"epochs": 3})
+
+
+def test_the_demo_is_recognised_by_a_table_of_its_slides(real: Path, tmp_path: Path) -> None:
+    table = tmp_path / "cohort.csv"
+    rows = [f"{real}/train_data/img_000{number}.png,{real}/train_data/mask_000{number}.png,a" for number in range(3)]
+    table.write_text("\n".join(["image,mask,label", *rows]))
+    root = open_cohort(table, workspace=tmp_path / "workspace")
+    assert not is_drawn(root)
+    (real / "cohort.json").write_text("{}")
+    assert is_drawn(root)
+
+
+@pytest.mark.parametrize("stage", ["main", "clean", "ablate"])
+def test_the_demos_settings_for_other_slides_are_warned_of_in_one_line(
+    real: Path, stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warn_of_demo(STAGES[stage], {"data": str(real)}, load_preset("demo", {"seeds": 2}))
+    assert capsys.readouterr().out == (
+        f"{stage}: preset demo suits only the synthetic slides of demo_data; for real slides give preset=small to every stage "
+        "(docs/training.md)\n"
+    )
+
+
+def test_nothing_is_said_where_the_settings_suit_or_the_slides_are_gone(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo, data = load_preset("demo"), {"data": str(real)}
+    warn_of_demo(STAGES["clean"], data, load_preset("small"))
+    warn_of_demo(STAGES["predict"], data, demo)  # its settings do not depend on the slides
+    CohortTable(pd.DataFrame(columns=COLUMNS, dtype=object), tmp_path / "gone", "digest").write(tmp_path / "cohort.parquet")
+    warn_of_demo(STAGES["patch"], {"cohort": str(tmp_path / "cohort.parquet"), "data": ""}, demo)
+    (real / "cohort.json").write_text("{}")
+    warn_of_demo(STAGES["clean"], data, demo)
+    assert capsys.readouterr().out == ""
 
 
 def test_without_weights_it_says_so_and_what_to_do(real: Path) -> None:

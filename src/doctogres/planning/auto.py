@@ -1,4 +1,4 @@
-"""`preset=auto`: the preset that a command works with, chosen once, before its work."""
+"""`preset=auto`: the preset that a command works with, chosen once, before its work; and a warning of an unsuitable one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +8,8 @@ from doctogres.catalogue import Stage
 from doctogres.disk import free_space, size_text
 from doctogres.files import workspace
 from doctogres.patches.manifest import Manifest
-from doctogres.planning.choice import choose
-from doctogres.planning.cohort import find_cohort
+from doctogres.planning.choice import DEMO, SMALL, choose
+from doctogres.planning.cohort import find_cohort, is_drawn
 from doctogres.planning.machine import this_machine
 from doctogres.presets import AUTO, PRESETS, load_preset
 from doctogres.settings import Preset
@@ -21,6 +21,7 @@ from doctogres.tracking.store import connect
 from doctogres.tracking.upstream import find_artifact
 
 CHOSEN: Final = "auto"  # the parameter of a run that says what was chosen, and why
+OF_SLIDES: Final = frozenset({"clean", "patch", "train"})  # preset sections whose settings depend on the slides
 
 
 def chosen_preset(stage: Stage, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> Preset:
@@ -57,7 +58,31 @@ def chosen_preset(stage: Stage, values: Mapping[str, Any], overrides: Mapping[st
     return preset.recording({**preset.given, CHOSEN: f"{choice.preset}, because {choice.because}"})
 
 
+def warn_of_demo(stage: Stage, values: Mapping[str, Any], preset: Preset) -> None:
+    """Prints a line if a command uses the demo's settings, which are the default, for slides that `demo_data` did not draw.
+
+    Nothing is said of slides that are no longer there: their patches may be enough for the command.
+
+    Raises:
+        DoctogresError: the cohort, or what an earlier stage wrote, cannot be read.
+    """
+    if preset.given.get("preset") != DEMO or not OF_SLIDES & {*stage.sections}:
+        return
+    root = _seen(values)
+    if root.is_dir() and not is_drawn(root):
+        print(
+            f"{stage.name}: preset {DEMO} suits only the synthetic slides of demo_data; for real slides give preset={SMALL} "
+            "to every stage (docs/training.md)",
+            flush=True,
+        )
+
+
 def _root(values: Mapping[str, Any]) -> Path:
+    """The folder of the slides, which is there."""
+    return slide_root(_seen(values), "")
+
+
+def _seen(values: Mapping[str, Any]) -> Path:
     """The folder of the slides: of `data`, or where an earlier stage saw them."""
     if data := values.get("data"):
         return open_cohort(data, workspace=workspace())
@@ -65,4 +90,4 @@ def _root(values: Mapping[str, Any]) -> Path:
     if values.get("shard") and not Path(values[name]).exists():
         connect()  # no other share needs the store
     path = find_artifact(values[name], stage=stage, name=artifact).path
-    return slide_root((CohortTable if name == "cohort" else Manifest).read(path).root, "")
+    return (CohortTable if name == "cohort" else Manifest).read(path).root

@@ -9,7 +9,7 @@ import pandas as pd
 from doctogres.files import digest_of
 from doctogres.planning.choice import Cohort
 from doctogres.slides.cohort import find_slides
-from doctogres.slides.layout import LABELS, TEST, TRAINING
+from doctogres.slides.layout import LABELS, PARTS, TEST, TRAINING
 from doctogres.slides.subgroups import AUTO
 from doctogres.slides.table import KEPT
 from doctogres.synthetic.cohort import MARKER
@@ -48,9 +48,18 @@ def find_cohort(
         classes={str(label): int(count) for label, count in slides["label"].value_counts(sort=False).items()},
         groups=int(slides["group"].fillna(slides["slide_id"]).nunique()),
         test=len(find_slides(root, labelled=False, annotations=annotations)) if has_test else 0,
-        drawn=(root / MARKER).is_file(),
+        drawn=is_drawn(root),
     )
     return Found(root, cohort, slides)
+
+
+def is_drawn(root: Path) -> bool:
+    """Whether `demo_data` drew the slides: it leaves a file in the folder, which copies and zips of the folder have, too.
+
+    The folder of a cohort.csv only links to its slides (`listed_cohort`): the file then lies beside or above them.
+    """
+    linked = [(root / part).resolve() for part in PARTS if (root / part).is_symlink()]
+    return any((folder / MARKER).is_file() for folder in (root, *linked, *(target.parent for target in linked)))
 
 
 def state_of(found: Found) -> str:
