@@ -24,7 +24,7 @@ from doctogres.model.network import create_network
 from doctogres.slides.plausibility import MaskRange
 from doctogres.slides.reasons import Reason
 from tests.model.untrained import classified
-from tests.serving.drawn_requests import GLASS, drawn
+from tests.serving.drawn_requests import GLASS, TISSUE, drawn
 
 
 def viewed(classifier: SlideClassifier, view: str) -> SlideClassifier:
@@ -161,6 +161,19 @@ def test_without_a_mask_the_tissue_is_tiled_and_the_answer_says_so(classifier: S
     assert inside.all()  # at most half of a tile lies on the glass
     assert answer.dropped > 0
     assert "no mask was given" in answer.note
+
+
+@pytest.mark.parametrize("views", [("window224", "regions"), ("regions", "window224")])
+def test_tissue_thinner_than_a_window_is_classified_in_every_view(
+    classifier: SlideClassifier, views: tuple[str, ...]
+) -> None:
+    rgb = np.full((700, 1500, 3), GLASS, np.uint8)
+    rgb[100:160, 40:1460] = TISSUE  # a needle biopsy
+    rgb = (rgb + np.random.default_rng(0).integers(0, 6, rgb.shape)).astype(np.uint8)
+    boxes = joined(classifier, *views).cut(rgb, None).boxes
+    across = 1500 // 224  # windows beside each other
+    assert len(boxes["window224"]) == across
+    assert len(boxes["regions"]) > 2 * across
 
 
 @pytest.mark.parametrize("patching", ["regions", "whole"])

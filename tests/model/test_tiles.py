@@ -17,7 +17,7 @@ from tests.serving.drawn_requests import drawn
 def test_tiles_lie_in_the_picture_and_do_not_overlap(height: int, width: int, side: int, min_area: int) -> None:
     rgb = np.full((height, width, 3), (190, 190, 188), np.uint8)
     rgb[height // 4 :, width // 4 :] = (200, 130, 180)
-    tiles, chosen = tissue_tiles(rgb, side=side, min_area=min_area)
+    tiles, chosen = tissue_tiles(tissue_mask(rgb), (width, height), side=side, min_area=min_area)
     assert chosen.sum() <= MAX_TILES
     x, y, w, h, area = tiles.T
     assert ((x >= 0) & (y >= 0) & (x + w <= width) & (y + h <= height) & (area <= w * h)).all()
@@ -31,7 +31,7 @@ def test_tiles_lie_in_the_picture_and_do_not_overlap(height: int, width: int, si
 def test_more_tiles_than_the_limit_are_thinned_over_the_whole_slide() -> None:
     rgb, _ = drawn(0, size=(900, 1400))
     rgb[50:850, 20:1380] = (205, 140, 180)
-    tiles, chosen = tissue_tiles(rgb, side=24, min_area=1)
+    tiles, chosen = tissue_tiles(tissue_mask(rgb), (1400, 900), side=24, min_area=1)
     assert len(tiles) > 2 * MAX_TILES
     assert chosen.sum() == MAX_TILES
     assert tiles[chosen, 1].max() - tiles[chosen, 1].min() > 700

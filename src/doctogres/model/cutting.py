@@ -91,23 +91,24 @@ def cut_slide(
 
 
 def _of_tissue(slide: SlideSource, card: ClassifierCard, warnings: tuple[str, ...]) -> CutSlide:
-    unit = unit_of(slide, card.patch.target_mpp)
+    unit, tissue, (width, height) = unit_of(slide, card.patch.target_mpp), tissue_mask(slide), slide.size
 
-    def find(view: str) -> Found:
+    def find(view: str, *, thin: bool = True) -> Found:
         if view == WHOLE:
-            width, height = slide.size
-            area = round(tissue_mask(slide).mean() * height * width)
+            area = round(tissue.mean() * height * width)
             return np.array([[0, 0, width, height, area]]), np.array([area > 0])
         side = card.region_side if view == REGIONS else size_of(view)
-        return tissue_tiles(slide, side=round(side * unit), min_area=round(card.patch.min_area * unit**2))
+        min_area = round(card.patch.min_area * unit**2)
+        return tissue_tiles(tissue, slide.size, side=round(side * unit), min_area=min_area, thin=thin)
 
     first = card.views[0]
-    _, chosen = find(first)
-    if not chosen.any():
+    # Tissue that is thinner than a window is tissue if it would fill a region.
+    if not any(find(view, thin=False)[1].any() for view in dict.fromkeys((first, REGIONS))):
         raise NoLesionError(
             "no mask was given and no stained tissue was found in the picture, so there is nothing to classify; "
             "give the mask of the lesions, or check the picture"
         )
+    _, chosen = find(first)
     warning = (
         "no mask was given"
         if first == WHOLE

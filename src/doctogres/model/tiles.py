@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from doctogres.slides.source import Picture, source_of
+from doctogres.slides.source import Picture
 from doctogres.slides.tissue import glass_colour, judge_colour, silhouette, working_copy
 
 TISSUE_IN_TILE: Final = 0.5  # share of a tile that must be tissue
@@ -33,30 +33,36 @@ def tissue_mask(picture: Picture) -> npt.NDArray[np.bool_]:
     return inside & (stained > 0)
 
 
-def tissue_tiles(picture: Picture, *, side: int, min_area: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def tissue_tiles(
+    tissue: npt.NDArray[np.bool_], size: tuple[int, int], *, side: int, min_area: int, thin: bool = False
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """The tiles of a regular grid that touch tissue, in reading order, and which of them are classified.
 
     Tiles with less than half their area or less than `min_area` pixels of tissue are left out; of the others, at most 200
     are classified, evenly spread.
 
     Args:
-        picture: the slide.
+        tissue: `tissue_mask` of the slide.
+        size: width and height of the slide in pixels.
         side: side of a tile in pixels.
         min_area: minimum tissue in pixels.
+        thin: where no tile has as much, as on a needle biopsy, take those with at least half the tissue of the fullest.
 
     Returns:
         tiles (tiles, 5) as in `regions.mask_regions`, with the tissue's area; chosen (tiles,).
     """
-    width, height = source_of(picture).size
+    width, height = size
     side = min(side, height, width)
     across, down = width // side, height // side
-    shares = cv2.resize(tissue_mask(picture).astype(np.float32), (across, down), interpolation=cv2.INTER_AREA)
+    shares = cv2.resize(tissue.astype(np.float32), (across, down), interpolation=cv2.INTER_AREA)
     rows, columns = np.nonzero(shares > 0)
     share = np.minimum(shares[rows, columns], 1)  # a sum of float32 weights may exceed 1 by rounding
     areas = np.rint(share * side**2).astype(np.int64)
     sides = np.full_like(areas, side)
     tiles = np.column_stack([columns * width // across, rows * height // down, sides, sides, areas])
     chosen = (share >= TISSUE_IN_TILE) & (areas >= min_area)
+    if thin and not chosen.any() and len(areas):
+        chosen = share >= share.max() / 2
     full = np.flatnonzero(chosen)
     if len(full) > MAX_TILES:
         chosen[:] = False
