@@ -98,7 +98,7 @@ def test_the_probabilities_are_those_of_the_models_answers() -> None:
 
 
 def test_the_configuration_says_what_to_cut(tmp_path: Path) -> None:
-    for classifier, side in ((model("regions"), 24), (model("window224"), 224), (model("tiles128"), 128)):
+    for classifier, side in ((model("regions"), 36), (model("window224"), 224), (model("tiles128"), 128)):
         write_configuration(classifier.card, tmp_path, mpp=0.5)
         said = json.loads((tmp_path / "config.json").read_text())
         assert (said["patch_size_pixels"], said["spacing_um_px"], said["class_names"]) == (side, 0.5, list(CLASSES))

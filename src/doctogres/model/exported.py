@@ -21,7 +21,7 @@ from doctogres.model.classifier import SlideClassifier
 from doctogres.model.ensemble import outputs_of
 from doctogres.model.fusion import JOINED, ViewOutputs
 from doctogres.model.network import standardise
-from doctogres.patches.views import REGIONS, WHOLE, size_of
+from doctogres.patches.views import REGIONS, WHOLE, size_of, square_of
 from doctogres.slides.turns import TURNS
 
 WSINFER: Final = "wsinfer"
@@ -88,8 +88,10 @@ def check_expressible(card: ClassifierCard, name: str) -> None:
 
 
 def patch_side(card: ClassifierCard) -> int:
-    """The side in pixels of the squares that are cut: of windows and tiles, or the median one of the training regions."""
-    return card.region_side if card.views == (REGIONS,) else size_of(card.views[0])
+    """The side in pixels of the squares that are cut: of windows and tiles, or of the median training region with its margin."""
+    view = card.views[0]
+    side = card.region_side if view == REGIONS else size_of(view)
+    return square_of(np.array([0, 0, side, side]), view, card.patch)[2]
 
 
 def configuration(card: ClassifierCard, *, mpp: float) -> dict[str, Any]:
