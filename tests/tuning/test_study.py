@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from doctogres.errors import ParameterError
 from doctogres.liveness import this_process
-from doctogres.presets import PRESETS, check_default_in_space, load_preset
+from doctogres.presets import PRESETS, check_space, load_preset
 from doctogres.settings import AnswerSettings, SearchRange, TrainSettings, TuneSettings
 from doctogres.tuning import workers as tuning
 from doctogres.tuning.figures import study_figures
@@ -541,7 +541,7 @@ def test_a_choice_that_yaml_reads_as_text_is_the_number_that_is_meant():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_presets_own_recipe_lies_in_its_search_space(name):
-    check_default_in_space(load_preset(name))
+    check_space(load_preset(name))
 
 
 @pytest.mark.parametrize(
@@ -550,9 +550,19 @@ def test_the_presets_own_recipe_lies_in_its_search_space(name):
 )
 def test_a_default_outside_the_space_is_refused_with_setting_value_and_range(setting, value, words):
     with pytest.raises(ParameterError) as error:
-        check_default_in_space(load_preset("demo", {setting: value}))
+        check_space(load_preset("demo", {setting: value}))
     assert str(error.value).startswith(f"{setting}={value}: outside")
     assert words in str(error.value)
+
+
+def test_the_other_recipes_settings_are_drawn_where_the_presets_own_lie_outside_the_space(study_of):
+    assert DEFAULTS["recipe"] == "finetune"
+    space = {"recipe": SearchRange(choices=("finetune", "probe")), "head": SearchRange(choices=("lda",))}
+    assert not space["head"].holds(DEFAULTS["head"])
+    result = study_of(lambda trial, values: 0.5, space=space)
+    first, second, *_ = finished(result)
+    assert first.params == {"recipe": "finetune"}
+    assert second.params == {"recipe": "probe", "head": "lda"}
 
 
 @pytest.fixture
@@ -584,6 +594,12 @@ def test_a_preset_of_ones_own_is_a_file_and_takes_overrides(own_preset):
         ("dropout: 0.1", "dropout: 0.6", ["dropout=0.6", "0 to 0.5"]),
         ("dropout: 0.1", "droput: 0.1", ["mine.yaml", "train.droput=0.1"]),
         ("dropout: {low: 0.0,", "dropout: {low: 0.7,", ["tune.space.dropout", "low < high"]),
+        ("dropout: {low: 0.0, high: 0.5}", "tta: {choices: [true, false]}", ["tta:", "recipe=finetune", "probes only"]),
+        (
+            "dropout: {low: 0.0, high: 0.5}",
+            "aggregation: {choices: [mean, attention]}",
+            ["aggregation=attention:", "recipe=finetune"],
+        ),
         ("trials: 5", "trials: many", ["tune.trials=many", "integer"]),
         ("clean:", "cleaning:", ["cleaning: Extra inputs are not permitted"]),
         ("", "- 1", ["mine.yaml", "dictionary"]),

@@ -77,10 +77,10 @@ def slide_probabilities(views: Sequence[ViewOutputs], answer: AnswerSettings, *,
         [view.pooled(aggregation=aggregation or answer.aggregation, fusion=answer.fusion) for view in views]
     )
     if answer.fusion == JOINED:
-        return softmax(_logs(pooled).sum(axis=0))
+        return softmax(logs(pooled).sum(axis=0))
     weights = [len(view.logits) * answer.view_weight(view.view) for view in views]
     if answer.fusion == MULTIPLIED:
-        return softmax(np.average(_logs(pooled), axis=0, weights=weights))
+        return softmax(np.average(logs(pooled), axis=0, weights=weights))
     return np.asarray(np.average(pooled, axis=0, weights=weights))
 
 
@@ -90,7 +90,8 @@ def slide_distances(views: Sequence[ViewOutputs]) -> Array:
     return np.asarray(np.exp(np.log(means).mean(axis=0)))
 
 
-def _logs(probabilities: Array) -> Array:
+def logs(probabilities: Array) -> Array:
+    """Logarithms of probabilities, which may be zero."""
     return np.asarray(np.log(np.maximum(probabilities, LOG_FLOOR)))
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from doctogres.errors import ParameterError
 from doctogres.remote import check_usable, is_address, local
-from doctogres.settings import SEARCHED_ANSWERS, Preset, is_used
+from doctogres.settings import ATTENTION, SEARCHED_ANSWERS, Preset, is_used
 
 PRESETS: Final = ("demo", "small", "challenge")
 AUTO: Final = "auto"  # a command chooses one of these for its cohort: `planning.auto`
@@ -36,7 +36,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Preset
         RemoteError: the address cannot be read.
     """
     preset = _valid(_preset_content(name), f"preset={name}: ")
-    check_default_in_space(preset)
+    check_space(preset)
     content = preset.model_dump()
     given = {"preset": name, **(overrides or {})}
     for setting, value in (overrides or {}).items():
@@ -79,13 +79,21 @@ def _problems(error: ValidationError) -> str:
     return "; ".join(problems)
 
 
-def check_default_in_space(preset: Preset) -> None:
-    """Checks that the preset's own settings, which the first trial uses, lie inside the search space.
+def check_space(preset: Preset) -> None:
+    """Checks that trials can tell the searched settings apart, and that the preset's own, the first trial's, lie inside.
 
     Raises:
         ParameterError: names the setting, its value and the range.
     """
-    own = tuned_values(preset)
+    own, space = tuned_values(preset), preset.tune.space
+    recipes = space["recipe"].choices if "recipe" in space else (own["recipe"],)
+    attended = "aggregation" in space and space["aggregation"].holds(ATTENTION)
+    if "finetune" in (recipes or ()) and ("tta" in space or attended):
+        raise ParameterError(
+            f"{'aggregation=attention' if attended else 'tta'}: the study's short trainings with recipe=finetune are scored "
+            "without flips, rotations and attention, so it cannot choose them; take it out of `tune: space:`, or search "
+            "probes only"
+        )
     for name, values in preset.tune.space.items():
         value = own[name]
         if is_used(name, own) and not values.holds(value):

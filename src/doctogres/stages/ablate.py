@@ -21,7 +21,7 @@ from doctogres.files import file_digest, workspace
 from doctogres.model.weights import check_all_weights
 from doctogres.names import interval
 from doctogres.pages import markdown
-from doctogres.presets import check_default_in_space, replaced
+from doctogres.presets import check_space, replaced
 from doctogres.progress import place
 from doctogres.remote import local
 from doctogres.settings import OF_RECIPE, Preset
@@ -125,7 +125,7 @@ def ablate(
     rerun: bool = False,
 ) -> StageResult:
     """Runs or reuses the ladder for the cohort at `data`; finished training runs are reused in either case."""
-    check_default_in_space(preset)
+    check_space(preset)
     recipes = [row.recipe(preset) for row in LADDER]  # fails on an invalid setting before anything is trained
     decided = local(decisions) if decisions else None
     if decided:

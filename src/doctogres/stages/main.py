@@ -16,7 +16,7 @@ from doctogres.files import workspace
 from doctogres.model.weights import check_all_weights
 from doctogres.pages import markdown
 from doctogres.planning.auto import CHOSEN
-from doctogres.presets import check_default_in_space
+from doctogres.presets import check_space
 from doctogres.registry.champion_comparison import read_evaluation
 from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
 from doctogres.registry.origin import origin_of, recorded_origin
@@ -57,7 +57,7 @@ def run_all(
 ) -> StageResult:
     """Runs or reuses every stage on the cohort at `data`; predicts the test slides if there are any."""
     started = time.perf_counter()
-    check_default_in_space(preset)
+    check_space(preset)
     check_all_weights(preset)  # not found out after two finished stages
     with open_run("main") as parent:
         cohort = Path(data).name

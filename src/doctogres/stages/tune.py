@@ -11,7 +11,7 @@ from doctogres.files import file_digest, workspace
 from doctogres.model.weights import check_all_weights
 from doctogres.names import interval
 from doctogres.patches.manifest import Manifest
-from doctogres.presets import check_default_in_space, tuned_values
+from doctogres.presets import check_space, tuned_values
 from doctogres.progress import place, reporter
 from doctogres.settings import ENSEMBLE_SETTINGS, SEARCHED_ANSWERS, Preset
 from doctogres.spreadsheets import write_csv
@@ -36,7 +36,7 @@ def tune(
 ) -> StageResult:
     """Runs or reuses the stage; resumes an interrupted study and joins a running one."""
     check_address("storage", storage)
-    check_default_in_space(preset)
+    check_space(preset)
     upstream = find_artifact(patches, stage="patch", name="patches")
     manifest = Manifest.read(upstream.path)
     url = storage or f"sqlite:///{workspace() / 'optuna.db'}"

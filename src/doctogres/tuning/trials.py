@@ -11,8 +11,7 @@ import optuna
 
 from doctogres.evaluation.metrics import class_indices, macro_f1
 from doctogres.files import workspace
-from doctogres.model.aggregation import aggregate_slides
-from doctogres.model.fusion import slide_probabilities
+from doctogres.model.fusion import ViewOutputs, logs, slide_probabilities
 from doctogres.names import metric_name
 from doctogres.pages import markdown
 from doctogres.progress import place
@@ -21,6 +20,7 @@ from doctogres.tracking.interrupted import INTERRUPTED, STATE_TAG, end_run
 from doctogres.tracking.runs import NAME_TAG, NOTE_TAG, SLIDES, open_run
 from doctogres.training.assessment import own_outputs
 from doctogres.training.folds import FEATURES, LeftOutFold, Parts, reporting, split_folds
+from doctogres.training.left_out import rows_by_slide
 from doctogres.training.loop import Epoch, train_network
 from doctogres.training.part import TrainingPart
 from doctogres.training.probe_features import ProbeFeatures
@@ -132,12 +132,16 @@ def _probe_scorer(recipe: Preset, inputs: TrialInputs) -> Scorer:
 
 
 def _trained_scorer(trial: optuna.Trial, recipe: Preset, inputs: TrialInputs) -> Scorer:
-    """Trains every source's network; the slides' probabilities are those of the best epochs, without augmentation."""
-    aggregation = recipe.answer.aggregation if recipe.answer.aggregation != ATTENTION else "mean"
+    """Trains every source's network; the slides' probabilities are those of the best epochs, without augmentation.
+
+    There are no turns and no attention heads, neither of which a study with fine-tuning may search.
+    """
+    answer = recipe.answer
+    aggregation = answer.aggregation if answer.aggregation != ATTENTION else "mean"
     scores: list[float] = []
 
     def score(split: Split) -> tuple[list[str], npt.NDArray[np.float64]]:
-        answers = []
+        logits: dict[str, list[npt.NDArray[np.float64]]] = {}
         for source, fold in split.items():
             part = inputs.parts[source.view]
             with place(str(source) if len(split) > 1 else ""):
@@ -153,14 +157,17 @@ def _trained_scorer(trial: optuna.Trial, recipe: Preset, inputs: TrialInputs) ->
                     progress=reporting,
                 )
             scores.append(trained.best.slide_macro_f1)
-            slides, pooled = aggregate_slides(
-                part.samples.slide_ids[fold.left_out].tolist(),
-                trained.probabilities,
-                part.samples.areas[fold.left_out],
-                method=aggregation,
+            logits.setdefault(source.view, []).append(logs(trained.probabilities)[None])
+        folds = {source.view: fold for source, fold in split.items()}
+        view, fold = next(iter(folds.items()))
+        slides = list(dict.fromkeys(inputs.parts[view].samples.slide_ids[fold.left_out].tolist()))
+        views = []
+        for view, fold in folds.items():
+            samples, rows = inputs.parts[view].samples, fold.left_out
+            views.append(
+                ViewOutputs(view, logits[view], rows_by_slide(samples.slide_ids[rows], slides), samples.areas[rows])
             )
-            answers.append(pooled)
-        return slides, np.asarray(np.mean(answers, axis=0))
+        return slides, slide_probabilities(views, answer, aggregation=aggregation)
 
     return score
 

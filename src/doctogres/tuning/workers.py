@@ -109,12 +109,19 @@ def take_trial(
 
 
 def _queue_own_settings(study: optuna.Study, defaults: Mapping[str, Any], settings: TuneSettings) -> None:
-    """Queues the preset's own settings and, if the study searches recipes, the same settings with each other recipe."""
+    """Queues the preset's own settings and, if the study searches recipes, the same settings with each other recipe.
+
+    Of the other recipes' settings those that lie outside the space are drawn.
+    """
     searched = settings.space.get("recipe")
     others = [recipe for recipe in (searched.choices or () if searched else ()) if recipe != defaults["recipe"]]
     for recipe in (defaults["recipe"], *others):
         values = {**defaults, "recipe": recipe}
-        own = {name: values[name] for name in settings.space if is_used(name, values)}
+        own = {
+            name: values[name]
+            for name, within in settings.space.items()
+            if is_used(name, values) and within.holds(values[name])
+        }
         study.enqueue_trial(own, user_attrs={DEFAULT: True} if recipe == defaults["recipe"] else {})
 
 
