@@ -183,7 +183,9 @@ class TrainSettings(BaseModel):
         ge=0,
         description="epochs between unfreezing steps (two blocks each); 0 trains everything from the start",
     )
-    batch_size: int = Field(32, ge=1, le=4096, description="patches per optimizer step")
+    batch_size: int = Field(
+        32, ge=2, le=4096, description="patches per optimizer step; at least 2, because batch norm cannot train on one"
+    )
     learning_rate: float = Field(1e-4, gt=0, le=1, description="learning rate of the head (Lion)")
     layer_decay: float = Field(0.9, gt=0, le=1, description="learning-rate factor for each block further from the head")
     weight_decay: float = Field(0.01, ge=0, le=1, description="decoupled weight decay (Lion)")

@@ -1,14 +1,18 @@
 """The training part and its folds: the hold-out stays out, new draws are other folds, groups stay together."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from doctogres.errors import CohortError
 from doctogres.patches.pixels import PatchSet
 from doctogres.slides.splits import HOLDOUT, draw_folds
-from doctogres.training.part import TrainingPart
+from doctogres.training.part import TrainingPart, training_part
 from doctogres.training.samples import Samples
 
 
@@ -59,3 +63,14 @@ def test_the_hold_out_is_a_set_of_rows_of_its_own(part: TrainingPart) -> None:
     assert len(part.row_sets()) == 1
     part.patches.table["fold"] = "fold0"
     assert len(part.row_sets(holdout=True)) == 1
+
+
+def test_a_class_of_which_no_patch_is_left_is_named(part: TrainingPart, monkeypatch: pytest.MonkeyPatch) -> None:
+    part.patches.table["area"] = 100
+    monkeypatch.setattr("doctogres.training.part.load_patches", lambda *given, **options: part.patches)
+    uncut = pd.DataFrame({"slide_id": ["s99"], "label": ["c"], "fold": ["fold0"]})
+    manifest: Any = SimpleNamespace(rows=part.patches.table, pixels="digest")
+    assert training_part(manifest, "regions", cache=Path()).classes == ["a", "b"]
+    manifest.rows = pd.concat([part.patches.table, uncut])
+    with pytest.raises(CohortError, match="no training slide of c has a patch"):
+        training_part(manifest, "regions", cache=Path())

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from doctogres.errors import CohortError
+from doctogres.errors import CohortError, listed
 from doctogres.patches.manifest import Manifest
 from doctogres.patches.pixels import PatchSet, load_patches
 from doctogres.slides.splits import HOLDOUT, check_no_leakage, draw_folds
@@ -88,6 +88,11 @@ def training_part(manifest: Manifest, view: str, *, cache: Path, data: str = "")
     classes = sorted(table.loc[table["fold"] != HOLDOUT, "label"].unique())
     if len(classes) < 2:
         raise CohortError(f"train: the training folds contain {len(classes)} class(es); at least two are needed")
+    if lost := sorted(set(manifest.rows["label"]) - set(classes)):
+        raise CohortError(
+            f"train: no training slide of {listed(lost)} has a patch that could be cut, so the model would not know it; see "
+            "the problems of `patch`, and repair these slides or drop the class"
+        )
     position = {label: index for index, label in enumerate(classes)}
     samples = Samples(
         pixels=patches.pixels,
