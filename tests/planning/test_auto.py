@@ -100,7 +100,9 @@ def test_nothing_is_said_where_the_settings_suit_or_the_slides_are_gone(
     demo, data = load_preset("demo"), {"data": str(real)}
     warn_of_demo(STAGES["clean"], data, load_preset("small"))
     warn_of_demo(STAGES["predict"], data, demo)  # its settings do not depend on the slides
-    CohortTable(pd.DataFrame(columns=COLUMNS, dtype=object), tmp_path / "gone", "digest").write(tmp_path / "cohort.parquet")
+    CohortTable(pd.DataFrame(columns=COLUMNS, dtype=object), tmp_path / "gone", "digest").write(
+        tmp_path / "cohort.parquet"
+    )
     warn_of_demo(STAGES["patch"], {"cohort": str(tmp_path / "cohort.parquet"), "data": ""}, demo)
     (real / "cohort.json").write_text("{}")
     warn_of_demo(STAGES["clean"], data, demo)
