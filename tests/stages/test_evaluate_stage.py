@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from doctogres.cleaning.reading import read_slide
 from doctogres.errors import CohortError, ParameterError, UpstreamError
 from doctogres.evaluation.metrics import slide_metrics
 from doctogres.evaluation.null_models import null_metrics
@@ -93,6 +94,7 @@ def evaluated(
     split: str = "holdout",
     model_id: str = "",
     answers: str = "",
+    **reading: Any,
 ) -> StageResult:
     monkeypatch.setattr("doctogres.stages.evaluate.load_classifier", lambda address: classifier)
     monkeypatch.setattr("doctogres.stages.evaluate.training_record", lambda address: classifier.card.seen)
@@ -105,6 +107,7 @@ def evaluated(
         answers=answers,
         geojson=True,
         seed=1,
+        **reading,
     )
 
 
@@ -213,14 +216,24 @@ def test_the_gate_measures_latency_on_an_outside_cohort(
     store: Path, small_cohort: Path, preset: Preset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(small_cohort / "train_data", store / "north/train_data")
-    pd.read_csv(small_cohort / "train_labels.csv").to_csv(store / "north/train_labels.csv", index=False)
-    classes = sorted(pd.read_csv(store / "north/train_labels.csv")["label"].unique())
+    labels = pd.read_csv(small_cohort / "train_labels.csv").assign(case="all")  # refused unless it is confirmed
+    labels.to_csv(store / "north/train_labels.csv", index=False)
+    classes = sorted(labels["label"].unique())
     classifier = untrained(classes, shares=dict.fromkeys(classes, 0.25))
-    result = evaluated(classifier, store / "nothing", preset, monkeypatch, "north")
+    reading = {"ignore_columns": "case", "mpp": "0.5"}
+    result = evaluated(classifier, store / "nothing", preset, monkeypatch, "north", **reading)
     monkeypatch.setattr("doctogres.serving.loading.load_classifier", lambda address: classifier)
+    scales = list[float]()
+
+    def read(root: Path, row: Any) -> Any:
+        scales.append(row.mpp)
+        return read_slide(root, row)
+
+    monkeypatch.setattr("doctogres.cleaning.reading.read_slide", read)
     scored = read_evaluation(result.run_id)
     asked = Candidate(scored, "models:/m-1", RegisteredModel("doctogres"), preset, 1, "auto", data="")
     assert candidate._latency(asked, None)["model"] > 0
+    assert set(scales) == {0.5}
 
 
 def test_patients_are_scored_as_they_are_served(

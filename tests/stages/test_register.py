@@ -118,7 +118,9 @@ def evaluated(
     return planted(model, Predictions(table, tuple(classes), probabilities), source)
 
 
-def planted(model: str, predictions: Predictions, source: str = "", split: str = "holdout") -> StageResult:
+def planted(
+    model: str, predictions: Predictions, source: str = "", split: str = "holdout", **reading: str
+) -> StageResult:
     table, classes = predictions.rows, predictions.classes
     options: dict[str, Any] = {"groups": table["group"].tolist(), "resamples": 200}
     truth = table["label"].tolist()
@@ -143,7 +145,8 @@ def planted(model: str, predictions: Predictions, source: str = "", split: str =
             log_table(table, name="slides", source=source, context="evaluation", targets="label")
 
     digest = hashlib.md5(predictions.table.to_csv().encode()).hexdigest()
-    return run_stage("evaluate", body, settings={"seed": 5, "split": split}, inputs={"model": model, "table": digest})
+    settings = {"seed": 5, "split": split, **reading}
+    return run_stage("evaluate", body, settings=settings, inputs={"model": model, "table": digest})
 
 
 def enter(evaluation: StageResult, **options: Any) -> dict[str, Any]:
@@ -387,6 +390,38 @@ def test_on_another_hold_out_the_champion_is_scored_anew(
     assert "evaluating the champion (version 1) on these slides" in capsys.readouterr().out
     newest = find_artifact("latest", stage="evaluate", name="metrics")
     assert newest.run_id == new.run_id  # `latest` is not the scoring that the gate made for itself
+
+
+@pytest.mark.parametrize("parameter", ["mpp", "annotations"])
+def test_slides_that_were_read_otherwise_are_read_for_the_champion_as_for_the_new_model(
+    store: Path, monkeypatch: pytest.MonkeyPatch, parameter: str
+) -> None:
+    stage(evaluated(trained("first"), wrong=1))  # by a version that did not log these parameters
+    answers = answers_of(evaluated(trained("second"), wrong=6))
+    reading = {"ignore_columns": "case", "annotations": "", "mpp": ""}
+    same = planted(trained("third"), answers, source="runs:/of_clean/cohort.parquet", **reading)
+    scoring = Scoring(monkeypatch, lambda model: evaluated(model, wrong=8))
+    assert enter(same)["alias"] == "challenger"
+    assert scoring.calls == []
+    other = reading | {parameter: "0.5"}
+    new = planted(trained("fourth"), answers, source="runs:/of_clean/cohort.parquet", **other)
+    decided = enter(new)
+    (call,) = scoring.calls
+    assert {name: call[name] for name in other} == other
+    assert decided["alias"] == "champion"
+    assert "because it was evaluated with another mpp or other annotations" in decided["reason"]
+
+
+def test_answers_at_another_scale_are_not_compared_where_the_champion_knows_some_slides(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = answers_of(evaluated(trained("source"), wrong=16))
+    stage(planted(trained("first"), only(answers, list(range(10, 40)))), promote="force")
+    Scoring(monkeypatch, LeakageError("1 group was trained on: img_0000"))
+    better = answers_of(evaluated(trained("better"), wrong=6))
+    decided = enter(planted(trained("second"), better, source="runs:/of_clean/cohort.parquet", mpp="0.5"))
+    assert decided["alias"] == "challenger"
+    assert "and its predictions are of another mpp or other annotations; promote=force" in decided["reason"]
 
 
 @pytest.mark.parametrize("unrecorded", ["image_md5", "mask_md5", ""])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 from mlflow.entities import Run
@@ -22,6 +22,7 @@ from doctogres.tracking.runs import DATA_TAG
 from doctogres.tracking.upstream import find_artifact
 
 IDENTITY: Final = ("slide_id", "label", *CONTENT)  # identifies a slide as the model receives it
+READING: Final = ("ignore_columns", "annotations", "mpp")  # parameters of `evaluate`: how slides and tables are read
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,16 @@ class Evaluation:
     def data_digest(self) -> str:
         """The cohort's data digest, empty if unknown."""
         return self.run.data.tags.get(DATA_TAG, "") if self.run else ""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The values of READING, with which other models are evaluated on the same slides; empty where none was logged."""
+        params = self.run.data.params if self.run else {}
+        return {name: params.get(f"evaluate.{name}", "") for name in READING}
+
+    def read_alike(self, other: "Evaluation") -> bool:
+        """Whether equal slides were equal patches: read with the same `annotations` and `mpp`."""
+        return all(self.reading[name] == other.reading[name] for name in ("annotations", "mpp"))
 
     @property
     def slides(self) -> pd.DataFrame:
@@ -71,8 +82,9 @@ def compare_with_champion(
 ) -> ChampionComparison:
     """The paired difference in macro-F1 on the slides of `new`, computed from both models' predictions.
 
-    The champion's stored predictions are used if it was evaluated on the same slides (ids, labels, images, masks).
-    Otherwise it is evaluated on them; if it was trained on some, only the slides held out from both models count.
+    The champion's stored predictions are used if it was evaluated on the same slides (ids, labels, images, masks), read with
+    the same `annotations` and `mpp`. Otherwise it is evaluated on them; if it was trained on some, only the slides held out
+    from both models count.
 
     Args:
         champion: the champion's version.
@@ -90,9 +102,11 @@ def compare_with_champion(
         old = read_evaluation(_evaluation_of(champion))
         if mismatch := _class_mismatch(old, new):
             return comparison.impossible(mismatch)
-        if old.split_digest == new.split_digest:
-            return comparison.difference(old, new.slides["slide_id"].tolist(), "")
         why = "it was evaluated on other slides"
+        if old.split_digest == new.split_digest:
+            if old.read_alike(new):
+                return comparison.difference(old, new.slides["slide_id"].tolist(), "")
+            why = "it was evaluated with another mpp or other annotations"
     except UpstreamError as error:
         why = f"its predictions could not be fetched: {error}"
     print(f"register: evaluating the champion (version {champion.version}) on these slides, because {why}", flush=True)
@@ -135,6 +149,8 @@ class _Comparison:
         remedy = "promote=force overrides this"
         if old is None:
             return self.impossible(f"{trained}; {remedy}")
+        if not old.read_alike(self.new):
+            return self.impossible(f"{trained}, and its predictions are of another mpp or other annotations; {remedy}")
         both = self.new.slides.merge(old.slides[list(IDENTITY)], on=list(IDENTITY))
         if missing := sorted(set(self.new.slides["label"]) - set(both["label"])):
             count = len(self.new.slides)

@@ -142,11 +142,11 @@ def _latency(candidate: Candidate, champion: ModelVersion | None) -> dict[str, f
     from doctogres.evaluation.latency import slide_latency_ms
     from doctogres.serving.loading import load_classifier
 
-    run = candidate.scored.run
+    run, reading = candidate.scored.run, candidate.scored.reading
     if run is None or not (cohort := source_of(run)):
         raise UpstreamError("max_latency_ms needs the slides: give the id of a run of `evaluate` as evaluation")
     data, split = candidate.data or run.data.tags.get(SLIDES_TAG, ""), candidate.scored.scores.split
-    chosen = scored_slides(split, cohort, data=data, ignore_columns="", subgroups="none", annotations="")
+    chosen = scored_slides(split, cohort, data=data, subgroups="none", **reading)
     sources = {"model": candidate.source} | ({CHAMPION: str(champion.source)} if champion else {})
     loaded = {name: load_classifier(source) for name, source in sources.items()}
     models = {
@@ -204,6 +204,7 @@ def _score(model: str, new: Evaluation, candidate: Candidate) -> str:
         preset=candidate.preset,
         seed=candidate.seed,
         data=candidate.data or new.run.data.tags.get(SLIDES_TAG, ""),
+        **new.reading,
     )
     if not scored.reused and (parent := mlflow.active_run()):
         mlflow.MlflowClient().set_tag(scored.run_id, PART_TAG, parent.info.run_id)

@@ -23,6 +23,7 @@ from doctogres.records.slide import done_in, slides_of
 from doctogres.serving.answers import read_answers
 from doctogres.serving.loading import checked_folder, load_classifier, training_record
 from doctogres.settings import Preset, listed
+from doctogres.slides.labels import column_names
 from doctogres.slides.selection import short_name, split_key, split_name
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.subgroups import AUTO, SUBGROUP, subgroup_columns
@@ -140,6 +141,9 @@ def evaluate(
             "seed": seed,
             "geojson": geojson,
             "subgroups": ",".join(name.removeprefix(SUBGROUP) for name in columns),
+            "ignore_columns": ",".join(column_names(ignore_columns)),
+            "annotations": annotations,
+            "mpp": mpp,
         },
         inputs={"model": model_digest(address)}
         | chosen.inputs
