@@ -1,5 +1,6 @@
-"""Every command in README.md, CONTRIBUTING.md and docs/ would be taken by the program that it calls."""
+"""Every command in README.md, CONTRIBUTING.md, docs/ and the notebook would be taken by the program that it calls."""
 
+import json
 import re
 from pathlib import Path
 from typing import Final
@@ -183,3 +184,15 @@ import this
     ]
     assert commands(found[0])[1].shown == '{"answer": 1}'
     assert re.sub(r"\s", "", shown(found[-1])) == "rm-rdata", "a program that no check knows is not passed over"
+
+
+def test_the_commands_of_the_notebook_would_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = json.loads((ROOT / "notebooks/champion.ipynb").read_text("utf-8"))["cells"]
+    text = "".join("".join(cell["source"]) + "\n\n" for cell in cells if cell["cell_type"] == "markdown")
+    found = [command.text for block in page_with(tmp_path, text, monkeypatch) for command in commands(block)]
+    found += inline(tmp_path / "page.md")
+    assert {"make demo", "mlflow run . -e train --env-manager local -P recipe=probe"} <= set(found)
+    for command in found:
+        check(command)
+    code = "".join(line for cell in cells if cell["cell_type"] == "code" for line in cell["source"])
+    assert "mlflow run" not in code, "commands are in text cells, where they are checked"
