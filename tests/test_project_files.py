@@ -30,3 +30,9 @@ def test_the_newest_version_of_the_changelog_is_this_one() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text("utf-8"))
     assert not [target for target in targets if not (page.parent / target).exists()]
+
+
+def test_the_table_of_benchmarks_has_every_one() -> None:
+    table = (ROOT / "benchmarks/README.md").read_text("utf-8").partition("\n## ")[0]
+    programs = [path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text("utf-8")]
+    assert sorted(set(re.findall(r"benchmarks\.(\w+)", table))) == sorted(programs)
