@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, get_args, get_origin
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -38,13 +38,18 @@ FROM_PRESET: Final = "preset"  # the default of every setting: its value in the 
 
 
 class SettingType(click.ParamType[Any]):
-    """The value of a setting: `preset`, or any value the settings' field allows."""
+    """The value of a setting: `preset`, or any value the settings' field allows; `choices` has them where they are few."""
 
     name = "value"
 
     def __init__(self, setting: str, field: FieldInfo):
         self.setting = setting
         self.adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+        self.choices: tuple[str, ...] = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """The values as `--help` shows those of other parameters."""
+        return f"[{'|'.join(self.choices)}]" if self.choices else super().get_metavar(param, ctx)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value is None or value == FROM_PRESET:

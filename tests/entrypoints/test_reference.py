@@ -1,5 +1,6 @@
 """MLproject and the page of parameters are what the commands' options say."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from mlflow.projects._project_spec import load_project
 
 from doctogres.catalogue import STAGES
 from doctogres.presets import sections_of
-from doctogres.settings import Preset
+from doctogres.settings import AGGREGATIONS, Preset
 from entrypoints.reference import ROOT, command_of, mlproject, parameters_page
 
 
@@ -55,6 +56,34 @@ def test_a_setting_has_one_meaning_in_all_sections() -> None:
     names = [name for section in Preset.model_fields.values() for name in section.annotation.model_fields]  # type: ignore[union-attr]
     assert len(names) == len(set(names))
     assert all(len(sections_of(name)) == 1 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "name", "values"),
+    [
+        ("train", "start", ["probe", "random"]),
+        ("main", "aggregation", list(AGGREGATIONS)),
+        ("register", "promote", ["auto", "force", "ask"]),
+    ],
+)
+def test_the_values_of_a_parameter_with_few_of_them_are_named(
+    entry_point: str, name: str, values: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = re.split(r"^## ", parameters_page(), flags=re.M)[1 + list(STAGES).index(entry_point)]
+    row = next(line for line in section.splitlines() if line.startswith(f"| `{name}` "))
+    assert row.endswith(f". Values: {', '.join(f'`{value}`' for value in values)} |")
+    command_of(entry_point).main(["--help"])
+    assert f"--{name} [{'|'.join(values)}]" in capsys.readouterr().out
+
+
+def test_the_page_has_the_value_of_every_setting_in_every_preset() -> None:
+    *_, tables = parameters_page().partition("\n## Settings by preset\n")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", tables, re.M))
+    settings = [name for section in Preset.model_fields.values() for name in section.annotation.model_fields]  # type: ignore[union-attr]
+    assert [*rows] == [name for name in settings if name != "space"]
+    wanted = {"holdout": "0.3 | 0.2 | 0.2", "learning_rate": "0.001 | 0.0002 | 0.0001", "tta": "false | true | false"}
+    assert {name: rows[name] for name in wanted} == wanted
+    assert rows["view_weights"] == "- | window:2 | -"
 
 
 def test_help_imports_nothing_heavy() -> None:
