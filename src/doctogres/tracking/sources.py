@@ -1,11 +1,13 @@
 """A digest of the code behind a stage, so that results of edited code are not reused."""
 
 import ast
-import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
+
+from doctogres.files import digest, digest_of
 
 PACKAGE: Final = Path(__file__).resolve().parent.parent
 TEMPLATES: Final = (".html", ".css", ".js", ".jinja")
@@ -20,10 +22,7 @@ def code_digest(module: str) -> str:
     Args:
         module: the module's name, such as `doctogres.stages.clean`.
     """
-    digest = hashlib.sha256()
-    for path in sorted(_reached(module)):
-        digest.update(f"{path.relative_to(PACKAGE)}\0{_content(path)}\0".encode())
-    return digest.hexdigest()[:16]
+    return digest_of([(str(path.relative_to(PACKAGE)), _read(path).content) for path in sorted(_reached(module))])
 
 
 def _reached(module: str) -> set[Path]:
@@ -34,7 +33,7 @@ def _reached(module: str) -> set[Path]:
         path = waiting.pop()
         if path is not None and path not in reached:
             reached.add(path)
-            waiting.extend(map(_source, _imports(path)) if path.suffix == ".py" else ())
+            waiting.extend(map(_source, _read(path).imports))
             waiting.extend(other for other in _templates(path.parent) if other.name in path.read_text("utf-8"))
     return reached
 
@@ -52,12 +51,6 @@ def _source(module: str) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-@cache
-def _imports(path: Path) -> tuple[str, ...]:
-    """What a source file imports: modules, their packages, and names that may be modules."""
-    return tuple(_imported(_syntax(path)))
-
-
 def _imported(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
@@ -68,17 +61,25 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
-@cache
-def _content(path: Path) -> str:
-    """The content that counts; for Python, the syntax tree without docstrings."""
-    return ast.dump(_syntax(path)) if path.suffix == ".py" else path.read_text(encoding="utf-8")
+@dataclass(frozen=True)
+class _File:
+    """What counts of a source file.
+
+    Attributes:
+        imports: modules, their packages, and names that may be modules.
+        content: a digest; for Python, of the syntax tree without docstrings.
+    """
+
+    imports: tuple[str, ...]
+    content: str
 
 
-@cache
-def _syntax(path: Path) -> ast.Module:
-    """The syntax tree of a source file without its docstrings."""
+@cache  # but not the syntax trees, which take 20 MiB
+def _read(path: Path) -> _File:
+    if path.suffix != ".py":
+        return _File((), digest(path.read_bytes()))
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return tree
+    return _File(tuple(_imported(tree)), digest(ast.dump(tree)))
