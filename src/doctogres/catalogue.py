@@ -171,9 +171,13 @@ TABLE: Final = (
     ),
     Stage(
         "init",
-        "Looks at a folder of slides in any layout, says what it understood and what to mend, and writes cohort.csv.",
+        "Looks at a folder of slides in any layout, says what it understood and what to fix, and writes cohort.csv.",
         (
-            DATA,
+            Parameter(
+                DATA.name,
+                DATA.default,
+                "folder of slides in any layout, or the address of one; not a zip and not a table",
+            ),
             Parameter(
                 "output", "cohort.csv", "path or address of the table, which every stage takes as data; empty for none"
             ),

@@ -392,7 +392,7 @@ def test_an_outside_cohort_that_cannot_be_scored_is_refused(
     seen = outside_cohort(str(outside))
     (mask,) = outside.glob("train_data/mask_0003.*")
     mask.unlink()
-    with pytest.raises(CohortError, match=r"1 missing_mask: img_0003 .*mend or leave out"):
+    with pytest.raises(CohortError, match=r"1 missing_mask: img_0003 .*fix or leave out"):
         evaluated(untrained(["a", "b"]), store, preset, monkeypatch, str(outside))
     groups = (digest(seen.slides["group"].iloc[0]),)
     with pytest.raises(LeakageError, match=r"group"):  # the cohort that the model was trained on, as a folder
@@ -486,9 +486,9 @@ def test_the_test_slides_keep_their_labels_and_patients(small_test: Path) -> Non
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda root: (root / "test_data/img_1.png").unlink(), r"1 missing_image: img_1 \(.*\); mend"),
-        (lambda root: (root / "test_data/mask_1.png").unlink(), r"1 missing_mask: img_1 \(.*\); mend"),
-        (lambda root: [one.unlink() for one in root.glob("test_data/*_1.png")], r"have no files: img_1; mend"),
+        (lambda root: (root / "test_data/img_1.png").unlink(), r"1 missing_image: img_1 \(.*\); fix"),
+        (lambda root: (root / "test_data/mask_1.png").unlink(), r"1 missing_mask: img_1 \(.*\); fix"),
+        (lambda root: [one.unlink() for one in root.glob("test_data/*_1.png")], r"have no files: img_1; correct"),
         (lambda root: (root / "test_labels.csv").write_text("sample_index,label\nimg_0.png,a\nimg_0,b\n"), "several lines: img_0"),
         (lambda root: (root / "test_labels.csv").unlink(), "does not exist"),
     ],

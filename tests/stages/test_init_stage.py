@@ -42,14 +42,16 @@ def test_a_table_that_was_corrected_is_not_replaced(
     assert init(data=str(small_cohort), output="").metrics["slides"] > 0  # nothing is written
 
 
-def test_strict_ends_with_an_error_where_something_is_to_be_mended(store: Path, tmp_path: Path) -> None:
+def test_strict_ends_with_an_error_where_something_is_to_be_fixed(store: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(DoctogresError):
         init(data=str(tmp_path), output="", strict=True)
     assert init(data=str(tmp_path), output="").metrics["problem_slides"] == 2
 
 
-def test_a_zip_is_refused(store: Path, tmp_path: Path) -> None:
+def test_what_is_no_folder_is_refused(store: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n")
-    with pytest.raises(DoctogresError, match="init looks at folders"):
+    with pytest.raises(
+        DoctogresError, match="init looks at folders; give the folder .*unpack a zip.*cohort.csv to `clean`"
+    ):
         init(data=str(tmp_path / "a.csv"))

@@ -151,7 +151,7 @@ class Shares:
             raise self._refusal(missing, found[count])
         if unread := [name for name, md5 in joined.hashes.items() if not md5]:
             raise CohortError(
-                f"{self.stage}: {listed(unread)} could not be read; mend the disk and make the share again"
+                f"{self.stage}: {listed(unread)} could not be read; check the disk, then make the share again"
             )
         return replace(joined, records={slide.slide_id: joined.records[slide.slide_id] for slide in self.slides})
 

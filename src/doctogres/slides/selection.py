@@ -128,7 +128,7 @@ def _test_slides(
     twice = sorted(slide for slide, lines in labels.items() if len(lines) > 1)
     for problem, names in (("have no files", unknown), ("have several lines", twice)):
         if names:
-            raise CohortError(f"split={split}: slides of {path.name} {problem}: {listed(names)}; mend the table")
+            raise CohortError(f"split={split}: slides of {path.name} {problem}: {listed(names)}; correct the table")
     unlabelled = len(slides) - len(labels)
     slides = slides[slides["slide_id"].isin(labels.keys())].reset_index(drop=True)
     slides["label"] = [labels[slide][0].label for slide in slides["slide_id"]]
@@ -148,7 +148,7 @@ def _scorable(root: Path, split: str, table: str, slides: pd.DataFrame, unlabell
     if (lost := slides[slides["outcome"] == DROPPED]).size:
         reasons = by_reason(zip(lost["slide_id"], lost["reason"], strict=True))
         raise CohortError(
-            f"split={split}: labelled slides cannot be scored: {'; '.join(reasons)}; mend or leave out their lines"
+            f"split={split}: labelled slides cannot be scored: {'; '.join(reasons)}; fix or leave out their lines"
         )
     if slides.empty:
         raise CohortError(f"split={split}: no slide has a label in {table}; enter them")

@@ -1,4 +1,4 @@
-"""What a folder of slides holds, whatever its layout: pictures, their masks, labels, patients, and what is to be mended.
+"""What a folder of slides holds, whatever its layout: pictures, their masks, labels, patients, and what is to be fixed.
 
 Files are told apart by their names and headers; nothing is decoded. `clean` looks at the pixels.
 """
@@ -70,7 +70,7 @@ class Survey:
         groups = {slide.group for slide in self.slides if slide.group}
         tests = sum(slide.part == TEST_PART for slide in self.slides)
         return {
-            "slides": f"{len(self.slides)} ({_listed(formats)})" + (f", {tests} of them to test on" if tests else ""),
+            "slides": f"{len(self.slides)} ({_listed(formats)})" + (f", {tests} of them test slides" if tests else ""),
             "masks": f"{masks.total()} ({_listed(masks)})" if masks else "none",
             "labels": f"{_listed(labels)}; from {self.labels_from}" if labels else "none",
             "patients": f"{len(groups)}; from the column {self.group_from}"

@@ -1,4 +1,4 @@
-"""init: looks at a folder, says what it understood and what to mend, and writes cohort.csv."""
+"""init: looks at a folder, says what it understood and what to fix, and writes cohort.csv."""
 
 import os
 from io import BytesIO
@@ -24,7 +24,10 @@ def init(*, data: str, output: str = "cohort.csv", strict: bool = False) -> Stag
     """
     folder, address = check_path(data), data.rstrip("/") if is_address(data) else ""
     if not folder.is_dir():
-        raise CohortError(f"data={data}: init looks at folders; unpack it first")
+        raise CohortError(
+            f"data={data}: init looks at folders; give the folder of the slides (unpack a zip first), or pass a table such as "
+            "cohort.csv to `clean` or `main`"
+        )
     found = survey(folder)
     table = cohort_table(found, Path(output).resolve().parent, address=address)
     if output:
@@ -33,16 +36,16 @@ def init(*, data: str, output: str = "cohort.csv", strict: bool = False) -> Stag
     def body(run: StageRun) -> None:
         write_csv(table, path := run.publish("cohort"))
         lines = [f"{what:9}{said}" for what, said in found.counts().items()]
-        to_mend = by_reason(found.problems)
+        to_fix = by_reason(found.problems)
         print("\n".join(f"init: {line}" for line in lines), flush=True)
-        for line in to_mend:
-            print(f"init: to mend: {line}", flush=True)
+        for line in to_fix:
+            print(f"init: to fix: {line}", flush=True)
         run.log_metrics({SLIDES: len(found.slides), PROBLEMS: len(found.problems)})
         run.name(f"{len(found.slides)} slides")
-        run.note(f"{'; '.join(lines)}. To mend: {'; '.join(to_mend) or 'nothing'}.")
+        run.note(f"{'; '.join(lines)}. To fix: {'; '.join(to_fix) or 'nothing'}.")
         if output:
             send(path, output)
-            print(f"init: {output}: look at it, then give it as data={output}", flush=True)
+            print(f"init: {output}: check it, then pass data={output}", flush=True)
 
     return run_stage("init", body, settings={"data": address or str(found.root)}, inputs={}, rerun=True, strict=strict)
 
