@@ -217,7 +217,7 @@ def _compared(
         resamples=inputs.preset.evaluate.resamples,
         seed=inputs.seed,
     )
-    return {"macro-F1": comparison.values, "less the reference": comparison.differences}
+    return {"macro-F1": comparison.values, "difference from the reference": comparison.differences}
 
 
 def recipe_table(inputs: Inputs, rows: Sequence[Row], *, test: str = "", reference: str = REFERENCE) -> pd.DataFrame:
@@ -230,7 +230,7 @@ def recipe_table(inputs: Inputs, rows: Sequence[Row], *, test: str = "", referen
         reference: the name of the row that the others are compared with.
 
     Returns:
-        Index: the rows' names. Columns: `macro-F1` and `less the reference`, estimates, then the same of the test slides, and
+        Index: the rows' names. Columns: `macro-F1` and `difference from the reference`, estimates, then the same of the test slides, and
         `CPU minutes`.
     """
     found: dict[str, Probabilities] = {}

@@ -135,8 +135,8 @@ class TrainSettings(BaseModel):
 
     recipe: Literal["probe", "finetune"] = Field(
         "finetune",
-        description="probe (a linear head, fitted in closed form to the features of the frozen backbone) or finetune (the "
-        "backbone is trained as well)",
+        description="probe (a linear head fitted to the features of the frozen backbone) or finetune (the backbone is trained "
+        "as well)",
     )
     backbone: str = Field(
         "convnext_tiny",
@@ -354,7 +354,7 @@ class AnswerSettings(BaseModel):
         0.9,
         gt=0,
         lt=1,
-        description="target share of slides whose `labels` in the answer hold the truth; a higher share makes the lists longer",
+        description="target share of slides whose `labels` in the answer contain the true class; a higher share makes the lists longer",
     )
     novelty_quantile: float = Field(
         0.95,

@@ -27,7 +27,7 @@ def test_a_row_is_what_train_reports_and_what_evaluate_measures(store, small_coh
 
     assert list(table.index) == [row.name for row in ROWS]
     assert table["CPU minutes"].gt(0).all()
-    assert table["less the reference"].isna().tolist() == [True] + [False] * (len(ROWS) - 1)
+    assert table["difference from the reference"].isna().tolist() == [True] + [False] * (len(ROWS) - 1)
     assert len(markdown(table).splitlines()) == 2 + len(ROWS)
     cleaned = clean(data=str(small_cohort), preset=preset, seed=SEED).run_id
     cut = patch(cohort=cleaned, preset=preset, data=str(small_cohort)).run_id
@@ -39,7 +39,7 @@ def test_a_row_is_what_train_reports_and_what_evaluate_measures(store, small_coh
     assert own.value == pytest.approx(evidence["metrics"]["macro_f1"]["value"], abs=1e-12)
     assert own.low == pytest.approx(evidence["metrics"]["macro_f1"]["low"], abs=0.02)
     without = recipe_table(inputs, chosen_rows(["small"], probes=True), test="training", reference=PRESET)
-    assert without["less the reference, test slides"].isna().tolist() == [False, True]
+    assert without["difference from the reference, test slides"].isna().tolist() == [False, True]
     for found, model in (table, trained.artifacts[SECOND]), (without, trained.artifacts["model"]):
         on_test = evaluate(model=model, cohort=cleaned, split="test", preset=preset, seed=SEED)
         scored: Any = found.loc[PRESET, "macro-F1, test slides"]

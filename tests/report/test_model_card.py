@@ -16,8 +16,11 @@ def test_a_command_of_several_lines_stays_code():
 
 
 def test_the_card_says_where_the_limit_of_novelty_comes_from():
-    assert "cannot tell" in _novelty(None)
+    assert "cannot recognise" in _novelty(None)
     few, enough = (novelty_limit(np.arange(1.0, n), [*map(str, range(1, n))], level=0.95) for n in (10, 50))
-    assert "for 95% of slides like these, from 49 distances of slides of 49 groups" in _novelty(enough.model_dump())
+    said = _novelty(enough.model_dump())
+    assert (
+        "95% of slides like these count as familiar; it was estimated from 49 distances of slides of 49 groups" in said
+    )
     assert "highest" not in _novelty(enough.model_dump())
     assert "too few groups for that share, so the limit is the highest distance" in _novelty(few.model_dump())

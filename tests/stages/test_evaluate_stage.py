@@ -353,7 +353,7 @@ def test_several_models_are_compared_in_pairs_on_the_same_slides(
         assert pair.difference.value == pytest.approx(scores[pair.model] - scores[pair.against])
         assert pair.difference.low <= pair.difference.value <= pair.difference.high
         assert str(pair.difference) in local(result.artifacts["report"]).read_text()
-        assert f"{pair.model} less {pair.against}: {pair.difference}" in said
+        assert f"{pair.model} minus {pair.against}: {pair.difference}" in said
     assert sorted(f"models:/{one}" for one in used_models(result.run_id)) == sorted(known)
     for one in found.models:
         assert measured(one.model.removeprefix("models:/"))["macro_f1"].value == one.metrics["macro_f1"].value

@@ -1,4 +1,4 @@
-"""Heads in closed form: what they are, and that the network with such a head says what the fit said."""
+"""Heads fitted to features: what they are, and that the network with such a head says what the fit said."""
 
 from dataclasses import replace
 from typing import Any

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-LARGE: Final = 0.15  # share of the slides that lie elsewhere
+LARGE: Final = 0.15  # a shift: how far distributions differ, from 0 to 1
 UNANSWERED: Final = 0.05  # share of slides that may stay without an answer: cleaning has taken them out of the training
 LABEL: Final = "label"
 UNANSWERED_SHARE: Final = "unanswered_share"
@@ -69,7 +69,7 @@ class Shift:
         before: of the reference, in words.
         after: of the period, in words.
         slides: of the period.
-        effect: share of the slides that lie elsewhere: the largest distance between the distribution functions, for classes
+        effect: how far the distributions differ, from 0 to 1: the largest distance between the distribution functions, for classes
             the total variation distance, for slides without an answer their share beyond `UNANSWERED`.
         p: of the test.
         adjusted: the same, corrected for the number of quantities.

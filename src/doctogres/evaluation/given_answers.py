@@ -32,7 +32,7 @@ class GivenAnswers(BaseModel):
         changed: number of slides whose label differs from that of the evaluated model.
         as_given: macro-F1 of the given labels, sure or not.
         rescored: macro-F1 of the evaluated model on the same slides.
-        difference: the second less the first, paired.
+        difference: the second minus the first, paired.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -69,7 +69,7 @@ def choose_rule(
         if gain <= 2 * error:
             reason = (
                 "out of fold, the log loss of the answer for a group is not lower beyond chance than that of every slide's "
-                f"own answer: {best} less by {gain:.3f}, standard error {error:.3f}"
+                f"own answer: lower by {gain:.3f} with {best}, standard error {error:.3f}"
             )
             return GroupChoice(None, {"method": NONE, "reason": reason} | evidence)
         setting, reason = best, f"out of fold, its log loss is lower by {gain:.3f}, standard error {error:.3f}"

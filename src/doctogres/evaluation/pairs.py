@@ -32,7 +32,7 @@ class ComparedModel(BaseModel):
 
 
 class Pair(BaseModel):
-    """The macro-F1 of a model less that of another one, on the same resamples of the same slides."""
+    """The macro-F1 of a model minus that of another one, on the same resamples of the same slides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,7 +66,7 @@ class ComparedModels(BaseModel):
 
 
 def compare_pairs(predictions: Mapping[str, Predictions], **options: Any) -> tuple[Pair, ...]:
-    """The paired difference in macro-F1 of every two models, the one given first less the other.
+    """The paired difference in macro-F1 of every two models, the one given first minus the other.
 
     Args:
         predictions: content of predictions.csv by model, all of the same slides.

@@ -35,7 +35,7 @@ class LabelSets(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    target: float = Field(gt=0, lt=1, description="Share of slides whose labels are to hold the truth.")
+    target: float = Field(gt=0, lt=1, description="Share of slides whose labels are to contain the true class.")
     threshold: float = Field(ge=0, le=1, description="0 if there were too few groups: every label is then held.")
     slides: int = Field(ge=0)  # that the threshold was measured on, out of fold
     groups: int = Field(ge=0)

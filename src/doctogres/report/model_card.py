@@ -73,12 +73,12 @@ def _limits(facts: CardFacts) -> str:
 
 def _novelty(limit: Mapping[str, Any] | None) -> str:
     if not limit:
-        return "The model cannot tell slides that are unlike its training slides."
+        return "The model cannot recognise slides that are unlike its training slides."
     few = "; too few groups for that share, so the limit is the highest distance" if limit["highest"] else ""
     return (
-        f"The model abstains on slides that are unlike its training slides. The limit is meant for {limit['level']:.0%} of slides "
-        f"like these, from {limit['distances']} distances of slides of {limit['groups']} groups, each left out of the training that "
-        f"measured it{few}."
+        f"The model abstains on slides that are unlike its training slides. The limit is set so that {limit['level']:.0%} of "
+        f"slides like these count as familiar; it was estimated from {limit['distances']} distances of slides of {limit['groups']} "
+        f"groups, each measured by a training without the slide's group{few}."
     )
 
 

@@ -12,6 +12,7 @@ from doctogres.evaluation.drift import (
     LABEL,
     LARGE,
     QUANTITIES,
+    UNANSWERED,
     Quantity,
     Shift,
     centred,
@@ -60,6 +61,8 @@ def monitor_page(
         training=len(reference),
         alpha=f"{alpha:g}",
         large=f"{LARGE:.0%}",
+        unanswered=f"{UNANSWERED:.0%}",
+        twice=f"{2 * UNANSWERED:.0%}",  # the share of slides without an answer that is an alarm
     )
 
 

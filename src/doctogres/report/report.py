@@ -25,13 +25,15 @@ METRICS: Final = {
     "macro_f1": ("Macro-F1", "mean F1 over the classes: a rare class counts as much as a common one"),
     "accuracy": ("Accuracy", "share of correct predictions"),
     "balanced_accuracy": ("Balanced accuracy", "mean recall over the classes"),
-    "macro_auroc": ("Macro AUROC", "probability that a case of a class scores higher for it than a case of another; 0.5 is chance"),
+    "macro_auroc": ("Macro AUROC", "probability that a slide of the class gets a higher probability for it than a slide of another "
+                    "class, averaged over classes; 0.5 is chance"),
     "log_loss": ("Log loss", "lower is better; penalises confident errors"),
     "brier": ("Brier score", "lower is better, 0 to 2"),
     "ece": ("Calibration error (ECE)", "lower is better; mean gap between confidence and accuracy"),
     "coverage": ("Coverage", "share of slides that the model answers; on the others it abstains"),
     "answered_accuracy": ("Accuracy when answered", "share of correct predictions among those slides"),
-    "labels_coverage": ("Labels hold the truth", "share of slides whose `labels` hold the truth; the setting `labels_coverage` is the aim"),
+    "labels_coverage": ("Labels contain the true class",
+                        "share of slides whose `labels` contain it; the setting `labels_coverage` is the aim"),
     "labels_size": ("Number of labels", "mean number of labels in that list"),
     "novel": ("Unlike the training slides", "share of slides marked so; 5 % are to be expected if `novelty_quantile` is 0.95"),
     **{
@@ -228,13 +230,16 @@ def selection_sentence(study: Mapping[str, Any]) -> str:
     if not study:
         return ""
     nested = study.get("nested")
-    worth = (
-        f"; chosen anew without each fold, a trial reaches {Estimate.from_dict(nested)} on that fold" if nested else ""
-    )
+    worth = f" {nested_sentence(Estimate.from_dict(nested))}" if nested else ""
     return (
         f"The settings were chosen from {study['trials']} trials on these folds, so the out-of-fold scores are optimistic: the "
-        f"chosen trial reached {study['slide_macro_f1']:.3f}{worth}. The hold-out took no part in the choice."
+        f"chosen trial reached {study['slide_macro_f1']:.3f}.{worth} The hold-out took no part in the choice."
     )
+
+
+def nested_sentence(nested: Estimate) -> str:
+    """What the choice of a trial is worth on slides that took no part in it, as a sentence."""
+    return f"Nested estimate (for each fold, the trial is chosen on the other folds): macro-F1 {nested}."
 
 
 def _calibration_text(calibration: Calibration) -> str:

@@ -45,7 +45,7 @@ def gain_over_probe(less: Estimate) -> str:
     """What fine-tuning changed, in a sentence.
 
     Args:
-        less: macro-F1 of the probe that the network started from less that of the network, on the same slides.
+        less: macro-F1 of the probe that the network started from minus that of the network, on the same slides.
     """
     more = Estimate(-less.value, -less.high, -less.low)
     if more.low > 0:

@@ -119,7 +119,7 @@ def _publish(run: StageRun, compared: ComparedModels) -> None:
     run.attach(files["report"]).write_text(pairs_page(compared, slides=slides), encoding="utf-8")
     run.artifacts |= {name: f"runs:/{run.run_id}/{file}" for name, file in files.items()}
     run.name(f"{len(compared.models)} models", short_name(compared.split))
-    said = [f"{pair.model} less {pair.against}: {pair.difference} ({pair.sentence})" for pair in compared.pairs]
+    said = [f"{pair.model} minus {pair.against}: {pair.difference} ({pair.sentence})" for pair in compared.pairs]
     for sentence in said:
         print(f"evaluate: macro-F1, {sentence}", flush=True)
     run.note(f"Macro-F1 on the same {slides}: {'; '.join(said)}. report.html has all scores.")

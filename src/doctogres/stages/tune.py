@@ -94,6 +94,7 @@ def _publish(
 ) -> None:
     from matplotlib import pyplot as plt
 
+    from doctogres.report.report import nested_sentence
     from doctogres.tuning.figures import study_figures
     from doctogres.tuning.outcome import finished_numbers, nested_estimate, outcome_of, trial_counts
     from doctogres.tuning.trials import PREDICTED
@@ -125,7 +126,7 @@ def _publish(
     metrics |= {f"trials/{state}": count for state, count in counts.items()}
     if nested:
         metrics |= {"nested/macro_f1": nested.value, **interval("nested/macro_f1", nested.low, nested.high)}
-        note += f" Chosen anew without each fold's own score, a trial reaches {nested} on that fold."
+        note += f" {nested_sentence(nested)}"
     if default and default.value is not None:
         metrics["default/macro_f1"] = default.value
     run.log_metrics(metrics)

@@ -1,4 +1,4 @@
-"""A linear head fitted in closed form to the features of a frozen backbone.
+"""A linear head fitted to the features of a frozen backbone.
 
 With a few hundred slides this beats fine-tuning on many cohorts, and the fit takes a second. The head is an ordinary linear
 layer of the network, so that a probe is evaluated and served like any other network.

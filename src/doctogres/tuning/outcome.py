@@ -157,7 +157,7 @@ class _Slides:
         return np.array([trial.user_attrs[PREDICTED][slide] for slide in self.table.index])
 
     def gain(self, best: NDArray[np.int64], own: NDArray[np.int64]) -> Estimate:
-        """Slide-level macro-F1 of one trial less another's, by the paired bootstrap; (slides,) class indices each."""
+        """Slide-level macro-F1 of one trial minus another's, by the paired bootstrap; (slides,) class indices each."""
         certain = np.eye(len(self.classes))
         models = {"best": [certain[best]], "own": [certain[own]]}
         return compare(self.labels, models, self.classes, against={"best": "own"}, groups=self.groups).differences[
