@@ -12,11 +12,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from doctogres import __version__
+from doctogres.catalogue import STAGES, Stage
 from doctogres.errors import DoctogresError
 from doctogres.evaluation.scores import Scores
 from doctogres.presets import PRESETS, load_preset, sections_of
 from doctogres.registry.champion_comparison import Evaluation
 from doctogres.serving.loading import classifier_json
+from doctogres.settings import Preset
 from doctogres.slides.table import CohortTable
 from doctogres.tracking.datasets import source_of
 from doctogres.tracking.runs import DATA_TAG
@@ -110,30 +112,42 @@ def _cohort(scored: Evaluation) -> CohortTable | None:
 
 
 def commands(recipe: Mapping[str, Mapping[str, str]], given: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The commands that reproduce these stages: `mlflow run . -e STAGE` with the settings that differ from a preset.
+    """The commands that reproduce these stages: `mlflow run . -e STAGE` with what differs from a preset and the defaults.
 
     Args:
         recipe: stage -> its logged parameters, in the order of the stages.
-        given: stage -> parameters that are not settings (`data`, `params`), listed first.
+        given: stage -> parameters that are not logged (`data`, `params`), listed first.
     """
     presets = {name: load_preset(name) for name in PRESETS}
     differing = {
-        name: {stage: _differing(values, preset) for stage, values in recipe.items()}
+        name: {stage: _differing(STAGES[stage], values, preset) for stage, values in recipe.items()}
         for name, preset in presets.items()
     }
     nearest = min(differing, key=lambda name: sum(map(len, differing[name].values())))
     lines = []
-    for stage in recipe:
-        named = {**given.get(stage, {}), "preset": nearest, **differing[nearest][stage]}
+    for stage, values in recipe.items():
+        parameters = _parameters(STAGES[stage], values)
+        named = {**given.get(stage, {}), "preset": nearest, **parameters, **differing[nearest][stage]}
         words = [word for name, value in named.items() for word in ("-P", f"{name}={value}")]
         lines.append(shlex.join(["mlflow", "run", ".", "-e", stage, "--env-manager", "local", *words]))
     return lines
 
 
-def _differing(values: Mapping[str, str], preset: Any) -> dict[str, str]:
-    differing = {name: values[name] for name in ("seed", "split") if name in values}
-    for name, value in values.items():
-        for section in sections_of(name):
-            if str(getattr(getattr(preset, section), name)) != value:
-                differing[name] = value
-    return differing
+def _parameters(stage: Stage, values: Mapping[str, str]) -> dict[str, str]:
+    """The logged parameters that are not settings: seed and split, and others that are given and not at their defaults."""
+    logged = [one for one in stage.parameters if one.name in values]
+    return {
+        one.name: values[one.name]
+        for one in logged
+        if one.name in ("seed", "split") or values[one.name] not in ("", str(one.default))
+    }
+
+
+def _differing(stage: Stage, values: Mapping[str, str], preset: Preset) -> dict[str, str]:
+    """The logged settings of the stage that differ from the preset's; `mpp` of `evaluate` is not that of `clean`."""
+    own = {name: section for name in values for section in sections_of(name) if section in stage.sections}
+    return {
+        name: values[name]
+        for name, section in own.items()
+        if str(getattr(getattr(preset, section), name)) != values[name]
+    }
