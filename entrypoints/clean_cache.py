@@ -17,7 +17,8 @@ from .command import OneLineCommand
 def command(older_than: float, dry_run: bool) -> None:
     """Removes pixels, features and unpacked slides from the workspace (.doctogres or DOCTOGRES_WORKSPACE).
 
-    What a living process uses stays, and so do networks, shares, the study and answers.
+    States of interrupted trainings go, too, a day after they were written. What a living process uses stays, and so do
+    networks, shares, the study and answers.
     """
     folder = workspace()
     found = stored(folder)

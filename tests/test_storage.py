@@ -62,7 +62,8 @@ def test_what_is_made_again_is_removed_and_the_rest_stays(workspace):
         "removed: 1 kB, 1 of pixels as older versions kept them (not needed any more)",
         "removed: 2 kB, 2 of features of frozen backbones (computed by train and tune)",
         "removed: 1 kB, 1 of slides from a zip (unpacked from the zip)",
-        "kept: 2 kB, 2 of networks of train",
+        "kept: 1 kB, 1 of networks of train",
+        "kept: 1 kB, 1 of states of interrupted trainings (train starts again)",
         "kept: 1 kB, 1 of shares of a cohort",
         "kept: 1 kB, 1 of the study's database",
         "kept: 1 kB, 1 of answers still to be copied",
@@ -86,6 +87,16 @@ def test_what_was_used_lately_stays(workspace):
     said = clean_cache("--older-than", "7")
     assert files(workspace) == {*KEPT, *CACHES} - {CACHES[0]}
     assert "kept: 2 kB, 2 of pixels of patches" in said.output
+
+
+def test_the_state_of_a_training_goes_a_day_after_it_was_written(workspace):
+    state = workspace / "networks/89.checkpoint"
+    then = state.stat().st_mtime - 1.5 * DAY
+    os.utime(state, (then, then))
+    clean_cache("--older-than", "2")
+    assert state.is_file()
+    assert "removed: 1 kB, 1 of states of interrupted trainings (train starts again)" in clean_cache().output
+    assert files(workspace) == set(KEPT) - {"networks/89.checkpoint"}
 
 
 @pytest.mark.parametrize("foreign", ["thesis.docx", "patches/my_own.npy", "images/scan.png"])

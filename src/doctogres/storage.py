@@ -26,11 +26,13 @@ class Kind:
         name: for people.
         path: a regular expression for the path in the workspace.
         again: how it is made again; empty if it is not removed.
+        spared: days after the last use in which it is not removed: nothing records that a running command uses it.
     """
 
     name: str
     path: str
     again: str = ""
+    spared: float = 0.0
 
 
 KINDS: Final = (
@@ -38,7 +40,8 @@ KINDS: Final = (
     Kind("pixels as older versions kept them", r"patches-[0-9a-f]{16}-\w+\.npy", "not needed any more"),
     Kind("features of frozen backbones", r"features/[0-9a-f]{24}-\w+\.npy", "computed by train and tune"),
     Kind("slides from a zip", r"[0-9a-f]{16}", "unpacked from the zip"),
-    Kind("networks of train", r"networks/[0-9a-f]+\.(pt|checkpoint)"),
+    Kind("networks of train", r"networks/[0-9a-f]+\.pt"),
+    Kind("states of interrupted trainings", r"networks/[0-9a-f]+\.checkpoint", "train starts again", spared=1.0),
     Kind("shares of a cohort", r"shards/.+"),
     Kind("links to a table's files", r"cohorts/.+"),
     Kind("copies of addresses", r"fetched/.+"),
@@ -127,8 +130,8 @@ def _stored(workspace: Path, path: Path) -> Stored:
 
 def removable(found: Iterable[Stored], *, older_than: float = 0.0) -> list[Stored]:
     """What is made again when it is needed, and has not been used for `older_than` days."""
-    latest = time.time() - older_than * DAY
-    return [each for each in found if each.kind.again and each.used <= latest]
+    now = time.time()
+    return [each for each in found if each.kind.again and each.used <= now - DAY * max(older_than, each.kind.spared)]
 
 
 def remove(each: Stored) -> None:

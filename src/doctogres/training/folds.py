@@ -19,6 +19,8 @@ from doctogres.training.sources import Source
 
 FEATURES: Final = "features"  # folders in the workspace
 NETWORKS: Final = "networks"
+FINISHED: Final = ".pt"  # in NETWORKS: a network; the state of one in training
+STATE: Final = ".checkpoint"
 TRAINING: Final = "doctogres.training.members"  # the code that a trained network depends on
 Parts = Mapping[str, TrainingPart]  # by view
 
@@ -42,12 +44,12 @@ class LeftOutFold:
     @property
     def file(self) -> Path:
         """The file of the finished network."""
-        return workspace() / NETWORKS / f"{self.key}.pt"
+        return workspace() / NETWORKS / f"{self.key}{FINISHED}"
 
     @property
     def checkpoint(self) -> Path:
         """The file of the training state until the network is finished."""
-        return self.file.with_suffix(".checkpoint")
+        return self.file.with_suffix(STATE)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ A finished network and its predictions for the left-out fold are stored in the w
 depend on. How they are used later (ensemble, aggregation, calibration) is not part of the key.
 """
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +20,19 @@ from doctogres.model.network import build_network
 from doctogres.patches.manifest import Manifest
 from doctogres.progress import place
 from doctogres.settings import Preset, TrainSettings
+from doctogres.storage import DAY
 from doctogres.training.checkpoint import load_checkpoint, save_checkpoint
-from doctogres.training.folds import FEATURES, NETWORKS, LeftOutFold, Member, Parts, reporting, split_folds
+from doctogres.training.folds import (
+    FEATURES,
+    FINISHED,
+    NETWORKS,
+    STATE,
+    LeftOutFold,
+    Member,
+    Parts,
+    reporting,
+    split_folds,
+)
 from doctogres.training.left_out import LeftOutPredictions, predict_left_out
 from doctogres.training.loop import Epoch, Trained, train_network
 from doctogres.training.part import TrainingPart, training_parts
@@ -27,7 +40,7 @@ from doctogres.training.probes import ProbeSources
 from doctogres.training.processes import broadcast, process_count
 from doctogres.training.sources import chosen_views, sources_of
 
-KEPT_BYTES: Final = 20 * 2**30  # of finished networks; the least recently used are removed first
+KEPT_BYTES: Final = 20 * 2**30  # of networks and their states; the least recently used are removed first
 # Called with the left-out fold and each of its epochs.
 OnEpoch = Callable[["LeftOutFold", Epoch], None]
 
@@ -182,10 +195,20 @@ def _finished(fold: LeftOutFold, parts: Parts, job: Job, on_epoch: OnEpoch) -> M
 
 
 def _forget_oldest(used: set[Path]) -> None:
-    """Removes the least recently used networks beyond the size limit, but none that are in use."""
-    files = sorted((workspace() / NETWORKS).glob("*.pt"), key=lambda file: -file.stat().st_mtime)
-    total = 0
-    for file in files:
-        total += file.stat().st_size
-        if total > KEPT_BYTES and file not in used:
-            file.unlink()
+    """Removes the least recently used networks and states of interrupted trainings beyond the size limit.
+
+    What this training uses stays, and so does a state that was written in the last day: another training in this workspace may
+    still be running, and writes its state after every epoch.
+    """
+    found = []
+    for file in (workspace() / NETWORKS).glob("*"):
+        if file.suffix in (FINISHED, STATE):
+            with suppress(FileNotFoundError):  # another training has just removed or finished it
+                status = file.stat()
+                found.append((status.st_mtime, status.st_size, file))
+    latest, total = time.time() - DAY, 0
+    for changed, size, file in sorted(found, reverse=True):
+        total += size
+        running = file.suffix == STATE and changed > latest
+        if total > KEPT_BYTES and file not in used and not running:
+            file.unlink(missing_ok=True)
