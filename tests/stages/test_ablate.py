@@ -25,6 +25,7 @@ from doctogres.stages.evaluate import evaluate
 from doctogres.tracking.runs import StageResult, finished_runs
 from doctogres.tracking.store import experiment_id
 from doctogres.tracking.view import compare_link
+from doctogres.training.sources import sources_of
 from doctogres.tuning import outcome
 from doctogres.tuning.outcome import outcome_of
 
@@ -76,6 +77,22 @@ def test_every_row_changes_what_its_name_says() -> None:
     assert not recipes[0]["ensemble"]
     assert not recipes[0]["tta"]
     assert changes(recipes[0], recipes[0]) == "nothing"
+
+
+@pytest.mark.parametrize("own", [{"fusion": "features"}, {"stages": 9, "backbone": "vit_small_patch16_224"}])
+def test_a_row_has_no_setting_of_the_preset_that_its_network_cannot_have(own: dict[str, Any]) -> None:
+    recipes = [row.recipe(load_preset("small", own)) for row in LADDER]
+    for recipe in recipes:
+        assert all(source.architecture for source in sources_of(recipe, recipe.patch))
+        if recipe.train.backbone == module.BASELINE_CNN:
+            assert recipe.train.stages == 0
+    assert recipes[-1].answer.fusion == own.get("fusion", "log_probabilities")
+
+
+def test_a_study_that_cannot_begin_is_refused_before_the_first_row(store: Path) -> None:
+    preset = load_preset("small", {"learning_rate": 0.1})  # which the preset's own recipe, a probe, does not use
+    with pytest.raises(ParameterError, match=r"learning_rate=0\.1: outside the study's search space"):
+        ablate(data="not/looked/at", preset=preset, seed=SEED)
 
 
 def test_an_error_says_where_on_the_ladder_it_came_up() -> None:

@@ -43,7 +43,7 @@ from doctogres.tracking.upstream import find_artifact
 from doctogres.tracking.view import compare_link
 
 BASELINE_CNN: Final = "test_resnet"  # timm's smallest residual network, 0.4 million parameters
-FROM_SCRATCH: Final = {"backbone": BASELINE_CNN, "weights": "none", "start": "random", "unfreeze_every": 0}
+FROM_SCRATCH: Final = {"backbone": BASELINE_CNN, "weights": "none", "stages": 0, "start": "random", "unfreeze_every": 0}
 ONE_NETWORK: Final = {"oof_folds": 1, "repeats": 1, "ensemble": False}
 PROBE: Final = {"recipe": "probe", "oof_folds": 0}
 POOLED: Final = {"tta": True, "aggregation": "log_mean"}
@@ -65,7 +65,10 @@ class Row:
         """The preset with the row's changes; tuned settings are applied later."""
         recipe = replaced(preset, "patch", {"patching": "regions", **self.patch})
         recipe = replaced(recipe, "train", {"recipe": "finetune", "views": "", **ONE_NETWORK, **self.train})
-        return replaced(recipe, "answer", {"tta": False, "aggregation": "mean", **self.answer})
+        pooled = {"tta": False, "aggregation": "mean", **self.answer}
+        if recipe.train.recipe == "finetune":  # the preset's fusion may be one that only a probe can have
+            pooled["fusion"] = "probabilities"
+        return replaced(recipe, "answer", pooled)
 
 
 def fine_tuned(preset: Preset) -> Preset:
@@ -126,7 +129,8 @@ def ablate(
 ) -> StageResult:
     """Runs or reuses the ladder for the cohort at `data`; finished training runs are reused in either case."""
     check_space(preset)
-    recipes = [row.recipe(preset) for row in LADDER]  # fails on an invalid setting before anything is trained
+    check_space(fine_tuned(preset))  # the study's settings, and those of every row: refused before anything is trained
+    recipes = [row.recipe(preset) for row in LADDER]
     decided = local(decisions) if decisions else None
     if decided:
         read_decisions(decided)
