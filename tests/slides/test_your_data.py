@@ -241,7 +241,7 @@ def absolute_paths(root):
     assert files(root) == {name: (f"he/{name}.png", f"drawn/{name}.png") for name in "ab"}
 
 
-@row("a path out of the cohort")
+@row("a path that leads out of the cohort")
 def outside(root):
     put(empty(root), "he/a.png", "a.png")
     put(root.parent, "he/a.png")
@@ -283,7 +283,7 @@ def listed_test_slides(root):
     assert find_test_labels(root)["one"][0].label == "x"
 
 
-@row("UTF-8 with or without its mark, UTF-16")
+@row("UTF-8 with or without a byte-order mark, UTF-16")
 def unicode(root):
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"):
         write(root, HEADER, *FOUR, encoding=encoding)
@@ -292,7 +292,7 @@ def unicode(root):
         assert labels(root)["img_0000"] == "癌"
 
 
-@row("Windows' characters (cp1252)")
+@row("Windows' encoding (cp1252)")
 def windows(root):
     write(root, HEADER, *(line.replace(",a", ",dä mé") for line in FOUR), encoding="cp1252")
     assert labels(root)["img_0000"] == "dä mé"
@@ -407,7 +407,7 @@ def several_fit(root):
     assert (labels(root)["img_2"], labels(root)["img_02"]) == ("b", "a")
 
 
-@row("numbers of which some fit no picture, while pictures are not listed")
+@row("numbers, some of which fit no picture, while some pictures have no row")
 def shifted(root):
     write(root, HEADER, "1,a", "2,a", "3,b", "4,b")
     refused(root, r"line 5 \('4,b'\)", "number", "full names")
