@@ -91,7 +91,7 @@ def test_unlabelled_slides_lie_in_test_data_or_at_the_top(root, tmp_path):
 def test_what_is_no_cohort_is_explained(root, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(CohortError, match="empty has no train_data.*nothing.*demo_data"):
+    with pytest.raises(CohortError, match="empty has no train_data.*nothing.*-e init --env-manager local"):
         find_slides(empty)
     with pytest.raises(CohortError, match="neither test_data"):
         find_slides(empty, labelled=False)
@@ -162,7 +162,7 @@ def test_links_and_bombs_are_refused(tmp_path, monkeypatch):
 def test_what_is_neither_folder_nor_zip_is_named(tmp_path):
     (tmp_path / "data.txt").write_text("x")
     for name in ("data.txt", "absent"):
-        with pytest.raises(CohortError, match=f"{name}.*demo_data"):
+        with pytest.raises(CohortError, match=f"{name}.*-e init --env-manager local"):
             open_cohort(tmp_path / name, workspace=tmp_path)
 
 

@@ -22,7 +22,8 @@ LAYOUT: Final = (
     "a cohort holds train_data/img_0000.png, train_data/mask_0000.png, ... and train_labels.csv with the columns "
     "sample_index,label (or test_data/ alone, to predict); other names are read where a mask is called like its picture "
     "with `mask` before or after (a.png, a_mask.png), lies in a folder masks/, is outlined in a.geojson, or where the table has the "
-    "columns image,mask,label: docs/your-data.md; `mlflow run . -e demo_data` makes one to look at"
+    "columns image,mask,label: docs/your-data.md; most other layouts are recognised by "
+    "`mlflow run . -e init --env-manager local -P data=FOLDER`, which writes a cohort.csv to pass as data=cohort.csv"
 )
 
 FORMATS: Final = {  # each has a reader in formats.py

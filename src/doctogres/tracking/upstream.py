@@ -35,7 +35,8 @@ def latest(stage: str, filters: str = "") -> StageResult:
     if not runs:
         condition = f" with {filters}" if filters else ""
         raise UpstreamError(
-            f"latest: there is no finished run of `{stage}`{condition} in this experiment; run `mlflow run . -e {stage}` first"
+            f"latest: there is no finished run of `{stage}`{condition} in this experiment; run "
+            f"`mlflow run . -e {stage} --env-manager local` first"
         )
     return result_of(runs[0])
 
@@ -127,7 +128,8 @@ def fixed_address(uri: str) -> str:
             model_version = client.get_model_version(name, version)
     except (MlflowException, IndexError) as error:
         raise UpstreamError(
-            f"model={uri}: the registry has no such model; run `mlflow run .` or `-e register` first"
+            f"model={uri}: the registry has no such model; run `mlflow run . --env-manager local` or `-e register` first (after "
+            "`make demo`, the champion is models:/doctogres-demo@champion)"
         ) from error
     source = str(model_version.source or "")
     return source if source.startswith("models:/m-") else f"models:/{name}/{model_version.version}"
