@@ -129,13 +129,16 @@ def test_what_cannot_be_opened_is_said_in_a_sentence(address: str, said: str) ->
     assert "Apfelkuchen" not in str(error.value)
 
 
-def test_a_refusal_names_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_names_the_credentials_and_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError("The provided token has expired.")
 
     monkeypatch.setattr(MemoryFileSystem, "info", refuse)
-    with pytest.raises(RemoteError, match=r"is refused .The provided token has expired\..; renew the credentials"):
+    with pytest.raises(
+        RemoteError, match=r"is refused .The provided token has expired\..; renew the credentials"
+    ) as error:
         local(ADDRESS)
+    assert "does not exist in a bucket that may not be listed" in str(error.value)  # S3 says 403 of that, too
 
 
 def test_a_file_address_is_a_path_and_copies_nothing(tmp_path: Path) -> None:

@@ -175,11 +175,14 @@ def naming(address: str) -> Iterator[None]:
         raise RemoteError(f"{address} does not exist; check the address, and for s3:// AWS_ENDPOINT_URL") from error
     except Exception as error:  # every driver has its own
         reason = masked(" ".join(str(error).split()) or type(error).__name__)
-        refused = isinstance(error, PermissionError)
+        problem = f"cannot be reached ({reason}); check the network and the credentials (docs/security.md)"
+        if isinstance(error, PermissionError):  # S3 says it of a missing file, too, to whoever may not list the bucket
+            problem = (
+                f"is refused ({reason}); renew the credentials (docs/security.md), or check the address: what does not exist in a "
+                "bucket that may not be listed is refused, too"
+            )
         raise RemoteError(
-            f"{address} {'is refused' if refused else 'cannot be reached'} ({reason}); "
-            + ("renew" if refused else "check the network and")
-            + " the credentials (docs/security.md), and run the same command again: it continues from what is kept"
+            f"{address} {problem}; then run the same command again: it continues from what is kept"
         ) from error
 
 
