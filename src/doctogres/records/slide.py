@@ -58,8 +58,9 @@ class Slide:
 
     def readable(self, root: Path) -> list[str]:
         """Its files that can be opened."""
-        names = filter(None, (self.image, self.mask))
-        return [name for name in names if (root / name).is_file() and os.access(root / name, os.R_OK)]
+        folder, names = os.fspath(root), filter(None, (self.image, self.mask))
+        paths = [(name, os.path.join(folder, name)) for name in names]  # a Path costs as much as asking the disk
+        return [name for name, path in paths if os.path.isfile(path) and os.access(path, os.R_OK)]
 
 
 def slides_of(table: pd.DataFrame) -> list[Slide]:
@@ -229,8 +230,9 @@ class Threads:
 
 def state_of(root: Path, slide: Slide) -> str:
     """A digest of all that the slide's record depends on, found out without reading its files."""
+    folder, names = os.fspath(root), slide.readable(root)
     status = [
-        (name, found.st_size, found.st_mtime_ns) for name in slide.readable(root) for found in [(root / name).stat()]
+        (name, found.st_size, found.st_mtime_ns) for name in names for found in [os.stat(os.path.join(folder, name))]
     ]
     return digest_of(asdict(replace(slide, files=())), status)
 

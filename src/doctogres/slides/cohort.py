@@ -9,7 +9,7 @@ the folder. Every picture, label and mask found gives a row, usable or not.
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
@@ -35,6 +35,7 @@ from doctogres.slides.layout import (
 )
 from doctogres.slides.listed_cohort import SUFFIX, linked_cohort
 from doctogres.slides.listed_pairs import pairs_of_table
+from doctogres.slides.names import stem_and_suffix
 from doctogres.slides.pairing import Pairs, has_layout, pairs_in
 from doctogres.slides.reasons import Reason, shown_name
 from doctogres.slides.subgroups import AUTO, common
@@ -135,7 +136,7 @@ def find_test_groups(root: Path) -> dict[str, str]:
 
 def is_outlined(mask: str) -> bool:
     """Whether a mask's path is that of a GeoJSON file."""
-    return PurePosixPath(mask).suffix.lower() == OUTLINES
+    return stem_and_suffix(mask)[1] == OUTLINES
 
 
 def slide_files(root: Path, slides: pd.DataFrame) -> list[str]:
@@ -238,7 +239,7 @@ def _file_reason(slide: str, pairs: Pairs, *, has_label: bool) -> str:
     for found, what, suffixes in ((pictures, "pictures", SLIDE_SUFFIXES), (masks, "masks", SUFFIXES)):
         if len(found) > 1:
             return Reason.AMBIGUOUS_FILES.because(slide=slide, count=len(found), what=what, files=listed(found))
-        suffix = PurePosixPath(found[0]).suffix.lower() if found else ""
+        suffix = stem_and_suffix(found[0])[1] if found else ""
         if found and suffix not in suffixes and not (what == "masks" and is_outlined(found[0])):
             return Reason.UNSUPPORTED_FORMAT.because(file=found[0], formats=", ".join(suffixes))
     return "" if masks else Reason.MISSING_MASK.because(file=mask)

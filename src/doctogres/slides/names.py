@@ -7,6 +7,7 @@ A name means a slide where only one fits, by the first of these rules that finds
 3. it lacks the prefix `img_` or leading zeros: `2`, `2.0`, `img_2` and `0002.png` mean `img_0002`.
 """
 
+import posixpath
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -25,6 +26,12 @@ class NameProblem(DoctogresError):
     def __init__(self, problem: str, remedy: str):
         super().__init__(f"{problem}; {remedy}")
         self.problem, self.remedy = problem, remedy
+
+
+def stem_and_suffix(path: str) -> tuple[str, str]:
+    """Of a path with slashes; the suffix in small letters. A `PurePosixPath` would keep the names of a cohort in memory."""
+    stem, suffix = posixpath.splitext(posixpath.basename(path))
+    return stem, suffix.lower()
 
 
 def slide_name(sample: str) -> str:

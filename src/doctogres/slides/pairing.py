@@ -15,11 +15,11 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from doctogres.slides.layout import OTHER_PICTURES, OUTLINES, SCANNER_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES
-from doctogres.slides.names import PREFIX
+from doctogres.slides.names import PREFIX, stem_and_suffix
 from doctogres.slides.spelling import folded
 
 MASK_PREFIX: Final = "mask_"
@@ -68,7 +68,7 @@ def pairs_in(folder: Path, prefix: str = "") -> Pairs | None:
 def pairs_of(names: Sequence[str], subfolders: Mapping[str, Sequence[str]], prefix: str = "") -> Pairs | None:
     """The same for names of files that lie in no folder of this machine, and in subfolders beside them."""
     files, outlines = _pictures(names), _outlines(names)
-    stems = [PurePosixPath(name).stem for name in files]
+    stems = [stem_and_suffix(name)[0] for name in files]
     masks_folder = _only(subfolders, MASK_FOLDERS)
     masks = list(filter(is_mask_name, stems))
     as_challenge = any(stem.startswith(PREFIX) for stem in stems) and all(
@@ -96,7 +96,7 @@ def is_mask_name(stem: str) -> bool:
 
 def is_outlines(name: str) -> bool:
     """Whether a file's name is that of outlines, which are a mask under any name."""
-    return PurePosixPath(name).suffix.lower() == OUTLINES
+    return stem_and_suffix(name)[1] == OUTLINES
 
 
 def picture_files(folder: Path) -> list[str]:
@@ -110,7 +110,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _pictures(names: Sequence[str]) -> list[str]:
-    return [name for name in names if PurePosixPath(name).suffix.lower() in {*SLIDE_SUFFIXES, *OTHER_PICTURES}]
+    return [name for name in names if stem_and_suffix(name)[1] in {*SLIDE_SUFFIXES, *OTHER_PICTURES}]
 
 
 def _outlines(names: Sequence[str]) -> list[str]:
@@ -131,8 +131,8 @@ def _challenge(files: Sequence[str], outlines: Sequence[str], prefix: str) -> Pa
 
 
 def _beside_each_other(files: Sequence[str], outlines: Sequence[str], prefix: str) -> Pairs:
-    pictures = _by_stem([name for name in files if not is_mask_name(PurePosixPath(name).stem)], prefix)
-    masks = _masks([name for name in files if is_mask_name(PurePosixPath(name).stem)], outlines, prefix)
+    pictures = _by_stem([name for name in files if not is_mask_name(stem_and_suffix(name)[0])], prefix)
+    masks = _masks([name for name in files if is_mask_name(stem_and_suffix(name)[0])], outlines, prefix)
     return Pairs(
         pictures,
         _given(masks, pictures, _picture_names),
@@ -165,9 +165,9 @@ def _by_stem(files: Sequence[str], prefix: str) -> dict[str, list[str]]:
     for rank in range(3):
         complete = set(stems)
         for name in files:
-            path = PurePosixPath(name)
-            if ranks.get(path.suffix.lower(), 2) == rank and path.stem not in complete:
-                stems.setdefault(path.stem, []).append(prefix + name)
+            stem, suffix = stem_and_suffix(name)
+            if ranks.get(suffix, 2) == rank and stem not in complete:
+                stems.setdefault(stem, []).append(prefix + name)
     return stems
 
 
@@ -175,9 +175,10 @@ def _masks(pictures: Sequence[str], outlines: Sequence[str], prefix: str) -> dic
     """The masks of each stem; outlines may keep the picture's suffix before their own (`a.png.geojson`)."""
     masks = _by_stem(pictures, prefix)
     for name in outlines:
-        stem = PurePosixPath(PurePosixPath(name).stem)
-        known = stem.suffix.lower() in {*SUFFIXES, *OTHER_PICTURES}
-        masks.setdefault(stem.stem if known else stem.name, []).append(prefix + name)
+        of_picture, _ = stem_and_suffix(name)
+        stem, suffix = stem_and_suffix(of_picture)
+        known = suffix in {*SUFFIXES, *OTHER_PICTURES}
+        masks.setdefault(stem if known else of_picture, []).append(prefix + name)
     return masks
 
 

@@ -19,6 +19,8 @@ SEPARATORS: Final = r"[\s_\-\u2010-\u2015\u2212]+"
 
 def visible(text: str) -> str:
     """The text in Unicode's compatibility form (NFKC) without invisible characters, trimmed, with single spaces."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
     text = unicodedata.normalize("NFKC", text)
     shown = (" " if unicodedata.category(letter) == "Cc" else letter for letter in text if not _is_invisible(letter))
     return " ".join(unicodedata.normalize("NFKC", "".join(shown)).split())
