@@ -170,13 +170,13 @@ PICTURES: dict[str, Builder] = {
             (pages_of(*(BRIGHT[..., band].astype(np.uint16) * 16 for band in range(3))), BRIGHT),
         ]
     ),
-    "16-bit values that are bytes, as they are or times 4 or 16, up to at least half of their scale": lambda: [
+    "8-bit values stored in 16 bits, unchanged or multiplied by 4 or 16, that reach at least half of their scale": lambda: [
         (wide(SLIDE, 1), SLIDE),
         (wide(SLIDE, 4), SLIDE),
         (wide(SLIDE, 16), SLIDE),
         (cv2.imencode(".tif", SLIDE[..., ::-1].astype(np.uint16))[1].tobytes(), SLIDE),
     ],
-    "bytes times 256 or 257 in 16 bits, however dark": lambda: [
+    "8-bit values multiplied by 256 or 257 in 16 bits, however dark": lambda: [
         (wide(SLIDE // 16, 256), SLIDE // 16),
         (wide(SLIDE // 16, 257), SLIDE // 16),
     ],
@@ -261,7 +261,7 @@ PICTURES: dict[str, Builder] = {
         (hostile_pictures()["sof-lossless.jpg"], "colour_mode"),
         (hostile_pictures()["sof-twelve-bits.jpg"], "colour_mode"),
     ],
-    "far more pixels than a file of its length can hold of a picture": lambda: [
+    "far more pixels than a file of its size can hold": lambda: [
         (costly_png("grey-1")(13_000, 13_000), "costly"),
         (costly_tiff("rgb", rows=16)(13_000, 13_000), "costly"),
     ],
