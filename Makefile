@@ -37,7 +37,7 @@ store: .venv/.done ## create the tracking store (a SQLite file) if there is none
 telemetry: # Python reads this file before anything is imported: `mlflow` in .venv sends no usage statistics
 	cp entrypoints/telemetry.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
-demo: setup ## draw the demo cohort, run `mlflow run .` on it, print the next steps
+demo: setup ## make the demo's synthetic cohort, run `mlflow run .` on it, print the next steps
 	$(BIN)/python -m entrypoints.demo_data
 	$(BIN)/mlflow run . --env-manager local -P model_name=doctogres-demo
 

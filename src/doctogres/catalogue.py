@@ -164,7 +164,7 @@ TABLE: Final = (
         (
             Parameter("target", "data/demo", "folder to write the cohort to"),
             Parameter("size", 100, "total number of slides, training and test", least=12, most=100_000),
-            Parameter("seed", SEED.default, "seed for drawing the slides"),
+            Parameter("seed", SEED.default, "seed of the synthetic slides"),
             RERUN,
         ),
         artifacts={"cohort": ""},

@@ -21,8 +21,8 @@ def machine(device: tuple[str, int] = CPU, missing: tuple[str, ...] = (), cores:
 @pytest.mark.parametrize(
     ("found", "on", "preset", "why"),
     [
-        (cohort(80, drawn=True), machine(), "demo", "drew these slides"),
-        (cohort(5000, drawn=True), machine(GPU), "demo", "drew these slides"),
+        (cohort(80, drawn=True), machine(), "demo", "made these synthetic slides"),
+        (cohort(5000, drawn=True), machine(GPU), "demo", "made these synthetic slides"),
         (cohort(80, drawn=True), machine(missing=("small", "challenge")), "demo", "without pretrained weights"),
         (cohort(60), machine(), "small", f"fewer than {MANY_GROUPS} patients"),
         (cohort(60), machine(GPU), "small", f"fewer than {MANY_GROUPS} patients"),

@@ -244,7 +244,7 @@ def test_the_sample_slide_is_classified_until_a_file_is_dropped(browser: Browser
         page.locator(".patches").wait_for()
         await_answers(page)
         assert table(page)["sample.png"][0] == "sample_mask.png"
-        assert page.get_by_text("The sample slide was drawn by this program").is_visible()
+        assert page.get_by_text("The sample slide is synthetic").is_visible()
         page.locator("input[type=file]").first.set_input_files(drawn(tmp_path, 1))
         page.locator(".slides tr", has_text="S1.png").wait_for()
         assert list(table(page)) == ["S1.png"]

@@ -253,7 +253,7 @@ def test_the_chosen_preset_is_recorded_promised_and_reused_like_any_other(
     said = capsys.readouterr().out
     assert said.count("reused the finished run") == len(STAGES)  # as with preset=demo
     lines = said.splitlines()
-    assert lines[0].startswith("preset=auto: demo, because demo_data drew these slides")
+    assert lines[0].startswith("preset=auto: demo, because demo_data made these synthetic slides")
     places = [lines.index(line) for line in lines if line.startswith("main: stage ")]
     assert [lines[place].split(",")[0] for place in places] == [
         f"main: stage {number} of 7: {stage}" for number, stage in enumerate(STAGES, 1)

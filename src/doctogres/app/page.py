@@ -33,7 +33,7 @@ LIMITS = (
     "is white on black, or is a GeoJSON file of outlines. Without a mask, tiles of the tissue are classified."
 )
 NO_FILES = Notice("error", "No slide", "Choose slide images first, or try the sample slide.")
-SAMPLE = "The sample slide was drawn by this program; it is not a patient's."
+SAMPLE = "The sample slide is synthetic, made by this program; it is not a patient's."
 COUNT = Markup('<p role="status">{}.</p>')
 
 

@@ -1,4 +1,4 @@
-"""A slide to try the page with: drawn, so that it is no patient's."""
+"""A slide to try the page with: synthetic, so that it is no patient's."""
 
 from functools import cache
 

@@ -80,7 +80,7 @@ def possible_decisions(measured: Evidence | None, reason: str) -> tuple[str, ...
     """The decisions that a slide allows, given its measurements, if any, and the automatic reason."""
     if measured is None or not can_be_used(measured):
         return (DROP,)
-    drawn = Reason.of(reason) in (Reason.CARTOON, Reason.CARTOON_TWIN)  # green in a drawing is not a splat
+    drawn = Reason.of(reason) in (Reason.CARTOON, Reason.CARTOON_TWIN)  # green in a cartoon is not a splat
     return (KEEP, DROP, REPAIR) if measured.splat_share and measured.lesion_left and not drawn else (KEEP, DROP)
 
 

@@ -82,7 +82,8 @@ def choose(cohort: Cohort, machine: Machine) -> Choice:
     """
     if cohort.drawn:
         return Choice(
-            DEMO, "demo_data drew these slides, for which a small network without pretrained weights is enough"
+            DEMO,
+            "demo_data made these synthetic slides, for which a small network without pretrained weights is enough",
         )
     if not cohort.classes:
         return Choice(SMALL, "nothing is trained")

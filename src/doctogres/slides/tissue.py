@@ -1,7 +1,7 @@
-"""Tells stained tissue from drawings by colour, inside the silhouette of whatever lies on the glass.
+"""Tells stained tissue from cartoons by colour, inside the silhouette of whatever lies on the glass.
 
 Haematoxylin and eosin absorb green light most: a stained pixel's optical density is highest in the green channel,
-whatever the stain's strength (Ruifrok & Johnston 2001, their H and E vectors). A drawing has no reason to obey that.
+whatever the stain's strength (Ruifrok & Johnston 2001, their H and E vectors). A cartoon has no reason to obey that.
 Densities are measured against the slide's own glass, which takes a scanner's tint out of the comparison.
 """
 
