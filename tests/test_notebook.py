@@ -59,4 +59,4 @@ def test_it_answers_slides_and_compares_two_versions(
     assert "image/png" in done.cells[code[3]].outputs[0].data
     assert picture.startswith("<Figure")
     assert "version 2" in versions
-    assert "version 2 less version 1: " in difference
+    assert "version 2 minus version 1: " in difference
