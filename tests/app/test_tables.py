@@ -83,6 +83,15 @@ def test_the_file_is_made_without_any_answer_and_holds_no_formula() -> None:
     assert [table["slide_id"][0], table["reason"][0]] == ["'=1+1", "'@a"]
 
 
+def test_the_file_has_the_classes_of_every_model_that_answered() -> None:
+    probabilities = {next(iter(SHARES)): 0.75, "another": 0.25}
+    later = Case(pair("S5"), Result(NOON, ANSWER | {"probabilities": probabilities}))
+    table = pd.read_csv(io.BytesIO(csv_file([SURE, later])))
+    shares = table.filter(regex="^p_|^probability")
+    assert shares.notna().sum(axis=1).tolist() == [len(SHARES), 2]
+    assert len(shares.columns) == len(SHARES) + 1
+
+
 def test_the_sheet_has_everything_of_every_slide() -> None:
     sheet = sheet_html(CASES)
     assert [row[2] for row in rows_of(sheet)] == ["Sure", "Not sure", "Refused", "Waiting"]

@@ -35,11 +35,10 @@ def sheet_html(cases: Sequence[Case]) -> str:
 
 def csv_file(cases: Sequence[Case]) -> bytes:
     """The file predictions.csv, with the columns of the stage `predict`; a slide without an answer has the reason."""
-    classes = next((list(case.answer["probabilities"]) for case in cases if case.answer), [])
-    shares = [
-        [case.answer["probabilities"][name] for name in classes] if case.answer else [np.nan] * len(classes)
-        for case in cases
-    ]
+    said = [case.answer["probabilities"] if case.answer else {} for case in cases]
+    # The server may have got a model of other classes between two answers.
+    classes = list(dict.fromkeys(name for probabilities in said for name in probabilities))
+    shares = [[probabilities.get(name, np.nan) for name in classes] for probabilities in said]
     rows = pd.DataFrame([_predicted(case) for case in cases])
     probabilities = np.array(shares, np.float64).reshape(len(cases), len(classes))
     models = [case.answer.get("model_version", "") for case in cases]
