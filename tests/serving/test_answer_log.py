@@ -139,6 +139,24 @@ def test_one_answer_waits_a_little_for_a_disk_that_hangs_and_the_next_ones_do_no
     assert caplog.text.count("not logged (another write hangs)") == 1
 
 
+def test_a_file_that_another_process_has_locked_first_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take the file for complete, upload it and remove it."""
+    tried: list[int] = []
+
+    def taken(file: int) -> None:
+        tried.append(file)
+        if len(tried) == 1:
+            raise BlockingIOError
+
+    monkeypatch.setattr(answer_log, "lock", taken)
+    log = AnswerLog(tmp_path)
+    assert log.append(rows(1)) == 0
+    assert sorted(path.stat().st_size > 0 for path in tmp_path.iterdir()) == [False, True]
+    assert len(tried) == 2
+
+
 def test_a_log_that_was_taken_away_is_begun_anew(tmp_path: Path) -> None:
     log = AnswerLog(tmp_path / "log")
     log.append(rows(2))

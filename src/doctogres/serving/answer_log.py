@@ -21,6 +21,7 @@ from doctogres.serving.answers import as_line
 
 FOLDER_VARIABLE: Final = "DOCTOGRES_ANSWER_LOG"
 NAMES_VARIABLE: Final = "DOCTOGRES_ANSWER_LOG_NAMES"
+TRIES: Final = 10  # files that another process may lock before this one can
 LARGEST: Final = 16 * 2**20  # bytes
 PAUSE: Final = 10.0  # seconds without another try after a disk failed
 SLOW: Final = 1.0  # seconds; a disk on which a write takes longer has failed
@@ -101,13 +102,20 @@ class AnswerLog:
         umask = chosen_umask()
         with suppress(FileExistsError):
             self.folder.mkdir(0o777 & ~umask)
-        now = _now()
-        path = self.folder / f"answers-{now}-{secrets.token_hex(4)}.jsonl"
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666 & ~umask)
-        with suppress(OSError):  # a file system without locks
-            lock(self._file)  # until it is closed: not complete yet
-        self._day = now[:8]
-        return self._file
+        for _ in range(TRIES):
+            now = _now()
+            path = self.folder / f"answers-{now}-{secrets.token_hex(4)}.jsonl"
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666 & ~umask)
+            try:
+                lock(self._file)  # until it is closed: not complete yet
+            except BlockingIOError:  # another worker, which copies complete files away, was just looking at it
+                self._close()
+                continue
+            except OSError:  # a file system without locks
+                pass
+            self._day = now[:8]
+            return self._file
+        raise OSError(f"{path} is locked by another process as soon as it is made")
 
     def _cut(self, file: int, length: int) -> None:
         """Removes a half-written row, or else leaves it as the last one of its file, where the reader ignores it."""
