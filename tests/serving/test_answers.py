@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,13 @@ def test_what_a_later_version_adds_is_kept(tmp_path: Path) -> None:
 def test_a_damaged_row_and_another_version_are_named(tmp_path: Path, content: bytes, sentence: str) -> None:
     (tmp_path / "answers-1.jsonl").write_bytes(content)
     with pytest.raises(UpstreamError, match=rf"answers-1\.jsonl: {sentence}"):
+        read_answers(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-4], lambda whole: whole[:12] + b"\xff" * 8 + whole[20:]])
+def test_a_damaged_archive_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "answers-1.jsonl.gz").write_bytes(damage(gzip.compress(as_line(ANSWER).encode())))
+    with pytest.raises(UpstreamError, match=r"answers-1\.jsonl\.gz cannot be read .*; copy it again"):
         read_answers(tmp_path)
 
 

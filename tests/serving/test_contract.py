@@ -86,6 +86,14 @@ def test_a_bad_file_is_refused_with_slide_field_and_remedy(change: Callable[[Row
     assert len(str(refused.value)) < 250
 
 
+@pytest.mark.parametrize("column", ["image", "mask", "slide_id"])
+def test_a_list_where_a_file_or_a_name_is_wanted_is_refused(column: str) -> None:
+    """Parquet has arrays in its cells."""
+    row = {**files(1), "slide_id": "s1", column: np.array([1, 2])}
+    with pytest.raises((DoctogresError, RequestError), match="is not a"):
+        requested_slides(pd.DataFrame([row]))[0].read()
+
+
 @pytest.mark.parametrize(
     "rows", [[], [{}], [{"picture": "iVBO"}], [{"picture": "iVBO", "slide_id": "s1"}], [{"slide_id": "s1"}]]
 )  # fmt: skip

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -86,7 +87,7 @@ def _files(place: Path | str) -> Iterator[tuple[str, bytes]]:
         try:
             content = path.read_bytes()
             yield str(path), gzip.decompress(content) if path.suffix == ".gz" else content
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise UpstreamError(f"{path} cannot be read ({error}); copy it again, or remove it") from error
 
 

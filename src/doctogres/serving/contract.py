@@ -262,7 +262,9 @@ def _name(given: Any, index: int, column: str) -> str:
 
 
 def _missing(value: Any) -> bool:
-    return value is None or (not isinstance(value, list | dict) and (pd.isna(value) is True or value in ("", b"")))
+    if isinstance(value, str | bytes):
+        return not value
+    return value is None or pd.isna(value) is True  # of a list or an array, as Parquet may have, it is another one
 
 
 def _file(value: Any, name: str) -> bytes:
