@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from doctogres.errors import CohortError
-from doctogres.slides.cohort import find_slides, find_test_labels, open_cohort, pairing_files
+from doctogres.slides.cohort import find_slides, find_test_groups, find_test_labels, open_cohort, pairing_files
 from doctogres.slides.reasons import Reason, by_reason
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-data.md"
@@ -281,6 +281,13 @@ def listed_test_slides(root):
     assert pairing_files(root) == ["test_labels.csv"]
     write(root, "image,mask,label", "one.png,1.png,x", name="test_labels.csv")
     assert find_test_labels(root)["one"][0].label == "x"
+    put(root, "test_data/img_2.png", "test_data/mask_2.png", "test_data/3.png")
+    write(root, "image,mask,group", "one.png,1.png,p", "img_2.png,3.png,q, r", name="test_labels.csv")
+    refused(root, "test_labels.csv, line 3", "4 values for 3 columns", labelled=False)  # not paired by names
+    with pytest.raises(CohortError, match=r"test_labels.csv, line 3 .* has 4 values for 3 columns"):
+        find_test_groups(root)
+    write(root, "image,mask,group", 'one.png,1.png,"p', name="test_labels.csv")
+    refused(root, "test_labels.csv is not a readable CSV", labelled=False)
 
 
 @row("UTF-8 with or without a byte-order mark, UTF-16")

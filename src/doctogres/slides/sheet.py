@@ -112,10 +112,7 @@ def read_sheet(path: Path, needed: Sequence[Sequence[str]]) -> Sheet:
     Raises:
         CohortError: it cannot be read, or not in one way only; names the line and the remedy.
     """
-    try:
-        text = _decoded(path.read_bytes(), path.name)
-    except OSError as error:
-        raise CohortError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from error
+    text = _decoded(_bytes(path), path.name)
     name, columns = path.name, f"{REMEDY} {','.join(needed[0])}"
     try:
         delimiter = _delimiter(text, needed, f"{path}", columns)
@@ -128,12 +125,24 @@ def read_sheet(path: Path, needed: Sequence[Sequence[str]]) -> Sheet:
 
 
 def has_columns(path: Path, columns: Sequence[str]) -> bool:
-    """Whether the header of a CSV has all of these columns."""
+    """Whether the header of a CSV has all of these columns; its rows are not looked at, so that `read_sheet` refuses a bad one.
+
+    Raises:
+        CohortError: the file cannot be opened.
+    """
+    data = _bytes(path)
     try:
-        read_sheet(path, [columns])
+        _delimiter(_decoded(data, path.name), [columns], path.name, "")
     except CohortError:
         return False
     return True
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CohortError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from error
 
 
 def _row(sheet: Sheet, line: int, cells: list[str], delimiter: str) -> Row:
