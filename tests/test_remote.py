@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from doctogres.errors import DiskFullError, ParameterError, RemoteError
 from doctogres.remote import FETCHED, KEPT, UNUSED, check_usable, is_address, local, local_files, send
@@ -100,6 +100,14 @@ def test_what_does_not_fit_on_the_disk_is_not_begun(fetched: list[str], monkeypa
     with pytest.raises(DiskFullError, match="is full: 23 bytes needed, 20 bytes free"):
         local(ADDRESS)
     assert fetched == []
+
+
+def test_the_empty_objects_that_mark_folders_in_a_bucket_are_no_files(store: MemoryFileSystem) -> None:
+    marks = ["/bucket/study/", "/bucket/study/deep/", "/bucket/none/"]
+    store.store |= dict.fromkeys(marks, MemoryFile(store, "mark"))
+    assert content(local(ADDRESS)) == {name: name for name in ("a.png", "b.png", "deep/er/c.png")}
+    with pytest.raises(RemoteError, match="memory://bucket/none holds no files"):
+        local("memory://bucket/none")
 
 
 def test_a_name_that_leads_out_of_the_copy_is_refused(store: MemoryFileSystem, tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def local(place: str | Path) -> Path:
         info = store.info(top)
         folder = info["type"] == "directory"
         found = store.find(top, detail=True) if folder else {top: info}
-    files = {f"{name}{place[len(top) :]}": _file(store, info) for place, info in found.items()}
+    # A bucket's console marks a folder with an empty object whose name ends in a slash.
+    files = {f"{name}{place[len(top) :]}": _file(store, info) for place, info in found.items() if place[-1] != "/"}
     if folder and not files:
         raise RemoteError(f"{address} holds no files; give the address of a file or of a folder with files")
     return _copy(address, files) / name
