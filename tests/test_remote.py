@@ -172,6 +172,41 @@ def test_copies_that_nobody_asked_for_in_a_month_go(
     assert sorted(path.read_text() for path in (top / KEPT).glob("*/*")) == ["a.png", "new"]
 
 
+def age(workspace: Path) -> None:
+    """Lets all copies be as old as those that are removed."""
+    long_ago = time.time() - UNUSED - 1
+    for path in (workspace / FETCHED).rglob("*"):
+        os.utime(path, (long_ago, long_ago))
+
+
+def test_a_folder_that_grew_after_a_month_keeps_what_it_had(
+    tmp_path: Path, store: MemoryFileSystem, fetched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local(ADDRESS)
+    age(tmp_path / "workspace")
+    store.pipe_file("/bucket/study/new.png", b"new.png")
+    store.pipe_file("/bucket/other.png", b"other.png")
+    get = MemoryFileSystem.get_file
+
+    def beside_another_command(self: Any, place: str, *others: Any, **more: Any) -> None:
+        if place == "/bucket/study/new.png":
+            local("memory://bucket/other.png")
+        get(self, place, *others, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", beside_another_command)
+    assert content(local(ADDRESS)) == {name: name for name in ("a.png", "b.png", "deep/er/c.png", "new.png")}
+    assert fetched[3:] == ["/bucket/other.png", "/bucket/study/new.png"]
+
+
+def test_what_another_command_removes_at_the_same_time_is_passed_over(tmp_path: Path, store: MemoryFileSystem) -> None:
+    local(ADDRESS)
+    top = tmp_path / "workspace" / FETCHED
+    for gone in (top / "0123456789abcdef", next((top / KEPT).iterdir()) / "0123456789abcdef"):
+        gone.symlink_to("nowhere")  # listed, and then not there
+    store.pipe_file("/bucket/study/new.png", b"new.png")
+    assert (local(ADDRESS) / "new.png").is_file()
+
+
 @pytest.mark.parametrize("place", ["memory://bucket/out/x.csv", "out/x.csv"])
 def test_an_output_replaces_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, store: MemoryFileSystem

@@ -215,18 +215,29 @@ def _copy(address: str, files: Mapping[str, RemoteFile]) -> Path:
     for name in files:
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
             raise RemoteError(f"{address} holds {name!r}, which would lie outside its copy; rename it")
-    _fetch(address, [file for file in files.values() if not file.kept.is_file()])
     folder = workspace() / FETCHED / digest_of(address, sorted((name, file.version) for name, file in files.items()))
     if not folder.is_dir():
         with partial_beside(folder) as partial:
             partial.mkdir()
-            for name, file in files.items():
-                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            # What is here is linked first, so that no clean-up, of this command or another, takes it while the rest is fetched.
+            missing = {name: file for name, file in files.items() if not _linked(file, partial / name)}
+            _fetch(address, list(missing.values()))
+            for name, file in missing.items():
                 os.link(file.kept, partial / name)
             if not folder.is_dir():
                 partial.rename(folder)
     os.utime(folder)
     return folder
+
+
+def _linked(file: RemoteFile, path: Path) -> bool:
+    """Links a file to a path; False if it is still to be fetched."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file.kept, path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _fetch(address: str, files: list[RemoteFile]) -> None:
@@ -258,8 +269,10 @@ def _discard_unused() -> None:
     """Removes copies that nobody has asked for in a long time, and the files that are in no other copy."""
     top, oldest = workspace() / FETCHED, time.time() - UNUSED
     for folder in top.glob("*"):
-        if folder.name != KEPT and folder.stat().st_mtime < oldest:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another command discards, too
+            if folder.name != KEPT and folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
     for file in (top / KEPT).glob("*/*"):
-        if (status := file.stat()).st_nlink == 1 and status.st_mtime < oldest:
-            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if (status := file.stat()).st_nlink == 1 and status.st_mtime < oldest:
+                file.unlink()
