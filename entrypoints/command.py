@@ -28,7 +28,7 @@ from doctogres.settings import Preset
 
 from .interruption import held, interruptible
 from .outages import outage
-from .paths import JSON, check_paths
+from .paths import JSON, check_paths, naming_closed
 
 if TYPE_CHECKING:
     from doctogres.tracking.runs import StageResult
@@ -132,6 +132,10 @@ class OneLineCommand(click.Command):
             if sentence := outage(error):
                 self._fail(sentence, 1)
             self._fail(f"{type(error).__name__}: {error}. {FAULT}", 1, fault=True)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with naming_closed(ctx.params):
+            return super().invoke(ctx)
 
     def _end_interrupted(self, launch: Launch | None) -> None:
         stage = STAGES.get(str(self.name))

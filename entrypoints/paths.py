@@ -1,12 +1,13 @@
 """The paths among a command's parameters, checked before anything heavy is imported. Imports nothing heavy."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from doctogres.catalogue import LATEST, MODEL, RUN_ID, Stage
-from doctogres.errors import ParameterError, UpstreamError
+from doctogres.errors import DoctogresError, ParameterError, UpstreamError
 from doctogres.files import WORKSPACE_VARIABLE, closed_above, looked_for, workspace
 from doctogres.model.weights import NONE, check_local_weights
 from doctogres.remote import check_usable, is_address
@@ -28,6 +29,30 @@ ADDRESSABLE: Final = (
     "output",
     JSON,
 )
+
+
+@contextmanager
+def naming_closed(values: Mapping[str, Any]) -> Iterator[None]:
+    """Turns the refusal of a path in the block, for want of permission, into an error that says whose path it is.
+
+    Args:
+        values: the parameters, by name.
+
+    Raises:
+        ParameterError: names the parameter, the path and the remedy.
+        DoctogresError: the same of a path that no parameter names.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        if not isinstance(error.filename, str):  # no path, but a socket or a process
+            raise
+        closed = Path(error.filename).absolute()
+        refused = f"{closed} is closed to you ({error.strerror}); ask its owner for permission, or give another path"
+        for name, value in {**values, WORKSPACE_VARIABLE: str(workspace())}.items():
+            if value and isinstance(value, str) and closed.is_relative_to(Path(os.path.expanduser(value)).absolute()):
+                raise ParameterError(f"{name}={value}: {refused}") from error
+        raise DoctogresError(refused) from error
 
 
 def check_paths(stage: Stage, values: Mapping[str, Any]) -> None:

@@ -1,10 +1,12 @@
-"""Disks of a few megabytes in memory, which a test fills and enlarges."""
+"""Disks of a few megabytes in memory, which a test fills and enlarges; folders that are closed to a test."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +46,17 @@ def small_disk(folder: Path, *, kilobytes: int) -> Iterator[SmallDisk]:
         yield disk
     finally:
         subprocess.run([*AS_ROOT, "umount", "--lazy", str(folder)], check=True)
+
+
+def close(folder: Path, patcher: pytest.MonkeyPatch) -> None:
+    """Makes a folder that is as if somebody else had closed it; root is refused, too, whom no permissions bind."""
+    folder.mkdir()
+    look, ask = os.stat, os.access
+
+    def stat(path: Any, **how: Any) -> os.stat_result:
+        if not isinstance(path, int) and folder in Path(os.fsdecode(path)).absolute().parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return look(path, **how)
+
+    patcher.setattr(os, "stat", stat)
+    patcher.setattr(os, "access", lambda path, mode, **how: Path(path) != folder and ask(path, mode, **how))

@@ -62,9 +62,12 @@ def naming_full_disk(*folders: Path, partial: Path | None = None, needed: int = 
 
 def free_space(folder: Path) -> int:
     """Bytes that this user may still write on the disk of a folder, or of the nearest one above it that exists."""
-    return shutil.disk_usage(
-        next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    ).free
+    return shutil.disk_usage(nearest(folder)).free
+
+
+def nearest(folder: Path) -> Path:
+    """A folder, or the nearest one above it that exists; what lies in a folder that is closed to this user does not."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
 
 
 def _is_full(error: BaseException, free: int) -> bool:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from doctogres.disk import check_space, naming_full_disk
+from doctogres.disk import check_space, naming_full_disk, nearest
 from doctogres.errors import DoctogresError
 from doctogres.liveness import NAME, is_left_over, process_name
 
@@ -82,8 +82,8 @@ def looked_for(path: str | Path) -> str:
 
 def closed_above(folder: Path) -> Path | None:
     """What keeps this process from making a folder or writing in it, it or the nearest path above; None if nothing does."""
-    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return None if above.is_dir() and os.access(above, os.W_OK) else above
+    above = nearest(folder)
+    return None if above.is_dir() and os.access(above, os.W_OK | os.X_OK) else above
 
 
 @contextmanager

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 
 from doctogres.catalogue import STAGES
+from doctogres.disk import free_space
+from doctogres.doctor import disk
 from doctogres.errors import DoctogresError
 from doctogres.presets import load_preset
-from entrypoints.paths import check_paths
+from doctogres.slides.selection import is_outside
+from entrypoints.paths import check_paths, naming_closed
+from entrypoints.reference import command_of
+from tests.disks import close
 from tests.servers import ROOT
 from tests.stores import plain_environment
 
@@ -82,6 +87,31 @@ def test_the_workspace_is_checked(here: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("DOCTOGRES_WORKSPACE", str(here / "file" / "workspace"))
     with pytest.raises(DoctogresError, match="DOCTOGRES_WORKSPACE="):
         check_paths(STAGES["patch"], {})
+
+
+def test_a_path_in_somebody_elses_closed_folder_is_refused_with_the_parameter(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    close(here / "closed", monkeypatch)
+    refused = f"{here / 'closed' / 'cohort'} is closed to you (Permission denied); ask its owner for permission"
+    with pytest.raises(SystemExit) as stop:
+        command_of("clean").main(["--data", "closed/cohort"])
+    said = capsys.readouterr().err
+    assert (stop.value.code, said.count("\n")) == (2, 1)
+    assert said.startswith(f"clean: error: data=closed/cohort: {refused}")
+    for values, named in (({"split": "closed", "seed": 1}, "split=closed: "), ({"data": "other", "split": ""}, "")):
+        with pytest.raises(DoctogresError) as error, naming_closed(values):
+            is_outside("closed/cohort")
+        assert str(error.value).startswith(f"{named}{refused}")
+
+
+def test_a_workspace_in_somebody_elses_closed_folder_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close(here / "closed", monkeypatch)
+    monkeypatch.setenv("DOCTOGRES_WORKSPACE", str(here / "closed" / "more" / "workspace"))
+    with pytest.raises(DoctogresError, match=f"DOCTOGRES_WORKSPACE=.* written in {here / 'closed'}; give another"):
+        check_paths(STAGES["patch"], {})
+    assert free_space(here / "closed" / "more") > 0
+    assert disk(here / "closed" / "more", "workspace", "").text.startswith(f"{here / 'closed'} cannot be written to")
 
 
 @pytest.mark.parametrize("value", ["latest", "none", "0" * 32, "runs:/abc/x", "models:/doctogres@champion", "here"])
