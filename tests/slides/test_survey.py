@@ -2,6 +2,7 @@
 
 import csv
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,24 @@ def test_files_that_are_missing_are_rows_with_a_reason(tmp_path: Path) -> None:
     found = find_slides(open_cohort(tmp_path / "cohort.csv", workspace=tmp_path / "ws"))
     reasons = {name: reason.partition(":")[0] for name, reason in zip(found["slide_id"], found["reason"], strict=True)}
     assert reasons == {"a": "", "gone": "missing_image"}
+
+
+@pytest.mark.parametrize("folder", [unicodedata.normalize("NFD", "Zürich"), "batch  2", "№ 1"])
+def test_a_folder_may_have_a_name_that_a_table_shows_otherwise(tmp_path: Path, folder: str) -> None:
+    root = put(tmp_path / folder, f"{folder} a.png", f"{folder} a_mask.png", "b.png", "b_mask.png")
+    table(root, "name,label", f"{folder} a,x", "b,y")
+    path = written(survey(root), tmp_path / "cohort.csv")
+    found = find_slides(open_cohort(path, workspace=tmp_path / "ws"))
+    assert found["outcome"].tolist() == ["kept", "kept"]
+    assert set(found["slide_id"]) == {f"{folder} a", "b"}
+
+
+def test_a_path_may_have_what_nobody_sees(tmp_path: Path) -> None:
+    put(tmp_path, "d e/ä.png", "d e/ä_mask.png")
+    unseen = unicodedata.normalize("NFD", "d\u00a0e/ä\u200b")
+    table(tmp_path, "image,mask,label", f'"{unseen}.png ","=""{unseen}_mask.png""",x', name="cohort.csv")
+    found = find_slides(open_cohort(tmp_path / "cohort.csv", workspace=tmp_path / "ws"))
+    assert found["outcome"].tolist() == ["kept"]
 
 
 def test_an_empty_table_and_files_on_two_disks_are_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from doctogres.slides.labels import IMAGE, LABEL, MASK
 from doctogres.slides.layout import LABELS, TEST, TEST_LABELS, TRAINING
 from doctogres.slides.names import slide_name
 from doctogres.slides.sheet import Row, Sheet, read_sheet
+from doctogres.slides.spelling import visible
 
 SLIDE: Final = "slide_id"
 PART: Final = "part"
@@ -37,14 +38,15 @@ def linked_cohort(table: Path, workspace: Path, *, address: str = "") -> Path:
         CohortError: the table cannot be read, a row's part or slide_id is wrong, or the files have no folder in common.
     """
     sheet = read_sheet(table, [(IMAGE, MASK, LABEL)])
+    folder_address = address.rpartition("/")[0]
     places = {
-        column: [_place(text, address.rpartition("/")[0]) for text in sheet.texts(column)] for column in (IMAGE, MASK)
+        column: [
+            (_place(stored, folder_address), _place(visible(stored), folder_address)) for stored in sheet.stored(column)
+        ]
+        for column in (IMAGE, MASK)
     }
-    copies = local_files(place for column in places.values() for place in column if is_address(place))
-    paths = {
-        column: [_absolute(str(copies.get(place, place)), table.parent) for place in found]
-        for column, found in places.items()
-    }
+    copies = local_files(place for column in places.values() for both in column for place in both if is_address(place))
+    paths = {column: [_path(both, copies, table.parent) for both in found] for column, found in places.items()}
     start = _start(table, [path for column in paths.values() for path in column if path])
     parts = [_part(sheet, row, text) for row, text in zip(sheet.rows, sheet.texts(PART), strict=True)]
     _check_names(sheet, paths[IMAGE])
@@ -68,6 +70,12 @@ def _place(text: str, folder: str) -> str:
     """A cell's path, or its address where it is one or relative to one."""
     relative = folder and text and not is_address(text) and not Path(text).is_absolute()
     return f"{folder}/{Path(text).as_posix()}" if relative else text
+
+
+def _path(places: tuple[str, str], copies: Mapping[str, Path], folder: Path) -> str:
+    """The file of a cell as it is stored, where there is one; else that of its visible text."""
+    stored, shown = (_absolute(str(copies.get(place, place)), folder) for place in places)
+    return stored if os.path.exists(stored) else shown
 
 
 def _absolute(text: str, folder: Path) -> str:
@@ -98,7 +106,7 @@ def _check_names(sheet: Sheet, images: Sequence[str]) -> None:
     if sheet.position(SLIDE) is None:
         return
     for row, given, image in zip(sheet.rows, sheet.texts(SLIDE), images, strict=True):
-        own = slide_name(os.path.basename(image))
+        own = visible(slide_name(os.path.basename(image)))  # as the table's texts are read
         if given and image and given != own and not given.endswith(f"_{own}"):
             sheet.refuse(
                 row, f"has the slide_id {given}, but its picture is called {own}", "rename the picture, or correct it"

@@ -85,17 +85,25 @@ class Sheet:
         Raises:
             CohortError: names the first row whose text cannot be read for certain.
         """
-        place = self.position(key)
-        return [""] * len(self.rows) if place is None else [self._text(row, place) for row in self.rows]
+        return list(map(visible, self.stored(key)))
 
-    def _text(self, row: Row, place: int) -> str:
+    def stored(self, key: str) -> list[str]:
+        """The same texts as they are stored, but trimmed: a path may have two spaces, and a Unicode form of its own.
+
+        Raises:
+            CohortError: see `texts`.
+        """
+        place = self.position(key)
+        return [""] * len(self.rows) if place is None else [self._stored(row, place) for row in self.rows]
+
+    def _stored(self, row: Row, place: int) -> str:
         cell = row.cells[place]
         if LOST in cell:
             self.refuse(row, "contains a character in an unknown encoding", 'save the table as "CSV UTF-8"')
         if "\n" in cell or "\r" in cell:
             self.refuse(row, "has a line break inside a value", "look for an unclosed quotation mark")
         formula = re.fullmatch(r'="(.*)"', cell.strip())  # how Excel is made to keep leading zeros
-        return visible(formula[1] if formula else cell)
+        return (formula[1] if formula else cell).strip()
 
     def refuse(self, row: Row, problem: str, remedy: str) -> NoReturn:
         """Refuses the table because of this row.
