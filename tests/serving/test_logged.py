@@ -22,12 +22,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 
+from doctogres.files import TEMPORARY
+from doctogres.liveness import process_name
 from doctogres.model.classifier import SlideClassifier
 from doctogres.serving.loading import load_classifier
 from doctogres.serving.pyfunc import model_id, registered_name
 from doctogres.telemetry import OFF
 from tests.serving.drawn_requests import drawn, files
 from tests.stores import connected
+from tests.test_files import dead_process
 
 COLUMNS = [
     "slide_id", "label", "abstained", "confidence", "probabilities", "labels", "labels_valid", "novelty",
@@ -137,6 +140,17 @@ def test_our_own_loads_leave_the_file_alone_in_which_a_server_reads_its_version(
         assert registered_name(served) == "doctogres/1"
         load_classifier(f"models:/{model_id(served)}")
         assert registered_name(served) == "doctogres/1"
+
+
+def test_a_model_that_is_loaded_removes_what_killed_servers_left(
+    champion: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, read = (tmp_path / f"{TEMPORARY}{owner}-x.tif" for owner in (dead_process(), process_name()))
+    for path in (left, read):
+        path.touch()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    mlflow.pyfunc.load_model(str(champion[1]))
+    assert (left.exists(), read.exists()) == (False, True)
 
 
 def test_the_identity_is_answered_without_a_slide(model: Any) -> None:

@@ -1,6 +1,9 @@
 """Regions of pyramids are those of the plain picture."""
 
+import os
+import signal
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
+from doctogres.files import sweep
 from doctogres.slides import levels, pyramid
 from doctogres.slides.costs import CostlyError
 from doctogres.slides.formats import ColourModeError, ImageError, TooManyPixelsError
@@ -115,6 +119,19 @@ def test_bytes_are_read_as_a_file_is_and_leave_nothing(
     assert len(list(tmp_path.iterdir())) == 1
     assert slide.region(Rectangle(10, 10, 40, 40), (30, 30)).shape == (30, 30, 3)
     del slide
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_bytes_that_a_killed_process_was_reading_are_swept(files: dict[str, Path], tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from doctogres.slides.pyramid import Pyramid; "
+        "slide = Pyramid.open(Path(sys.argv[1]).read_bytes(), 'a'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
+    killed = subprocess.run([sys.executable, "-c", program, str(files["slide.svs"])], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    assert sweep(tmp_path) == 1
     assert not list(tmp_path.iterdir())
 
 

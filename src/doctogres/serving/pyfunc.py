@@ -4,7 +4,7 @@ import base64
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from doctogres import __version__
 from doctogres.drawing import class_colours, overlay
 from doctogres.engine import default_workers, map_slides
 from doctogres.errors import DoctogresError, ParameterError
+from doctogres.files import sweep, temporary_folder
 from doctogres.model.answer import CutSlide, SlideAnswer
 from doctogres.model.classifier import SlideClassifier
 from doctogres.model.cutting import NoLesionError
@@ -45,6 +46,8 @@ class SlideModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         self.scheduler, self.server = Scheduler(), SurroundingServer()
 
     def load_context(self, context: Any) -> None:
+        with suppress(OSError):  # a folder that may not be listed
+            sweep(temporary_folder())  # slides that killed servers were reading
         classifier = Path(context.artifacts["classifier"])
         folder = classifier.parent.parent
         version = registered_name(folder)

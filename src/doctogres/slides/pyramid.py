@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from doctogres.files import TEMPORARY
+from doctogres.liveness import process_name
 from doctogres.slides.formats import ImageError, Source, TooManyPixelsError, max_pixels
 from doctogres.slides.resolution import believed
 from doctogres.slides.scale import factor
@@ -141,7 +143,8 @@ def _microns(text: str) -> float:
 
 def _as_file(content: bytes) -> tuple[str, Any]:
     """The path of a temporary file with this content, and what removes it once nothing refers to it."""
-    file = tempfile.NamedTemporaryFile(prefix="doctogres-", suffix=".tif")  # noqa: SIM115 - lives as long as the slide
+    owned = f"{TEMPORARY}{process_name()}-"  # by which it is swept if this process is killed
+    file = tempfile.NamedTemporaryFile(prefix=owned, suffix=".tif")  # noqa: SIM115 - lives as long as the slide
     file.write(content)
     file.flush()
     return file.name, file
