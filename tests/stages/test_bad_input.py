@@ -14,6 +14,7 @@ from doctogres.presets import load_preset
 from doctogres.slides.reasons import Reason
 from doctogres.slides.table import DROPPED, CohortTable
 from doctogres.stages.clean import clean
+from doctogres.stages.main import run_all
 from doctogres.stages.patch import patch
 from doctogres.tracking.runs import PROBLEMS, finished_runs
 from doctogres.tracking.upstream import find_artifact
@@ -120,6 +121,23 @@ def test_a_cohort_with_nothing_left_names_the_first_slide_of_every_reason_and_le
     assert all(f"img_{slide:04}" in page for slide in range(8))
     table = pd.read_csv(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="decisions.csv"))
     assert len(table) == 8
+
+
+def test_main_refuses_an_unusable_test_part_before_it_trains(store: Path, small_cohort: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cohort"
+    shutil.copytree(small_cohort, root)
+    for table, said in (
+        ("image,mask\n1.png,2.png,3.png\n", "test_labels.csv, line 2"),
+        ("sample_index,group\nimg_0000,p,q\n", "test_labels.csv, line 2"),
+        ("", "test_data holds no pictures with masks"),
+    ):
+        (root / "test_labels.csv").write_text(table)
+        if not table:
+            shutil.rmtree(root / "test_data")
+            (root / "test_data").mkdir()
+        with pytest.raises(CohortError, match=said):
+            run_all(data=str(root), preset=load_preset("demo"), seed=1)
+    assert finished_runs("clean") == []
 
 
 def test_a_reason_is_printed_once_and_a_confirmed_column_is_another_run(

@@ -22,7 +22,8 @@ from doctogres.registry.gate import CHAMPION, NOT_REGISTERED
 from doctogres.registry.origin import origin_of, recorded_origin
 from doctogres.registry.versions import RegisteredModel
 from doctogres.settings import Preset
-from doctogres.slides.cohort import open_cohort
+from doctogres.slides.cohort import find_slides, find_test_groups, open_cohort
+from doctogres.slides.layout import TEST
 from doctogres.slides.splits import HOLDOUT
 from doctogres.slides.subgroups import AUTO
 from doctogres.stages.candidate import candidate_of
@@ -63,9 +64,12 @@ def run_all(
         cohort = Path(data).name
         mlflow.set_tags({STAGE_TAG: "main", NAME_TAG: f"main {cohort}", **code_tags()})
         _record(parent, {"data": data, "seed": seed}, preset)
+        root = open_cohort(data, workspace=workspace())
+        if to_predict := (root / TEST).is_dir():  # what `predict` would refuse is not found out after the training
+            find_slides(root, labelled=False, annotations=annotations)
+            find_test_groups(root)
         of_slides = {"ignore_columns": ignore_columns, "subgroups": subgroups, "annotations": annotations}
         promised = promised_seconds(data, preset, seed, of_slides, rerun=rerun) if CHOSEN in preset.given else {}
-        to_predict = (open_cohort(data, workspace=workspace()) / "test_data").is_dir()
         step = Steps(STAGES if to_predict else STAGES[:-1], promised)
         results = _stages(
             step, data, preset, seed, decisions, ignore_columns, subgroups, annotations, model_name, rerun, strict
