@@ -16,7 +16,7 @@ from doctogres.files import WORKSPACE_VARIABLE
 from doctogres.liveness import process_name
 from doctogres.patches.cutting import cut_cohort
 from doctogres.patches.pixels import load_patches
-from doctogres.storage import DAY, hold, stored
+from doctogres.storage import DAY, held, hold, stored
 from entrypoints.clean_cache import command
 from tests.patches.test_pixels import SETTINGS, cohort_row, draw_slide, table_of
 
@@ -137,6 +137,19 @@ def test_what_a_living_process_uses_stays_until_it_ends(workspace):
         process.kill()
     clean_cache()
     assert files(workspace) == set(KEPT)
+
+
+def test_a_folder_of_caches_may_be_a_link_to_a_larger_disk(workspace, tmp_path):
+    (workspace / "patches").rename(tmp_path / "larger")
+    (workspace / "patches").symlink_to(tmp_path / "larger")
+    used = [workspace / CACHES[0], workspace / CACHES[4]]
+    os.utime(used[0], (0, 0))
+    hold(workspace, used)
+    assert held(workspace) == set(used)
+    assert used[0].stat().st_mtime > 0
+    (tmp_path / "name").symlink_to(workspace)  # of a workspace that is a link itself
+    hold(tmp_path / "name", [tmp_path / "name" / CACHES[5]])
+    assert held(workspace) == {*used, workspace / CACHES[5]}
 
 
 def test_what_another_machine_uses_stays(workspace):

@@ -61,7 +61,7 @@ class Stored:
 
 
 def hold(workspace: Path, paths: Iterable[Path]) -> None:
-    """Records that this process uses files or folders of the workspace, until it ends, so that they are not removed.
+    """Records that this process uses files or folders, given as they lie in the workspace, until it ends: they are not removed.
 
     Their modification time is set to now: the time of the last use. In a workspace that is full or may only be read, nothing is recorded.
     """
@@ -72,7 +72,8 @@ def hold(workspace: Path, paths: Iterable[Path]) -> None:
         if not lease.exists():
             atexit.register(lease.unlink, missing_ok=True)
         with lease.open("a", encoding="utf-8") as file:
-            file.writelines(f"{path.resolve().relative_to(workspace.resolve())}\n" for path in held)
+            # Not resolved: a folder of caches may be a link to a larger disk.
+            file.writelines(f"{path.absolute().relative_to(workspace.absolute())}\n" for path in held)
         for path in held:
             if path.exists():
                 path.touch()

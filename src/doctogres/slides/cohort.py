@@ -61,7 +61,8 @@ def open_cohort(data: str | Path, *, workspace: Path) -> Path:
         return _enter(path.resolve())
     if path.suffix.lower() == SUFFIX:
         return linked_cohort(path, workspace, address=str(data) if is_address(data) else "")
-    target = workspace.resolve() / file_digest(path)
+    workspace = workspace.resolve()
+    target = workspace / file_digest(path)
     if not target.is_dir():
         unpack_zip(path, target)
     hold(workspace, [target])
