@@ -12,6 +12,7 @@ from doctogres.errors import CohortError
 from doctogres.slides.cohort import find_slides, find_test_labels, open_cohort
 from doctogres.slides.images import encode_png
 from doctogres.slides.survey import Survey, survey
+from doctogres.spreadsheets import write_csv
 from doctogres.stages.init import cohort_table
 
 PICTURE = encode_png(np.full((8, 12, 3), 200, np.uint8))
@@ -168,7 +169,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
 
 
 def written(found: Survey, path: Path) -> Path:
-    cohort_table(found, path.parent).to_csv(path, index=False)
+    write_csv(cohort_table(found, path.parent), path)
     return path
 
 
@@ -229,6 +230,21 @@ def test_a_folder_may_have_a_name_that_a_table_shows_otherwise(tmp_path: Path, f
     found = find_slides(open_cohort(path, workspace=tmp_path / "ws"))
     assert found["outcome"].tolist() == ["kept", "kept"]
     assert set(found["slide_id"]) == {f"{folder} a", "b"}
+
+
+def test_folders_that_a_spreadsheet_would_run_are_found_and_classes_of_that_name_refused(tmp_path: Path) -> None:
+    root = put(
+        tmp_path, "+ve/a.png", "+ve/a_mask.png", "-ve/masks/b.png", "-ve/images/b.png", "'=/c.png", "'=/c_mask.png"
+    )
+    path = written(survey(root), root / "cohort.csv")
+    with pytest.raises(
+        CohortError, match=r"labels that begin with .* \('\+ve', '-ve'\); give these classes other names"
+    ):
+        find_slides(open_cohort(path, workspace=tmp_path / "ws"))
+    path.write_text(path.read_text().replace(",'+ve,", ",positive,").replace(",'-ve,", ",negative,"))
+    found = find_slides(open_cohort(path, workspace=tmp_path / "ws")).set_index("slide_id")
+    assert found["label"].to_dict() == {"a": "positive", "b": "negative", "c": "'="}
+    assert set(found["outcome"]) == {"kept"}
 
 
 def test_a_path_may_have_what_nobody_sees(tmp_path: Path) -> None:

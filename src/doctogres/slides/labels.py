@@ -213,10 +213,7 @@ def _refuse_nameless(sheet: Sheet, samples: Sequence[str], has_label: Sequence[b
 
 def _refuse_formulas(sheet: Sheet, labels: Sequence[str], has_label: Sequence[bool]) -> None:
     """Refuses labels that a spreadsheet would run, or that hold what a terminal obeys."""
-    place = sheet.position(LABEL)
-    assert place is not None  # or there would be no labels
-    stored = [row.cells[place].strip() for row in sheet.rows]
-    cells = zip(labels, stored, has_label, strict=True)
+    cells = zip(labels, sheet.stored(LABEL), has_label, strict=True)
     bad = sorted({cell for label, cell, has in cells if has and (is_formula(label) or has_controls(cell))})
     if bad:
         raise CohortError(

@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 
 from doctogres.errors import CohortError, listed
 from doctogres.slides.spelling import column_key, visible
+from doctogres.spreadsheets import as_written
 
 DELIMITERS: Final = ",;\t|"
 SEP_LINE: Final = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
@@ -90,6 +91,8 @@ class Sheet:
     def stored(self, key: str) -> list[str]:
         """The same texts as they are stored, but trimmed: a path may have two spaces, and a Unicode form of its own.
 
+        An apostrophe that `spreadsheets.write_csv` put before a formula is left out.
+
         Raises:
             CohortError: see `texts`.
         """
@@ -103,7 +106,7 @@ class Sheet:
         if "\n" in cell or "\r" in cell:
             self.refuse(row, "has a line break inside a value", "look for an unclosed quotation mark")
         formula = re.fullmatch(r'="(.*)"', cell.strip())  # how Excel is made to keep leading zeros
-        return (formula[1] if formula else cell).strip()
+        return str(as_written((formula[1] if formula else cell).strip()))
 
     def refuse(self, row: Row, problem: str, remedy: str) -> NoReturn:
         """Refuses the table because of this row.
