@@ -63,6 +63,24 @@ def test_a_note_and_a_name_that_are_no_formula_in_the_csv_are_read_back(write, t
     assert read_decisions(path) == given
 
 
+def test_a_slide_may_be_called_like_a_picture(write):
+    path = write("slide_id,decision\ncase1.svs,keep\ncase1,drop\ncase2.svs,keep\na  b.png,drop\n")
+    given = read_decisions(path, {"case1.svs", "case1", "case2", "a  b.png"})
+    said = {slide: one.decision for slide, one in given.items()}
+    assert said == {"case1.svs": "keep", "case1": "drop", "case2": "keep", "a  b.png": "drop"}
+
+
+def test_the_stage_takes_its_decision_about_such_a_slide(store: Path, cohort, write):
+    for part in ("img", "mask"):
+        (cohort / f"train_data/{part}_0007.png").rename(cohort / f"train_data/{part}_0007.svs.png")
+    labels = (cohort / "train_labels.csv").read_text()
+    (cohort / "train_labels.csv").write_text(labels.replace("img_0007.png", "img_0007.svs"))
+    path = write("slide_id,decision\nimg_0007.svs,drop\n")
+    result = clean(data=str(cohort), preset=load_preset("demo"), seed=7, decisions=str(path))
+    table = CohortTable.read(find_artifact(result.run_id, stage="clean", name="cohort").path).rows.set_index("slide_id")
+    assert Reason.of(str(table.loc["img_0007.svs", "reason"])) == "decision"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

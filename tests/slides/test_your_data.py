@@ -399,6 +399,20 @@ def suffixes(root):
     reads_as_usual(root)
 
 
+@row("`img_4.svs`, and the picture is called `img_4.svs.png`")
+def suffix_in_the_name(root):
+    put(root, "train_data/img_4.svs.png", "train_data/mask_4.svs.png")
+    for name in ("img_4.svs", "img_4.svs.png", "train_data/img_4.svs", "IMG_4.SVS", "4.svs"):
+        write(root, HEADER, *FOUR, f"{name},b")
+        assert labels(root)["img_4.svs"] == "b"
+        assert not codes(root)
+    put(root, "train_data/img_4.svs", "train_data/mask_4.png")
+    write(root, HEADER, *FOUR, "img_4.svs,b")
+    refused(root, r"line 6 \('img_4.svs,b'\) may mean img_4 or img_4.svs; write img_4, or the full name")
+    write(root, HEADER, *FOUR, "img_4,a", "img_4.svs.png,b")
+    assert (labels(root)["img_4"], labels(root)["img_4.svs"]) == ("a", "b")
+
+
 @row("`2`, `2.0`, `img_2`")
 def lost_zeros(root):
     write(root, HEADER, "0,a", "1.0,a", "img_2,b", "img_3.png,b")

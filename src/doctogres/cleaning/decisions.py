@@ -36,14 +36,19 @@ class Decision:
     reason: str = ""
 
 
-def read_decisions(path: Path) -> dict[str, Decision]:
+def read_decisions(path: Path, slides: Collection[str] = ()) -> dict[str, Decision]:
     """The decisions of a CSV by slide; lines with a blank decision and further columns are ignored.
+
+    Args:
+        path: of the CSV.
+        slides: the cohort's; a slide may be called like a picture, `a.svs`, which is otherwise the slide `a`.
 
     Raises:
         ParameterError: not such a CSV, an unknown decision, or two different ones for a slide; names the line.
     """
     name = f"decisions={path}"
     decisions: dict[str, Decision] = {}
+    known = frozenset(slides)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.DictReader(file)
@@ -55,7 +60,7 @@ def read_decisions(path: Path) -> dict[str, Decision]:
                     f"{name} lacks the column {missing[0]} (it has {listed(lines.fieldnames) or 'none'}); {REMEDY}"
                 )
             for line in lines:
-                _take(decisions, line, f"{name}, line {lines.line_num}")
+                _take(decisions, line, f"{name}, line {lines.line_num}", known)
     except OSError as error:
         raise ParameterError(f"{name} cannot be opened ({error.strerror or error}); give the path of a CSV") from error
     except (csv.Error, UnicodeDecodeError) as error:
@@ -153,14 +158,20 @@ def decision_table(
     return pd.DataFrame(rows, columns=[*columns, "label", "twin_of", "twin_label"], dtype=object)
 
 
-def _take(decisions: dict[str, Decision], line: Mapping[str | None, str | list[str] | None], where: str) -> None:
+def _take(
+    decisions: dict[str, Decision],
+    line: Mapping[str | None, str | list[str] | None],
+    where: str,
+    known: Collection[str],
+) -> None:
     """Adds the decision of one line of the CSV."""
     texts = {
         name: as_written(" ".join(value.split())) if isinstance(value, str) else "" for name, value in line.items()
     }
     if any(line.get(None) or ()):  # values beyond the last column
         raise ParameterError(f"{where} has more values than columns; put a reason with commas in quotes")
-    slide, decision = slide_name(texts["slide_id"]), texts["decision"].lower()
+    decision, stored = texts["decision"].lower(), as_written(str(line["slide_id"] or "").strip())
+    slide = stored if stored in known else slide_name(texts["slide_id"])
     if not decision:
         return
     if decision not in OUTCOME_OF:

@@ -132,11 +132,11 @@ def ablate(
     check_space(fine_tuned(preset))  # the study's settings, and those of every row: refused before anything is trained
     recipes = [row.recipe(preset) for row in LADDER]
     decided = local(decisions) if decisions else None
-    if decided:
-        read_decisions(decided)
     root = open_cohort(data, workspace=workspace())
     ignored = column_names(ignore_columns)
     found = find_slides(root, ignore_columns=ignored)
+    if decided:
+        read_decisions(decided, found["slide_id"])
     digest = content_digest(file_hashes(root, [LABELS, *slide_files(root, found)]))
     sections = {"clean", *SECTIONS, "tune", "evaluate", "ablate"}
     content = preset.model_dump(mode="json", include=sections)

@@ -67,10 +67,10 @@ def clean(
     patient columns but are not; `subgroups` are those that are kept to split scores by.
     """
     decided = local(decisions) if decisions else None
-    given = read_decisions(decided) if decided else {}
     ignored = column_names(ignore_columns)
     root = open_cohort(data, workspace=workspace())
     slides = find_slides(root, ignore_columns=ignored, subgroups=subgroups, annotations=annotations)
+    given = read_decisions(decided, slides["slide_id"]) if decided else {}
     joined, pictures = None, Pictures()
     if shard or engine == SPARK:
         shares, where = _shares(root, slides), chosen(engine, spark_master)
