@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from doctogres.errors import CohortError
+from doctogres.slides import levels
 from doctogres.slides.cohort import find_slides, find_test_labels, open_cohort
 from doctogres.slides.images import encode_png
 from doctogres.slides.survey import Survey, survey
 from doctogres.spreadsheets import write_csv
 from doctogres.stages.init import cohort_table
+from tests.slides.pyramids import tissue, write_pyramid
 
 PICTURE = encode_png(np.full((8, 12, 3), 200, np.uint8))
 MASK = encode_png(np.eye(8, 12, dtype=np.bool_))
@@ -133,6 +135,27 @@ def test_what_is_to_be_mended_is_named(tmp_path: Path) -> None:
         ("a", "ambiguous_files"), ("b", "missing_mask"), ("b", "unlabelled"), ("c", "size_mismatch"), ("d_mask.png", "unpaired_mask"),
         ("e.bmp", "unsupported_format"), ("f", "unlabelled"), ("f", "unreadable_image"), ("labels.csv", "missing_image"),
     }  # fmt: skip
+
+
+def test_a_pyramid_is_judged_as_cleaning_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "DECODED_PIXELS", 1000)
+    monkeypatch.setenv("DOCTOGRES_MAX_PIXELS", "100000")
+    for name, size in (("a", (600, 400)), ("b", (38, 25)), ("c", (300, 100)), ("d", (200, 300))):
+        write_pyramid(tmp_path / f"{name}.tif", tissue(600, 400))
+        (tmp_path / f"{name}_mask.png").write_bytes(encode_png(np.ones(size[::-1], np.bool_)))
+    (tmp_path / "a_mask.png").unlink()
+    (tmp_path / "a.geojson").write_bytes(OUTLINES)
+    (tmp_path / "e.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-2000])
+    put(tmp_path, "e_mask.png")
+    write_pyramid(tmp_path / "f.tif", tissue(600, 400), levels=1)  # without a reduced copy: decoded whole
+    put(tmp_path, "f_mask.png")
+    found = survey(tmp_path)
+    assert {slide: reason.partition(":")[0] for slide, reason in found.problems} == {
+        "c": "size_mismatch",
+        "d": "size_mismatch",
+        "e": "unreadable_image",
+        "f": "too_many_pixels",
+    }
 
 
 def test_two_labels_for_one_slide_are_refused(tmp_path: Path) -> None:

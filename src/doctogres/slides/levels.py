@@ -17,7 +17,7 @@ from doctogres.slides.formats import (
     TooManyPixelsError,
 )
 from doctogres.slides.layout import SCANNER_SUFFIXES
-from doctogres.slides.tiff import Content, ManyPagesError, Page, Tag, TiffError, all_pages, tiles_inside
+from doctogres.slides.tiff import Content, ManyPagesError, Page, Tag, TiffError, all_pages, first_page, tiles_inside
 
 DECODED_PIXELS: Final = 2**24  # of a pyramid that is decoded once: what a second copy of does not count
 MAX_PYRAMID_SIDE: Final = 2_000_000
@@ -48,6 +48,19 @@ def is_read_in_regions(source: Source, name: str) -> bool:
     for page in levels:
         _check(content, page, name)
     return True
+
+
+def size_in_regions(path: Path, name: str) -> tuple[int, int] | None:
+    """Width and height of a TIFF that is read in regions, by its directories alone; None of any other file, and of a scanner's.
+
+    Raises:
+        ImageError: see `is_read_in_regions`.
+    """
+    if path.suffix.lower() in SCANNER_SUFFIXES or not is_read_in_regions(path, name):
+        return None
+    content = _content(path, name)
+    assert content is not None  # only a scanner's file is read in regions without being a TIFF
+    return first_page(content).size
 
 
 def is_long(path: Path) -> bool:

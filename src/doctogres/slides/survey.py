@@ -15,10 +15,13 @@ from doctogres.progress import counted
 from doctogres.slides.formats import ImageError, read_header
 from doctogres.slides.labels import IMAGE, LABEL, MASK
 from doctogres.slides.layout import OTHER_PICTURES, OUTLINES, SCANNER_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES
+from doctogres.slides.levels import size_in_regions
 from doctogres.slides.listed_cohort import PART, SLIDE, TEST_PART, TRAIN_PART
 from doctogres.slides.names import slide_name
 from doctogres.slides.pairing import MASK_NAME, is_mask_name
+from doctogres.slides.pyramid import MASK_REDUCTION
 from doctogres.slides.reasons import Reason, written
+from doctogres.slides.scale import Size, factor
 from doctogres.slides.spelling import folded
 from doctogres.slides.survey_tables import GROUP, TEST_FOLDERS, TRAIN_FOLDERS, FoundSlide, part_of, read_tables
 
@@ -213,7 +216,7 @@ def _problems(root: Path, slide: FoundSlide) -> list[tuple[str, str]]:
 
 
 def _of_headers(root: Path, slide: FoundSlide) -> list[str]:
-    sizes = []
+    sizes, in_regions = list[Size](), False
     for path in filter(None, (slide.image, slide.mask)):
         suffix = PurePosixPath(path).suffix.lower()
         if not (root / path).is_file():
@@ -221,11 +224,15 @@ def _of_headers(root: Path, slide: FoundSlide) -> list[str]:
         if suffix == OUTLINES or suffix in SCANNER_SUFFIXES or suffix not in SUFFIXES:
             continue
         try:
-            header = read_header((root / path).read_bytes(), path)
+            if path == slide.image and (size := size_in_regions(root / path, path)):
+                in_regions = True
+            else:
+                header = read_header((root / path).read_bytes(), path)
+                size = header.width, header.height
         except (ImageError, OSError) as error:
             return [written(getattr(error, "code", Reason.UNREADABLE_FILE), error)]
-        sizes.append((header.width, header.height))
-    if len(sizes) == 2 and sizes[0] != sizes[1] and sizes[0] != sizes[1][::-1]:
+        sizes.append(size)
+    if len(sizes) == 2 and not _fits(*sizes, in_regions=in_regions):
         (width, height), (of_mask, mask_height) = sizes
         return [
             Reason.SIZE_MISMATCH.because(
@@ -233,6 +240,11 @@ def _of_headers(root: Path, slide: FoundSlide) -> list[str]:
             )
         ]
     return []
+
+
+def _fits(size: Size, of_mask: Size, *, in_regions: bool) -> bool:
+    """Whether the sizes can be those of a slide and its mask, which is laid upright, or reduced."""
+    return factor(size, of_mask, MASK_REDUCTION) is not None if in_regions else size in (of_mask, of_mask[::-1])
 
 
 def _listed(counts: Mapping[str, int]) -> str:
