@@ -2,7 +2,7 @@ r"""Which slide a table means by a name: a path, a name without its suffix, a nu
 
 A name means a slide where only one fits, by the first of these rules that finds any:
 
-1. the name without folders (`train_data/`, `C:\slides\`), with or without its picture suffix, is the slide's: `a.svs.png` is
+1. the name without folders (`train_data/`, `C:\slides\`) and picture suffix is the slide's, or else with the suffix: `a.svs.png` is
    the picture of `a.svs`;
 2. it is in another Unicode form, or in other case;
 3. it lacks the prefix `img_` or leading zeros: `2`, `2.0`, `img_2` and `0002.png` mean `img_0002`.
@@ -66,20 +66,17 @@ class SlideNames:
         if path.parent.name in PARTS and path.parent.name != self.folder:
             raise NameProblem(f"lies in {path.parent.name}, not in {self.folder}", "remove the folder from the name")
         for whole in (sample, path.name):
-            names = (slide_name(whole), whole)
-            if fitting := [name for name in dict.fromkeys(names) if name in self.exact]:
-                return _only(fitting, f"write {fitting[0]}, or the full name of the other's picture")
+            for name in (slide_name(whole), whole):  # the first is that of a file, which may have a thumbnail beside it
+                if name in self.exact:
+                    return name
         for rule, slides in self.rules:
             keys = dict.fromkeys((rule(slide_name(path.name)), rule(path.name)))
-            if fitting := [slide for key in keys for slide in slides.get(key, [])]:
-                return _only(fitting, "write the picture's full name")
+            fitting = [slide for key in keys for slide in slides.get(key, [])]
+            if len(fitting) > 1:
+                raise NameProblem(f"may mean {listed(fitting, separator=' or ')}", "write the picture's full name")
+            if fitting:
+                return fitting[0]
         return None
-
-
-def _only(fitting: Sequence[str], remedy: str) -> str:
-    if len(fitting) > 1:
-        raise NameProblem(f"may mean {listed(fitting, separator=' or ')}", remedy)
-    return fitting[0]
 
 
 def shifted(samples: Mapping[str, str | None], slides: Collection[str]) -> str | None:
