@@ -158,6 +158,18 @@ def test_a_pyramid_is_judged_as_cleaning_reads_it(tmp_path: Path, monkeypatch: p
     }
 
 
+def test_a_table_with_a_row_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    """Left out without a word, it would leave all slides without labels."""
+    put(tmp_path, "a.png", "a_mask.png", "b.png", "b_mask.png")
+    table(tmp_path, "file,class", "a.png,x", "b.png,y,z,more")
+    ((name, reason),) = survey(tmp_path).problems
+    assert name == "labels.csv"
+    assert reason.startswith("unreadable_table: ")
+    assert "line 3" in reason
+    table(tmp_path, "station,value", "a.png,x", "b.png,y,z,more")  # none of labels
+    assert not survey(tmp_path).problems
+
+
 def test_two_labels_for_one_slide_are_refused(tmp_path: Path) -> None:
     put(tmp_path, "a.png", "a_mask.png")
     table(tmp_path, "name,label", "a,x", "a.png,y")

@@ -11,7 +11,7 @@ from doctogres.slides.labels import IMAGE, LABEL, MASK, SAMPLE
 from doctogres.slides.listed_cohort import PART, SLIDE, SUFFIX, TEST_PART, TRAIN_PART
 from doctogres.slides.names import slide_name, written_path
 from doctogres.slides.reasons import Reason, written
-from doctogres.slides.sheet import Sheet, read_sheet
+from doctogres.slides.sheet import Sheet, has_columns, read_sheet
 from doctogres.slides.spelling import column_key, folded, is_blank
 from doctogres.slides.subgroups import PLACES
 
@@ -76,8 +76,7 @@ def read_tables(
     Returns:
         The table's path, the column of patients, further columns, and the rows that name no slide.
     """
-    tables = [(path, sheet, roles) for path in files if path.lower().endswith((SUFFIX, ".tsv"))
-              if (sheet := _sheet(root / path)) and not _is_own(sheet) and {IMAGE, LABEL} <= (roles := _roles(sheet)).keys()]  # fmt: skip
+    tables, unread = _tables(root, files)
     named: dict[str, list[FoundSlide]] = {}
     for slide in slides:
         for name in {slide.slide_id, slide.image, PurePosixPath(slide.image).name, PurePosixPath(slide.image).stem}:
@@ -126,18 +125,33 @@ def read_tables(
             labels_from.append(path)
             group_from = groups[0] if groups else group_from
             about |= dict.fromkeys(further)
-    return ", ".join(labels_from), group_from, list(about), problems if labels_from else []
+    return ", ".join(labels_from), group_from, list(about), unread + (problems if labels_from else [])
+
+
+def _tables(root: Path, files: Sequence[str]) -> tuple[list[tuple[str, Sheet, dict[str, str]]], list[tuple[str, str]]]:
+    """Path, content and roles of the tables that may have labels, and why others of them cannot be read."""
+    tables, unread = [], []
+    for path in files:
+        if path.lower().endswith((SUFFIX, ".tsv")):
+            try:
+                sheet = _sheet(root / path)
+            except DoctogresError as error:
+                unread.append((path, f"unreadable_table: {error}"))
+                continue
+            if sheet and not _is_own(sheet) and {IMAGE, LABEL} <= (roles := _roles(sheet)).keys():
+                tables.append((path, sheet, roles))
+    return tables, unread
 
 
 def _sheet(path: Path) -> Sheet | None:
-    """The table, if it has columns that can be those of labels."""
-    for name in ROLES[IMAGE]:
-        for label in ROLES[LABEL]:
-            try:
-                return read_sheet(path, [(name, label)])
-            except DoctogresError:
-                continue
-    return None
+    """The table, if it has columns that can be those of labels.
+
+    Raises:
+        CohortError: it has, but a row cannot be read in one way only.
+    """
+    columns = ((name, label) for name in ROLES[IMAGE] for label in ROLES[LABEL])
+    found = next((pair for pair in columns if has_columns(path, pair)), None)
+    return read_sheet(path, [found]) if found else None
 
 
 def _is_own(sheet: Sheet) -> bool:
