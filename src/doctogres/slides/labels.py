@@ -114,7 +114,7 @@ def column_names(text: str) -> tuple[str, ...]:
 
 def names_masks(path: Path) -> bool:
     """Whether there is a table with the columns image and mask."""
-    return path.is_file() and has_columns(path, (IMAGE, MASK))
+    return path.is_file() and has_columns(path, [(IMAGE, MASK)])
 
 
 def read_names(path: Path) -> LabelTable:
@@ -137,7 +137,7 @@ def read_group_column(path: Path) -> LabelTable | None:
         CohortError: it cannot be read in one way only.
     """
     needed = [(SAMPLE, GROUP), (IMAGE, GROUP)]
-    if not path.is_file() or not any(has_columns(path, columns) for columns in needed):
+    if not path.is_file() or not has_columns(path, needed):
         return None
     sheet = read_sheet(path, needed)
     name = SAMPLE if sheet.position(SAMPLE) is not None else IMAGE

@@ -135,15 +135,15 @@ def read_sheet(path: Path, needed: Sequence[Sequence[str]]) -> Sheet:
     return Sheet(name, sheet.columns, tuple(_row(sheet, line, cells, delimiter) for line, cells in rows))
 
 
-def has_columns(path: Path, columns: Sequence[str]) -> bool:
-    """Whether the header of a CSV has all of these columns; its rows are not looked at, so that `read_sheet` refuses a bad one.
+def has_columns(path: Path, needed: Sequence[Sequence[str]]) -> bool:
+    """Whether `read_sheet` finds one of these lists of columns in the header; it refuses a bad row, which is not looked at here.
 
     Raises:
         CohortError: the file cannot be opened.
     """
     data = _bytes(path)
     try:
-        _delimiter(_decoded(data, path.name), [columns], path.name, "")
+        _delimiter(_decoded(data, path.name), needed, path.name, "")
     except CohortError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -149,9 +150,8 @@ def _sheet(path: Path) -> Sheet | None:
     Raises:
         CohortError: it has, but a row cannot be read in one way only.
     """
-    columns = ((name, label) for name in ROLES[IMAGE] for label in ROLES[LABEL])
-    found = next((pair for pair in columns if has_columns(path, pair)), None)
-    return read_sheet(path, [found]) if found else None
+    needed = list(product(ROLES[IMAGE], ROLES[LABEL]))
+    return read_sheet(path, needed) if has_columns(path, needed) else None
 
 
 def _is_own(sheet: Sheet) -> bool:
